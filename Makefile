@@ -1,0 +1,44 @@
+# Every target builds .venv on first use, with exactly the versions in constraints.txt.
+# An interpreter of your choice: make PYTHON=/path/to/python3.12 demo
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: help demo test lint docs bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo | test | lint | docs | bench | clean"
+
+demo: .venv/stamp-plot
+	$(BIN)/python -m skllmreg demo
+
+test: .venv/stamp-test
+	$(BIN)/python -m pytest
+
+lint: .venv/stamp-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+docs: .venv/stamp-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: .venv/stamp-benchmark
+	@set -e; for script in benchmarks/[!_]*.py; do \
+		echo "== $$script"; $(BIN)/python $$script $(BENCH_ARGS); done
+
+clean:
+	rm -rf .venv build dist .*_cache docs/_build docs/auto_examples docs/generated
+
+# The stamp is named after the extra of pyproject.toml that is installed.
+.venv/stamp-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,25 @@
+"""What large language models know, put into small scikit-learn models."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# A public name is imported when it is first used: `import skllmreg` stays fast and loads neither
+# torch nor openai. A new public name is one line here.
+_HOME = {
+    "ChatModel": "skllmreg.llm",
+    "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_HOME})
