@@ -1,0 +1,27 @@
+"""Command line: ``python -m skllmreg demo | doctor | cache``."""
+
+import argparse
+from importlib import import_module
+
+# Each command's module is imported when it is asked for.
+_COMMANDS = {
+    "demo": ("skllmreg.demo", "a learning curve on real data: no key, no network"),
+    "doctor": ("skllmreg.llm._doctor", "check the connection to a language model"),
+    "cache": ("skllmreg.llm._cache_cli", "look into the cache of language-model replies"),
+}
+
+
+def main(argv=None):
+    """Run one command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="skllmreg", description=__doc__.partition(":")[0] + ".")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, (module, help_) in _COMMANDS.items():
+        # The command parses what follows its name, -h included.
+        command = commands.add_parser(name, help=help_, add_help=False)
+        command.set_defaults(module=module)
+    args, rest = parser.parse_known_args(argv)
+    return import_module(args.module).main(rest)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
