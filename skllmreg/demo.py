@@ -94,11 +94,9 @@ def plot(aucs, path):
 
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    for name, auc in aucs.items():
-        ours = name.startswith("skllmreg")
-        axes.plot(
-            ROWS_PER_CLASS, auc.mean(axis=1), marker="o", label=name, linewidth=2.5 if ours else 1.5
-        )
+    styles = ("0.6", "--"), ("tab:blue", "-"), ("tab:orange", "-"), ("tab:red", "-")
+    for (name, auc), (color, line) in zip(aucs.items(), styles, strict=True):
+        axes.plot(ROWS_PER_CLASS, auc.mean(axis=1), line, color=color, marker="o", label=name)
     axes.set(
         xscale="log",
         xticks=ROWS_PER_CLASS,
