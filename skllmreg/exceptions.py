@@ -1,0 +1,83 @@
+"""Errors and warnings of the package."""
+
+from typing import Any
+
+
+class AnswerNotStoredWarning(UserWarning):
+    """An answer was paid for, but the cache could not take it."""
+
+
+class LLMError(RuntimeError):
+    """A call of an LLM could not be completed; base class of what the edge raises.
+
+    Attributes
+    ----------
+    replies : list
+        What the call has got so far, in the order of its prompts; None where nothing came.
+    """
+
+    def __init__(self, message: str = "", *, replies: list[Any] | None = None) -> None:
+        super().__init__(message)
+        self.replies = replies or []
+
+
+class BudgetExceededError(LLMError):
+    """The budget of a ChatModel and its copies does not allow another request."""
+
+
+class CacheError(LLMError):
+    """The cache file cannot be used; nothing more is paid for."""
+
+
+class InvalidReplyError(LLMError):
+    """A reply could not be used, also after telling the model what was wrong with it.
+
+    Attributes
+    ----------
+    reply : str
+        The reply as the model wrote it.
+    problems : list of str
+        What is wrong with it.
+    """
+
+    def __init__(
+        self, message: str = "", *, reply: str = "", problems: list[str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reply = reply
+        self.problems = problems or []
+
+
+class ReplayMissError(LLMError):
+    """An answer that ``mode="replay"`` needs is not in the cache."""
+
+
+class RequestError(LLMError):
+    """A server refused a request or could not be reached.
+
+    Attributes
+    ----------
+    status : int or None
+        Status of the HTTP answer; None where no (whole) answer came.
+    code : str
+        The server's own code of the error.
+    retry_after : float or None
+        Seconds after which the server wants to be asked again.
+    transient : bool
+        Whether another try may succeed.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str = "",
+        retry_after: float | None = None,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.transient = transient

@@ -1,0 +1,300 @@
+"""The cache file: answers, leases on what is being asked, the ledger, the state of the limits.
+
+One sqlite3 file for all threads, worker processes and runs. Values are JSON. Nothing in it is a
+secret, yet prompts may hold private data: the file belongs to its owner alone.
+"""
+
+import atexit
+import functools
+import json
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from skllmreg.exceptions import CacheError
+
+APPLICATION_ID = 0x736B6C6C  # "skll"
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    key TEXT PRIMARY KEY, created REAL NOT NULL, server TEXT NOT NULL, model TEXT NOT NULL,
+    request TEXT NOT NULL, reply TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS leases (
+    key TEXT PRIMARY KEY, holder TEXT NOT NULL, expires REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger (
+    day TEXT NOT NULL, run TEXT NOT NULL, server TEXT NOT NULL, model TEXT NOT NULL,
+    requests INTEGER NOT NULL DEFAULT 0, cached INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0,
+    cost REAL, reserved_tokens INTEGER NOT NULL DEFAULT 0, reserved_cost REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (day, run, server, model));
+CREATE TABLE IF NOT EXISTS limits (name TEXT PRIMARY KEY, state TEXT NOT NULL);
+"""
+
+# Seconds after which the lease of a holder that no longer renews it is taken over.
+LEASE = 10.0
+# Seconds to wait for another process that is writing.
+BUSY = 30.0
+HELD = object()
+
+
+def default_path() -> Path:
+    """SKLLMREG_CACHE, else the platform's folder for caches."""
+    if named := os.environ.get("SKLLMREG_CACHE"):
+        return Path(named).expanduser()
+    home = Path.home()
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        folder = home / "Library" / "Caches"
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return folder / "skllmreg" / "llm.sqlite3"
+
+
+def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False) -> "Store":
+    """The store behind the `cache` parameter of a ChatModel, one per process and file."""
+    if cache is None:
+        return _open(None, False)
+    path = default_path() if cache == "default" else Path(cache).expanduser()
+    if path.is_dir():
+        path = path / "llm.sqlite3"
+    return _open(path.absolute(), read_only)
+
+
+_open_lock = threading.Lock()
+
+
+def _open(path: Path | None, read_only: bool) -> "Store":
+    with _open_lock:
+        store = _open_once(path, read_only)
+        if path is not None and not store.is_current():  # the file was removed or replaced
+            store.close()
+            _open_once.cache_clear()
+            store = _open_once(path, read_only)
+        return store
+
+
+@functools.lru_cache(maxsize=32)
+def _open_once(path: Path | None, read_only: bool) -> "Store":
+    store = Store(path, read_only=read_only)
+    # Closing the last connection folds the write-ahead log into the file.
+    atexit.register(store.close)
+    return store
+
+
+# sqlite's connections must not be used, or closed, in a forked child.
+_inherited: list[Any] = []
+
+
+def _forget_after_fork() -> None:
+    global _open_lock, _open_once
+    _inherited.append(_open_once)
+    _open_lock = threading.Lock()
+    _open_once = functools.lru_cache(maxsize=32)(_open_once.__wrapped__)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class Store:
+    """A connection to one cache file, shared by the threads of a process.
+
+    Parameters
+    ----------
+    path : Path or None
+        None keeps everything in memory.
+    read_only : bool
+        Leave the file exactly as it is, as a replay from a committed file must.
+    """
+
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        with self._explained():
+            self._db = self._connect()
+            self._identity = self._stat()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.read_only:
+            assert self.path is not None
+            if not self.path.exists():
+                raise CacheError(f"There is no cache file {self.path} to replay from.")
+            # A file without a write-ahead log is read without leaving one behind.
+            log = Path(f"{self.path}-wal")
+            how = "mode=ro" if log.exists() else "immutable=1"
+            name = f"{self.path.as_uri()}?{how}"
+        elif self.path is None:
+            name = ":memory:"
+        else:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # sqlite gives the files beside it the permissions of this one.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            name = self.path.as_uri()
+        db = sqlite3.connect(
+            name, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=True
+        )
+        self._prepare(db)
+        # With the write-ahead log, what is committed survives the death of the process; only the
+        # loss of power may cost the last answers, never the file.
+        db.execute("PRAGMA synchronous = NORMAL")
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        ((found,),) = db.execute("PRAGMA application_id")
+        ((version,),) = db.execute("PRAGMA user_version")
+        ((n_tables,),) = db.execute("SELECT COUNT(*) FROM sqlite_master")
+        if found != APPLICATION_ID and n_tables:
+            raise CacheError(
+                f"{self.path} is a database of something else, not a cache of this package: "
+                "give another path."
+            )
+        if version > SCHEMA_VERSION:
+            raise CacheError(
+                f"{self.path} was written by a newer version of this package: upgrade the "
+                "package, or give another path."
+            )
+        if self.read_only or (found == APPLICATION_ID and version == SCHEMA_VERSION):
+            return
+        _patiently(db, "PRAGMA journal_mode = WAL")
+        db.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+
+    def _stat(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
+        stat = os.stat(self.path)
+        return stat.st_dev, stat.st_ino
+
+    def is_current(self) -> bool:
+        """Whether the path still names the file that is open."""
+        try:
+            return self._stat() == self._identity
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        if os.getpid() == self._pid:
+            self._db.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of the database and the file system into one that says what to do."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            text = str(error)
+            if "locked" in text or "busy" in text:
+                advice = f"Another process has held it for {BUSY:g} s: end it, or use another path."
+            elif "full" in text or "No space" in text:
+                advice = "Free some space, `python -m skllmreg cache prune`, or use another path."
+            elif "malformed" in text or "not a database" in text or "JSON" in text:
+                advice = "Move the file away; a new one is made."
+            else:
+                advice = "Is it, and its folder, writable? Set SKLLMREG_CACHE or cache=... ."
+            raise CacheError(f"The cache file {self.path} cannot be used: {text}. {advice}") from (
+                error
+            )
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._explained():
+            yield self._db
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, alone in the file."""
+        with self._lock, self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # some errors have rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def lookup(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The records of those keys that are answered."""
+        keys = list(keys)
+        found: dict[str, dict[str, Any]] = {}
+        for first in range(0, len(keys), 500):
+            some = keys[first : first + 500]
+            marks = ",".join("?" * len(some))
+            with self.reading() as db:
+                rows = db.execute(
+                    f"SELECT key, reply FROM entries WHERE key IN ({marks})", some
+                ).fetchall()
+            for key, reply in rows:
+                found[key] = self._load(key, reply)
+        return found
+
+    def _load(self, key: str, reply: str) -> dict[str, Any]:
+        try:
+            return json.loads(reply)
+        except ValueError:
+            raise CacheError(
+                f"The entry {key[:12]} of the cache file {self.path} is damaged: "
+                f"`python -m skllmreg cache prune --key {key[:12]}` removes it."
+            ) from None
+
+    def lease(self, key: str, holder: str) -> Any:
+        """Take the right to ask: None; else the record that is there by now; else HELD."""
+        taken = "SELECT 1 FROM leases WHERE key = ? AND expires > ? AND holder != ?"
+        with self.reading() as db:  # writers are alone: look first
+            if reply := db.execute("SELECT reply FROM entries WHERE key = ?", (key,)).fetchone():
+                return self._load(key, reply[0])
+            if db.execute(taken, (key, time.time(), holder)).fetchone():
+                return HELD
+        with self.writing() as db:
+            if reply := db.execute("SELECT reply FROM entries WHERE key = ?", (key,)).fetchone():
+                return self._load(key, reply[0])
+            now = time.time()
+            if db.execute(taken, (key, now, holder)).fetchone():
+                return HELD
+            db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (key, holder, now + LEASE))
+        return None
+
+    def renew(self, holder: str) -> None:
+        with self.writing() as db:
+            db.execute(
+                "UPDATE leases SET expires = ? WHERE holder = ?", (time.time() + LEASE, holder)
+            )
+
+    def release(self, key: str, holder: str) -> None:
+        with self.writing() as db:
+            db.execute("DELETE FROM leases WHERE key = ? AND holder = ?", (key, holder))
+
+    def put(
+        self, key: str, server: str, model: str, request: dict[str, Any], record: dict[str, Any]
+    ) -> None:
+        """Keep an answer; the first one stays, so that everybody sees the same."""
+        entry = (key, time.time(), server, model, json.dumps(request), json.dumps(record))
+        with self.writing() as db:
+            db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)", entry)
+            db.execute("DELETE FROM leases WHERE key = ?", (key,))
+
+
+def _patiently(db: sqlite3.Connection, statement: str) -> None:
+    """Execute what sqlite refuses at once, without its own patience, while others start too."""
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            db.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

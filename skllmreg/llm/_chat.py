@@ -1,0 +1,404 @@
+"""`ChatModel`: which model is asked, how, and for how much at the most."""
+
+import copy
+import inspect
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from skllmreg.llm import _client, _ledger
+from skllmreg.llm._cache import open_store
+from skllmreg.llm._call import Call
+from skllmreg.llm._json import check_schema
+from skllmreg.llm._labels import label_probabilities
+from skllmreg.llm._progress import progress_bar
+from skllmreg.llm._prompts import Messages, as_conversations, estimate_tokens
+from skllmreg.llm._reply import LabelProbabilities, Quote, Reply, Usage
+
+# Options that the edge sets by itself.
+_RESERVED = {
+    "model": "it is the first parameter of ChatModel",
+    "messages": "they are the prompts",
+    "temperature": "it is a parameter of ChatModel",
+    "stream": "answers are stored whole",
+    "n": "pass a prompt n times for n samples of it",
+    "response_format": "pass a schema to `complete`",
+}
+GUESSED_COMPLETION = 256
+
+
+class ChatModel:
+    """A model behind any server that speaks OpenAI's chat completions.
+
+    A plain value: it holds its parameters and nothing else, so that it clones, copies, pickles,
+    compares and prints; connections and the open cache file belong to the process. The key is read
+    from the environment when a call is made.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model as the server knows it.
+    base_url : str, default=None
+        Address of the server, such as ``"http://localhost:8000/v1"``; None is OpenAI.
+        ``OPENAI_BASE_URL`` and the other variables of the openai package are ignored.
+    api_key_env : str, default=None
+        Name of the environment variable that holds the key; it is sent to `base_url`. With None,
+        ``OPENAI_API_KEY`` is sent to OpenAI's own address, and a dummy key anywhere else.
+    temperature : float, default=None
+        None leaves it to the server.
+    request_options : dict, default=None
+        More fields of the request, such as ``{"max_tokens": 200, "seed": 0}``; also
+        ``extra_headers``. They are part of the cache key.
+    max_concurrency : int, default=8
+        Requests at the same time.
+    requests_per_minute, tokens_per_minute : float, default=None
+        Limits, shared by all processes that use the same cache file.
+    timeout : float, default=60.0
+        Seconds for one answer.
+    max_retries : int, default=5
+        How often a request is repeated where that can help: 408, 409, 429, 5xx, lost connections,
+        malformed replies. Retry-After is honoured up to an hour.
+    request_budget : int, default=None
+        Requests that this object and its copies may send in all, in this and other processes.
+    token_budget : int, default=None
+        Tokens, of prompts and answers, that they may take.
+    cost_budget : float, default=None
+        Dollars that they may cost; needs `prices`.
+    prices : tuple of float or dict of such, default=None
+        Dollars per million prompt tokens and per million completion tokens, or
+        ``{model: (prompt, completion)}``.
+    cache : str, path or None, default="default"
+        File that keeps the answers and the ledger. "default" is ``SKLLMREG_CACHE``, else
+        ``skllmreg/llm.sqlite3`` in the user's folder for caches. None keeps nothing.
+    mode : {"live", "replay"}, default="live"
+        With "replay", answers come from the cache alone, and the file is not changed.
+
+    Notes
+    -----
+    A budget belongs to the constructed object and all its copies, whether made by
+    :func:`sklearn.base.clone`, by pickling or for the workers of ``n_jobs``; a new object starts
+    afresh. Tokens and cost are reserved before a request is sent, with the number of
+    ``max_tokens`` (or ``max_completion_tokens``) in `request_options` for its answer; without it,
+    answers longer than expected may exceed the budget by what is under way.
+
+    Examples
+    --------
+    >>> from skllmreg.llm import ChatModel
+    >>> chat = ChatModel("llama3.2", base_url="http://localhost:11434/v1", temperature=0)
+    >>> chat
+    ChatModel('llama3.2', base_url='http://localhost:11434/v1', temperature=0)
+    >>> replies = chat.complete(["What is the capital of France?"])  # doctest: +SKIP
+    >>> replies[0].text  # doctest: +SKIP
+    'Paris.'
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        temperature: float | None = None,
+        request_options: dict[str, Any] | None = None,
+        max_concurrency: int = 8,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        timeout: float = 60.0,
+        max_retries: int = 5,
+        request_budget: int | None = None,
+        token_budget: int | None = None,
+        cost_budget: float | None = None,
+        prices: tuple[float, float] | dict[str, tuple[float, float]] | None = None,
+        cache: Any = "default",
+        mode: str = "live",
+    ) -> None:
+        self.model = model
+        self.base_url = base_url
+        self.api_key_env = api_key_env
+        self.temperature = temperature
+        self.request_options = request_options
+        self.max_concurrency = max_concurrency
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self.request_budget = request_budget
+        self.token_budget = token_budget
+        self.cost_budget = cost_budget
+        self.prices = prices
+        self.cache = cache
+        self.mode = mode
+        # Whose budget it is: travels with copies, outside of equality and of the cache key.
+        self._run = uuid.uuid4().hex
+
+    def _params(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_run"}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ChatModel):
+            return NotImplemented
+        return self._params() == other._params()
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.base_url))
+
+    def __sklearn_clone__(self) -> "ChatModel":
+        return copy.deepcopy(self)
+
+    def __repr__(self) -> str:
+        params = self._params()
+        defaults = inspect.signature(ChatModel).parameters
+        shown = [repr(params.pop("model"))]
+        for name, value in params.items():
+            if value != defaults[name].default:
+                shown.append(f"{name}={_without_secrets(value)!r}")
+        return f"ChatModel({', '.join(shown)})"
+
+    def complete(
+        self,
+        prompts: Iterable[Any],
+        *,
+        schema: dict[str, Any] | None = None,
+        validate: Callable[[Any], Any] | None = None,
+        progress: bool | None = None,
+        description: str | None = None,
+    ) -> list[Reply]:
+        """Answer prompts, in their order, each paid for once.
+
+        Parameters
+        ----------
+        prompts : list of (str or list of {"role", "content"})
+            A prompt that occurs several times is answered by as many independent samples.
+        schema : dict, default=None
+            JSON schema of the answer: objects, arrays, numbers with bounds, strings, booleans,
+            enums.
+        validate : callable, default=None
+            Takes the value of a reply (the text without a schema) and returns what becomes
+            `Reply.value`; a ValueError says to the model what is wrong.
+        progress : bool, default=None
+            None shows a bar after two seconds if stderr is a terminal.
+        description : str, default=None
+            What the bar says.
+
+        Returns
+        -------
+        replies : list of Reply
+
+        Raises
+        ------
+        InvalidReplyError
+            At the end, if a reply is still wrong after two repair rounds, was cut off, or is a
+            refusal; the other prompts are answered first.
+        BudgetExceededError, CacheError, ReplayMissError, RequestError
+            As soon as it happens; what is under way is waited for and kept.
+
+        All of them carry `replies`, with None for what is missing.
+        """
+        return self._complete(
+            as_conversations(prompts),
+            schema=schema,
+            validate=validate,
+            progress=progress,
+            description=description,
+        )
+
+    def _complete(
+        self,
+        conversations: list[Messages],
+        *,
+        schema: dict[str, Any] | None = None,
+        validate: Callable[[Any], Any] | None = None,
+        extra: dict[str, Any] | None = None,
+        progress: bool | None = None,
+        description: str | None = None,
+    ) -> list[Reply]:
+        """`complete`, with options that are not the user's."""
+        call = self._call(schema, validate, extra)
+        tasks = call.tasks(conversations)
+        with progress_bar(len(tasks), progress, description or self.model) as tick:
+            return call.run(tasks, tick)
+
+    def label_probabilities(
+        self,
+        prompts: Iterable[Any],
+        labels: list[str],
+        *,
+        n_samples: int = 5,
+        method: str = "auto",
+        progress: bool | None = None,
+        description: str | None = None,
+    ) -> LabelProbabilities:
+        """Probabilities of labels as the answer to each prompt.
+
+        Parameters
+        ----------
+        prompts : list of (str or list of {"role", "content"})
+            Each ends with the question; the list of labels is added to it.
+        labels : list of str
+            What the model chooses from.
+        n_samples : int, default=5
+            Answers for each prompt where votes are counted; one at temperature 0.
+        method : {"auto", "logprobs", "votes"}, default="auto"
+            "logprobs": the probabilities of the first token, which is a single letter for each
+            label (26 labels at most), renormalised over the labels. A label among none of the
+            likely tokens that the server tells has probability 0. "votes": shares among
+            `n_samples` answers. "auto": the former, and the latter for prompts where the server
+            tells no log-probabilities.
+        progress, description
+            As in `complete`.
+
+        Returns
+        -------
+        LabelProbabilities
+            With the probabilities and the method of each row.
+        """
+        return label_probabilities(
+            self,
+            as_conversations(prompts),
+            labels,
+            n_samples=n_samples,
+            method=method,
+            progress=progress,
+            description=description,
+        )
+
+    def quote(self, prompts: Iterable[Any], *, schema: dict[str, Any] | None = None) -> Quote:
+        """Estimate what `complete` would take; nothing is sent.
+
+        Parameters
+        ----------
+        prompts, schema
+            As for `complete`.
+
+        Returns
+        -------
+        Quote
+        """
+        conversations = as_conversations(prompts)
+        call = self._call(schema, None)
+        tasks = call.tasks(conversations)
+        found = call.store.lookup(task.key for task in tasks) if call.caching else {}
+        missing = [task for task in tasks if task.key not in found]
+        prompt_tokens = sum(estimate_tokens(task.messages) for task in missing)
+        n_each, basis = self._expected_completion(call.store, call.account)
+        return Quote(
+            requests=len(missing),
+            cached=len(tasks) - len(missing),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=n_each * len(missing),
+            cost=call.account.cost(prompt_tokens, n_each * len(missing)),
+            basis=basis,
+        )
+
+    def usage(self, *, this_run: bool = False) -> list[Usage]:
+        """What the ledger of the cache file says, by day and model.
+
+        Parameters
+        ----------
+        this_run : bool, default=False
+            Only what this object and its copies have used.
+
+        Returns
+        -------
+        list of Usage
+        """
+        store = open_store(self.cache, read_only=self.mode == "replay")
+        return _ledger.usage(store, self._run if this_run else None)
+
+    def _call(
+        self,
+        schema: dict[str, Any] | None,
+        validate: Callable[[Any], Any] | None,
+        extra: dict[str, Any] | None = None,
+    ) -> Call:
+        """Check all parameters and put together what the prompts of a call have in common."""
+        if schema is not None:
+            check_schema(schema)
+        self._check_params()
+        url = _client.resolve_url(self.base_url)
+        replay = self.mode == "replay"
+        store = open_store(self.cache, read_only=replay)
+        account = _ledger.Account(
+            run=self._run,
+            server=url,
+            model=self.model,
+            prices=self._price(),
+            request_budget=self.request_budget,
+            token_budget=self.token_budget,
+            cost_budget=self.cost_budget,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
+        sampling = {} if self.temperature is None else {"temperature": self.temperature}
+        return Call(
+            url=url,
+            api_key_env=self.api_key_env,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            max_concurrency=self.max_concurrency,
+            model=self.model,
+            options={**sampling, **(self.request_options or {}), **(extra or {})},
+            schema=schema,
+            validate=validate,
+            store=store,
+            account=account,
+            caching=self.cache is not None,
+            replay=replay,
+            expected_completion=self._expected_completion(store, account)[0],
+        )
+
+    def _check_params(self) -> None:
+        if not isinstance(self.model, str) or not self.model:
+            raise ValueError(f"model is the name of a model, got {self.model!r}.")
+        if self.mode not in ("live", "replay"):
+            raise ValueError(f'mode is "live" or "replay", got {self.mode!r}.')
+        for name in ("timeout", "requests_per_minute", "tokens_per_minute", "max_concurrency"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is positive, got {value!r}.")
+        if self.cache is None and self.mode == "replay":
+            raise ValueError('mode="replay" needs a cache to replay from.')
+        budgets = ("request_budget", "token_budget", "cost_budget")
+        if self.cache is None and any(getattr(self, name) is not None for name in budgets):
+            raise ValueError(
+                "A budget is counted in the cache file, so that it holds across workers: "
+                "cache=None has none."
+            )
+        if self.cost_budget is not None and self._price() is None:
+            raise ValueError(f"cost_budget needs prices, which name no price of {self.model!r}.")
+        options = self.request_options or {}
+        for name in options.keys() & _RESERVED.keys():
+            raise ValueError(f"request_options must not set {name!r}: {_RESERVED[name]}.")
+        for name in ("extra_headers", "extra_query"):
+            for field in options.get(name) or {}:
+                if _client.is_secret_name(field):
+                    raise ValueError(
+                        f"request_options[{name!r}] holds {field!r}, which looks like a secret: "
+                        "put a key into an environment variable and name it in api_key_env."
+                    )
+
+    def _price(self) -> tuple[float, float] | None:
+        price = self.prices.get(self.model) if isinstance(self.prices, dict) else self.prices
+        return None if price is None else (float(price[0]), float(price[1]))
+
+    def _expected_completion(self, store: Any, account: _ledger.Account) -> tuple[int, str]:
+        options = self.request_options or {}
+        for name in ("max_completion_tokens", "max_tokens"):
+            if isinstance(options.get(name), int):
+                return options[name], f"{name} of request_options"
+        mean, n = _ledger.mean_completion(store, account)
+        if n and mean:
+            return round(mean), f"the mean of {n:,} earlier answers"
+        return GUESSED_COMPLETION, f"a guess of {GUESSED_COMPLETION} for each answer"
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value with those fields hidden that `_check_params` would refuse."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: "..."
+        if _client.is_secret_name(str(name)) and isinstance(inner, str)
+        else _without_secrets(inner)
+        for name, inner in value.items()
+    }

@@ -1,0 +1,337 @@
+"""One request to one server: the only place where the OpenAI client is used.
+
+What goes out is what was asked for and nothing else; what comes back is a parsed answer or a
+`RequestError`. The client's own exceptions hold the request with its headers, hence the key: none
+of them leaves this file, not even as the context of another one.
+"""
+
+import email.utils
+import functools
+import ipaddress
+import json
+import os
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from skllmreg.exceptions import RequestError
+
+OPENAI_URL = "https://api.openai.com/v1"
+# Servers of one's own want no key, the client insists on one.
+DUMMY_KEY = "no-key"
+LARGEST_REPLY = 32 * 2**20
+
+# Refusals that no repetition heals, though their status alone would allow one.
+_FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
+_SECRET_WORDS = ("auth", "key", "token", "cookie", "secret")
+
+
+def resolve_url(base_url: str | None) -> str:
+    """The address in its one form; raises where it is none, or carries a secret."""
+    url = OPENAI_URL if base_url is None else str(base_url).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"base_url is an address such as http://localhost:8000/v1, got {url!r}.")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "base_url carries a user, a password or a query, which would be stored and printed. "
+            "Put the key into an environment variable and name it in api_key_env."
+        )
+    return url
+
+
+def is_openai(url: str) -> bool:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "https" and (
+        host == "api.openai.com" or host.endswith(".api.openai.com")
+    )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a header or query parameter of that name would hold a secret."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def read_key(url: str, api_key_env: str | None) -> str:
+    """The key, read from the environment at the moment of the call.
+
+    OPENAI_API_KEY is sent to OpenAI alone; a variable that is named goes where the user points it.
+    """
+    if api_key_env is None and not is_openai(url):
+        return DUMMY_KEY
+    name = api_key_env or "OPENAI_API_KEY"
+    key = os.environ.get(name, "")
+    if not key:
+        raise RequestError(
+            f"The environment variable {name} is not set: {url} wants a key. Set it, or name "
+            "another variable in api_key_env, or give the base_url of a server of your own."
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise RequestError(
+            f"The environment variable {name} holds a space, a line end or another character "
+            "that a key cannot have."
+        )
+    return key
+
+
+@functools.lru_cache(maxsize=16)
+def _open_client(url: str, key: str, timeout: float) -> Any:
+    """One client, with its pool of connections, per process and server."""
+    import openai
+
+    client = openai.OpenAI(
+        api_key=key,
+        base_url=url,
+        max_retries=0,  # ours: the SDK gives up where Retry-After is above 120 s
+        http_client=openai.DefaultHttpxClient(
+            timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
+            # A redirect would carry the prompts to a host that nobody named.
+            follow_redirects=False,
+            # A proxy of the environment is the user's network; the loopback needs none.
+            trust_env=not _is_loopback(url),
+        ),
+    )
+    # The SDK fills these from OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY,
+    # OPENAI_WEBHOOK_SECRET and OPENAI_CUSTOM_HEADERS whatever the address.
+    client.organization = client.project = None
+    client.admin_api_key = client.webhook_secret = None
+    client._custom_headers = {}
+    return client
+
+
+# Connections must not be shared with a forked child.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_client.cache_clear)
+
+
+def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]) -> dict[str, Any]:
+    """Post one chat completion and return the record of its answer.
+
+    Parameters
+    ----------
+    url : str
+        From `resolve_url`.
+    api_key_env : str or None
+        Name of the variable that holds the key.
+    timeout : float
+        Seconds for the whole answer, however slowly it drips.
+    body : dict
+        "model", "messages" and the options; "extra_headers" and "extra_query" as in the SDK.
+
+    Returns
+    -------
+    record : dict
+        "text", "refusal", "finish_reason", "model", "prompt_tokens", "completion_tokens",
+        "logprobs": plain JSON.
+
+    Raises
+    ------
+    RequestError
+        With `status`, `retry_after`, and `transient` where another try may succeed.
+    """
+    key = _Secret(read_key(url, api_key_env))
+    rest = {**body}
+    arguments = {
+        name: rest.pop(name)
+        for name in ("model", "messages", "extra_headers", "extra_query")
+        if name in rest
+    }
+    rest |= rest.pop("extra_body", {})
+    text = _exchange(
+        url,
+        key,
+        timeout,
+        lambda client: client.chat.completions.with_streaming_response.create(
+            **arguments, extra_body=rest
+        ),
+    )
+    return _read_record(_parse(text, url), url)
+
+
+def list_models(url: str, api_key_env: str | None, timeout: float) -> list[str]:
+    """Names of the models that the server offers."""
+    text = _exchange(
+        url,
+        _Secret(read_key(url, api_key_env)),
+        timeout,
+        lambda client: client.models.with_streaming_response.list(),
+    )
+    models = _parse(text, url).get("data") or []
+    return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
+
+
+class _Secret:
+    """Keeps the key out of tracebacks that show local variables."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def hide(self, text: str) -> str:
+        """Drop the key from what a server says: some echo the headers they got."""
+        return text if self.value == DUMMY_KEY else text.replace(self.value, "[key]")
+
+
+def _exchange(url: str, key: _Secret, timeout: float, call: Any) -> str:
+    """Send, read the whole answer within the time, turn every failure into a RequestError."""
+    import openai
+
+    deadline = time.monotonic() + timeout
+    try:
+        with call(_open_client(url, key.value, timeout)) as response:
+            return key.hide(_read_body(response, deadline, url))
+    except RequestError as error:
+        failure = error
+    except openai.APIStatusError as error:
+        failure = _from_status(error, url, key)
+    except openai.APIConnectionError as error:
+        cause = error.__cause__ or error
+        what = (
+            f"did not answer within {timeout:g} s"
+            if isinstance(error, openai.APITimeoutError)
+            else f"cannot be reached ({key.hide(str(cause)) or type(cause).__name__})"
+        )
+        failure = RequestError(
+            f"{url} {what}. Is the server up? `python -m skllmreg doctor --base-url {url}` tells.",
+            transient=True,
+        )
+    except Exception as error:
+        failure = RequestError(
+            f"The request to {url} could not be made: {type(error).__name__}: "
+            f"{key.hide(str(error))[:200]}. Are the request_options right?"
+        )
+    # Outside of the handler, so that the SDK's exception is not its context.
+    failure.__context__ = None
+    raise failure
+
+
+def _read_body(response: Any, deadline: float, url: str) -> str:
+    # The client's own timeout is for each read: a reply that drips would never end.
+    chunks, size = [], 0
+    try:
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if time.monotonic() > deadline:
+                problem = "is still sending its reply after the timeout"
+                break
+            if size > LARGEST_REPLY:
+                problem = f"sent more than {LARGEST_REPLY:,} bytes for one reply"
+                break
+        else:
+            return b"".join(chunks).decode("utf-8", errors="replace")
+    except Exception as error:  # httpx or httpx2, whichever the SDK stands on
+        problem = f"broke off in its reply ({type(error).__name__})"
+    raise RequestError(f"{url} {problem}.", transient=True)
+
+
+def _from_status(error: Any, url: str, key: _Secret) -> RequestError:
+    status, headers = error.status_code, error.response.headers
+    body = error.body if isinstance(error.body, dict) else {}
+    message = body.get("message") or body.get("detail") or error.response.text
+    message = " ".join(key.hide(str(message)).split())[:500]
+    code = str(body.get("code") or body.get("type") or "")
+    transient = (
+        (status in (408, 409, 429) or (status >= 500 and status not in (501, 505)))
+        and code not in _FINAL_CODES
+        and headers.get("x-should-retry") != "false"
+    )
+    hint = {
+        301: " Give the address it redirects to as base_url.",
+        401: " Is the key right? api_key_env names the variable that holds it.",
+        404: f" Does base_url end in /v1, and does the server have this model? "
+        f"`python -m skllmreg doctor --base-url {url}` tells.",
+    }.get(301 if 300 <= status < 400 else status, "")
+    return RequestError(
+        f"{url} answered with status {status}: {message or 'no message'}{hint}",
+        status=status,
+        code=code,
+        retry_after=_retry_after(headers),
+        transient=transient,
+    )
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds to wait as the server says, in any of the three forms that are used."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    try:
+        when = email.utils.parsedate_to_datetime(headers["retry-after"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    return max(0.0, when.timestamp() - time.time())
+
+
+def _parse(text: str, url: str) -> dict[str, Any]:
+    if text.lstrip()[:1] == "<":
+        raise RequestError(
+            f"{url} answered with a web page in place of JSON: {text.strip()[:80]!r}. "
+            "Does base_url point at the API, as in http://localhost:8000/v1?"
+        )
+    try:
+        payload = json.loads(text)
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise RequestError(
+            f"{url} answered with malformed JSON: {text.strip()[:80]!r}.", transient=True
+        )
+    return payload
+
+
+def _read_record(payload: dict[str, Any], url: str) -> dict[str, Any]:
+    """The few fields that are kept; absent ones are None, since servers leave out what they like.
+
+    An answer that is well-formed but empty is recorded as such: it may have been paid for.
+    """
+    if isinstance(payload.get("error"), dict):  # some gateways report errors with status 200
+        raise RequestError(f"{url} answered with an error: {payload['error'].get('message')}")
+    choices = payload.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise RequestError(
+            f"{url} answered without a list of choices: {json.dumps(payload)[:200]}. "
+            "Is it the chat completions API?"
+        )
+    choice = choices[0] if choices else {}
+    message = _dict(choice.get("message"))
+    usage = _dict(payload.get("usage"))
+    logprobs = _dict(choice.get("logprobs")).get("content")
+    return {
+        "text": message.get("content") if isinstance(message.get("content"), str) else None,
+        "refusal": message.get("refusal") or None,
+        "finish_reason": choice.get("finish_reason") if choices else "no choices",
+        "model": payload.get("model"),
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "logprobs": _read_logprobs(logprobs) if isinstance(logprobs, list) else None,
+    }
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _read_logprobs(tokens: list[Any]) -> list[dict[str, Any]]:
+    def read(item: Any) -> dict[str, Any]:
+        return {"token": item["token"], "logprob": item["logprob"]}
+
+    try:
+        return [
+            {**read(token), "top_logprobs": [read(t) for t in token.get("top_logprobs") or []]}
+            for token in tokens
+        ]
+    except (KeyError, TypeError, AttributeError):
+        return []

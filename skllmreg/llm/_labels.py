@@ -1,0 +1,143 @@
+"""Probabilities of labels: log-probabilities of one-letter codes, else shares of votes."""
+
+import math
+import string
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skllmreg.exceptions import InvalidReplyError, LLMError, ReplayMissError, RequestError
+from skllmreg.llm._prompts import Messages
+from skllmreg.llm._reply import LabelProbabilities, Reply
+from skllmreg.llm._structured import NOT_SUPPORTED
+
+if TYPE_CHECKING:
+    from skllmreg.llm._chat import ChatModel
+
+# Capital letters are single tokens of every vocabulary in use.
+LETTERS = string.ascii_uppercase
+# Servers tell the probabilities of this many tokens at the most.
+MOST_TOKENS = 20
+
+# Servers and models that refused to tell log-probabilities; for the life of the process.
+_without_logprobs: set[tuple[str | None, str]] = set()
+
+
+def label_probabilities(
+    chat: "ChatModel",
+    conversations: list[Messages],
+    labels: list[str],
+    *,
+    n_samples: int,
+    method: str,
+    **progress: Any,
+) -> LabelProbabilities:
+    """See `ChatModel.label_probabilities`."""
+    labels = [str(label) for label in labels]
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise ValueError(f"labels are two or more different strings, got {labels!r:.200}.")
+    if method not in ("auto", "logprobs", "votes"):
+        raise ValueError(f'method is "auto", "logprobs" or "votes", got {method!r}.')
+    if method == "logprobs" and len(labels) > len(LETTERS):
+        raise ValueError(f"{len(labels)} labels are too many for letters: use votes.")
+    if n_samples < 1:
+        raise ValueError(f"n_samples is 1 or more, got {n_samples}.")
+    codes = _codes(len(labels))
+    asked = [_ask_for_code(messages, labels, codes) for messages in conversations]
+    found: list[np.ndarray | None] = [None] * len(asked)
+    if method != "votes" and len(labels) <= len(LETTERS):
+        found = _from_logprobs(chat, asked, codes, method, progress)
+    rows = [i for i, row in enumerate(found) if row is None]
+    if rows and method == "logprobs":
+        raise LLMError(f"{chat.model!r} tells no log-probabilities of the labels: use votes.")
+    votes = _from_votes(chat, [asked[i] for i in rows], codes, n_samples, progress)
+    probabilities = np.zeros((len(asked), len(labels)))
+    for i, row in enumerate(found):
+        if row is not None:
+            probabilities[i] = row
+    probabilities[rows] = votes
+    methods = np.full(len(asked), "logprobs")
+    methods[rows] = "votes"
+    return LabelProbabilities(probabilities, methods)
+
+
+def _codes(n: int) -> list[str]:
+    return list(LETTERS[:n]) if n <= len(LETTERS) else [str(i + 1) for i in range(n)]
+
+
+def _ask_for_code(messages: Messages, labels: list[str], codes: list[str]) -> Messages:
+    what = "letter" if codes[0] == "A" else "number"
+    table = "\n".join(f"{code}: {label}" for code, label in zip(codes, labels, strict=True))
+    last = messages[-1]
+    content = f"{last['content']}\n\n{table}\nAnswer with the {what} alone."
+    return [*messages[:-1], {**last, "content": content}]
+
+
+def _read_code(text: str, codes: list[str]) -> int | None:
+    """Which code a text is; None for any other text, nothing is guessed."""
+    text = text.strip().strip("*`\"'().:").strip()
+    return codes.index(text) if text in codes else None
+
+
+def _from_logprobs(
+    chat: "ChatModel", asked: list[Messages], codes: list[str], method: str, progress: Any
+) -> list[np.ndarray | None]:
+    """A row of probabilities for each prompt; None where the server told nothing of use."""
+    server = (chat.base_url, chat.model)
+    nothing: list[np.ndarray | None] = [None] * len(asked)
+    if server in _without_logprobs and method == "auto":
+        return nothing
+    n_tokens = min(MOST_TOKENS, max(5, 2 * len(codes)))
+    extra = {"logprobs": True, "top_logprobs": n_tokens}
+    try:
+        replies = chat._complete(asked, extra=extra, **progress)
+    except RequestError as error:
+        if error.status not in NOT_SUPPORTED or method == "logprobs":
+            raise
+        _without_logprobs.add(server)
+        return nothing
+    except ReplayMissError:
+        # When it was recorded, the server may have refused, and votes were counted.
+        if method == "logprobs":
+            raise
+        return nothing
+    except InvalidReplyError as error:
+        replies = error.replies
+    return [None if reply is None else _read_logprobs(reply, codes) for reply in replies]
+
+
+def _read_logprobs(reply: Reply, codes: list[str]) -> np.ndarray | None:
+    for token in reply.logprobs or []:
+        if _read_code(token["token"], codes) is None:
+            if token["token"].strip():
+                return None  # the answer is no letter
+            continue
+        row = np.zeros(len(codes))
+        # " A" and "A" are different tokens and the same answer.
+        for other in {t["token"]: t for t in [token, *token["top_logprobs"]]}.values():
+            code = _read_code(other["token"], codes)
+            if code is not None:
+                row[code] += math.exp(min(other["logprob"], 0.0))
+        total = row.sum()
+        return row / total if np.isfinite(total) and total > 0 else None
+    return None
+
+
+def _from_votes(
+    chat: "ChatModel", asked: list[Messages], codes: list[str], n_samples: int, progress: Any
+) -> np.ndarray:
+    if not asked:
+        return np.empty((0, len(codes)))
+    if chat.temperature == 0:
+        n_samples = 1  # all further ones would be the same
+
+    def validate(text: str) -> int:
+        code = _read_code(text, codes)
+        if code is None:
+            raise ValueError(f"one of {', '.join(codes)} is wanted and nothing else")
+        return code
+
+    repeated = [messages for messages in asked for _ in range(n_samples)]
+    replies = chat._complete(repeated, validate=validate, **progress)
+    votes = np.array([reply.value for reply in replies]).reshape(len(asked), n_samples)
+    return (votes[:, :, None] == np.arange(len(codes))).mean(axis=1)

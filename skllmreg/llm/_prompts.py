@@ -1,0 +1,82 @@
+"""Prompts: their form, their key in the cache, their size."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+Messages = list[dict[str, str]]
+
+ROLES = {"system", "developer", "user", "assistant"}
+
+
+def as_conversations(prompts: Iterable[Any]) -> list[Messages]:
+    """Bring a list of prompts into the form of lists of messages, or say which one is wrong."""
+    if isinstance(prompts, (str, bytes, dict)):
+        raise TypeError(
+            "prompts is a list of prompts (str or lists of messages), "
+            f"got a single {type(prompts).__name__}: put it in a list."
+        )
+    return [_as_messages(prompt, i) for i, prompt in enumerate(prompts)]
+
+
+def _as_messages(prompt: Any, i: int) -> Messages:
+    if isinstance(prompt, str):
+        messages = [{"role": "user", "content": prompt}]
+    elif (
+        isinstance(prompt, list)
+        and prompt
+        and all(isinstance(m, dict) and m.keys() == {"role", "content"} for m in prompt)
+    ):
+        messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
+    else:
+        raise TypeError(
+            f"Prompt {i} is neither a str nor a list of messages "
+            f'{{"role": ..., "content": ...}}: {prompt!r:.200}'
+        )
+    for message in messages:
+        if message["role"] not in ROLES:
+            raise ValueError(
+                f"Prompt {i} has the role {message['role']!r}; one of {sorted(ROLES)} is needed."
+            )
+        if not isinstance(message["content"], str):
+            raise TypeError(f"Prompt {i} has a content that is no str: {message['content']!r:.200}")
+        try:
+            message["content"].encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Prompt {i} holds a character that UTF-8 cannot encode, at position {error.start}."
+            ) from None
+    return messages
+
+
+def number_samples(conversations: list[Messages]) -> list[int]:
+    """The n-th occurrence of a prompt is sample n of it."""
+    seen: Counter[str] = Counter()
+    samples = []
+    for messages in conversations:
+        text = canonical(messages)
+        samples.append(seen[text])
+        seen[text] += 1
+    return samples
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def cache_key(identity: str, messages: Messages, sample: int) -> str:
+    """Hash of all that decides an answer; `identity` is what a call's prompts have in common."""
+    text = f"{identity}\n{canonical(messages)}\n{sample}"
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def estimate_tokens(messages: Messages) -> int:
+    """Tokens of a prompt, a little high on purpose: budgets reserve by this number.
+
+    A token of the usual vocabularies is some four bytes of English text, fewer of others.
+    """
+    return sum(8 + math.ceil(len(message["content"].encode()) / 3) for message in messages)

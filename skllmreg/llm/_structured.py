@@ -1,0 +1,56 @@
+"""Ask for JSON in the strictest way that a server takes, and remember which one that is."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from skllmreg.exceptions import RequestError
+from skllmreg.llm._json import is_closed
+from skllmreg.llm._prompts import Messages
+
+FORMS = ("json_schema", "json_object", "prompt only")
+
+# Statuses with which servers refuse a parameter that they do not know.
+NOT_SUPPORTED = (400, 422, 501)
+
+# (server, model) -> index into FORMS of what worked; for the life of the process.
+_known: dict[tuple[str, str], int] = {}
+
+
+def ask_structured(
+    send: Callable[[dict[str, Any]], dict[str, Any]],
+    url: str,
+    model: str,
+    messages: Messages,
+    options: dict[str, Any],
+    schema: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Send one request; where the server refuses its response_format, in the next weaker form.
+
+    That a server takes a form does not mean that it keeps to it: the reply is parsed all the same.
+    """
+    body = {"model": model, "messages": messages, **options}
+    if schema is None:
+        return send(body)
+    for form in range(_known.get((url, model), 0), len(FORMS)):
+        try:
+            record = send(body | _in_form(form, messages, schema))
+        except RequestError as error:
+            # What the last form does not heal was not about the form.
+            if error.status not in NOT_SUPPORTED or form == len(FORMS) - 1:
+                raise
+        else:
+            _known[url, model] = form
+            return record
+    raise AssertionError("unreachable")
+
+
+def _in_form(form: int, messages: Messages, schema: dict[str, Any]) -> dict[str, Any]:
+    if form == 0:
+        described = {"name": "reply", "schema": schema, "strict": is_closed(schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": described}}
+    # The model has not seen the schema yet.
+    note = "Answer with nothing but one JSON value that follows this JSON schema:\n"
+    last = {**messages[-1], "content": f"{messages[-1]['content']}\n\n{note}{json.dumps(schema)}"}
+    told = {"messages": [*messages[:-1], last]}
+    return told | ({"response_format": {"type": "json_object"}} if form == 1 else {})

@@ -1,0 +1,159 @@
+"""A server on 127.0.0.1 that speaks chat completions, and can be told to fail.
+
+Real HTTP for the real client. `reply(body)` decides what comes: a str is the content of the
+message, a dict is the whole payload, a `Behaviour` does anything else. `failures` is a queue that
+comes first.
+"""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Behaviour:
+    """One answer: what is sent, how slowly, and where it breaks off."""
+
+    body: str | bytes | dict = ""
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+    delay: float = 0.0
+    cut: int | None = None  # send so many bytes of what was announced, then close
+    drip: float | None = None  # seconds between single bytes, for ever
+    reset: bool = False
+
+
+def error(status, message="no", headers=None, **fields):
+    """An error in the form that OpenAI uses."""
+    return Behaviour({"error": {"message": message, **fields}}, status, headers or {})
+
+
+def completion(text="ok", **changes):
+    """The payload of a completion; `changes` go into its choice or replace its fields."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+    choice["finish_reason"] = changes.pop("finish_reason", "stop")
+    choice["logprobs"] = changes.pop("logprobs", None)
+    choice["message"] |= changes.pop("message", {})
+    payload = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "tiny",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }
+    return payload | changes
+
+
+def last(body):
+    """Content of the last message of a request."""
+    return body["messages"][-1]["content"]
+
+
+class Loopback:
+    """The running server; all that it has seen is in `requests`, as (path, headers, body)."""
+
+    def __init__(self, latency=0.0):
+        self.latency = latency
+        self.reply = lambda body: f"reply to {last(body)}"
+        self.models = ["tiny"]
+        self.failures = deque()
+        self.seen = []
+        self.busy = self.most_busy = 0
+        self.lock = threading.Lock()
+        owner = self
+
+        class Handler(_Handler):
+            loopback = owner
+
+        self.server = _Server(("127.0.0.1", 0), Handler)
+        self.base_url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def requests(self):
+        """Bodies of the chat completions that were asked for."""
+        return [body for path, _, body in self.seen if path.endswith("/chat/completions")]
+
+    @property
+    def prompts(self):
+        """Last message of each request."""
+        return [last(body) for body in self.requests]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request, client_address):
+        pass  # clients that go away are part of the tests
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    loopback = None
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self.loopback.seen.append((self.path, dict(self.headers), None))
+        models = [{"id": name, "object": "model"} for name in self.loopback.models]
+        self.answer(Behaviour({"object": "list", "data": models}))
+
+    def do_POST(self):
+        owner = self.loopback
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with owner.lock:
+            owner.seen.append((self.path, dict(self.headers), body))
+            owner.busy += 1
+            owner.most_busy = max(owner.most_busy, owner.busy)
+            behaviour = owner.failures.popleft() if owner.failures else None
+        try:
+            time.sleep(owner.latency)
+            if behaviour is None:
+                behaviour = owner.reply(body)
+            if isinstance(behaviour, str):
+                behaviour = completion(behaviour)
+            if isinstance(behaviour, dict):
+                behaviour = Behaviour(behaviour)
+            time.sleep(behaviour.delay)
+        finally:
+            with owner.lock:
+                owner.busy -= 1
+        self.answer(behaviour)
+
+    def answer(self, behaviour):
+        body = behaviour.body
+        if isinstance(body, dict):
+            body = json.dumps(body)
+        if isinstance(body, str):
+            body = body.encode()
+        if behaviour.reset:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        headers = {"Content-Type": "application/json"} | behaviour.headers
+        self.send_response(behaviour.status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(10**9 if behaviour.drip else len(body)))
+        self.end_headers()
+        if behaviour.drip:
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(behaviour.drip)
+        self.wfile.write(body[: behaviour.cut])
+        if behaviour.cut is not None:
+            self.close_connection = True
