@@ -56,7 +56,7 @@ def last(body):
 
 
 class Loopback:
-    """The running server; all that it has seen is in `requests`, as (path, headers, body)."""
+    """The running server; `seen` has (path, headers in lower case, body) of all requests."""
 
     def __init__(self, latency=0.0):
         self.latency = latency
@@ -106,8 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def lowered(self):
+        return {name.lower(): value for name, value in self.headers.items()}
+
     def do_GET(self):
-        self.loopback.seen.append((self.path, dict(self.headers), None))
+        self.loopback.seen.append((self.path, self.lowered(), None))
         models = [{"id": name, "object": "model"} for name in self.loopback.models]
         self.answer(Behaviour({"object": "list", "data": models}))
 
@@ -115,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.loopback
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with owner.lock:
-            owner.seen.append((self.path, dict(self.headers), body))
+            owner.seen.append((self.path, self.lowered(), body))
             owner.busy += 1
             owner.most_busy = max(owner.most_busy, owner.busy)
             behaviour = owner.failures.popleft() if owner.failures else None

@@ -23,10 +23,9 @@ from skllmreg.exceptions import (
     ReplayMissError,
     RequestError,
 )
-from skllmreg.llm import _client, _ledger
+from skllmreg.llm import _client, _ledger, _limits
 from skllmreg.llm._cache import HELD, LEASE, Store
 from skllmreg.llm._json import UnusableError, parse_json
-from skllmreg.llm._limits import LONGEST_PAUSE
 from skllmreg.llm._nearest import describe_miss
 from skllmreg.llm._prompts import (
     Messages,
@@ -363,14 +362,14 @@ class Call:
         return _client.send(self.url, self.api_key_env, self.timeout, body)
 
     def _wait_after(self, error: RequestError, sent: float, n_failures: int) -> None:
-        if (error.retry_after or 0.0) > LONGEST_PAUSE:
+        if (error.retry_after or 0.0) > _limits.LONGEST_PAUSE:
             raise error
         if error.status == 429:
             _ledger.slow_down(self.store, self.account, sent, error.retry_after)
             if (error.retry_after or 0.0) > 30.0:
                 _logger.warning("%s asks for a pause of %g s", self.url, error.retry_after)
             return  # the pause is everybody's, and the next reservation knows it
-        backoff = min(0.5 * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
+        backoff = min(_limits.FIRST_PAUSE * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
         self._wait_until(time.time() + max(error.retry_after or 0.0, backoff))
 
     def _wait_until(self, moment: float) -> None:

@@ -21,6 +21,10 @@ _KEYWORDS = {
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
+# So many brackets of prose are tried for a JSON value: each costs time in proportion to the text.
+MOST_STARTS = 200
+
+
 class UnusableError(ValueError):
     """A text that is not what was asked for; `problems` names everything that is wrong."""
 
@@ -127,7 +131,9 @@ def _scan(
     values: list[Any] = []
     doubled.clear()
     position = text.find(opening) if opening else -1
-    while position >= 0 and len(values) < 10:
+    for _ in range(MOST_STARTS):
+        if position < 0:
+            break
         n_doubled = len(doubled)
         try:
             value, end = decoder.raw_decode(text, position)

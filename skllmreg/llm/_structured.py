@@ -34,7 +34,7 @@ def ask_structured(
         return send(body)
     for form in range(_known.get((url, model), 0), len(FORMS)):
         try:
-            record = send(body | _in_form(form, messages, schema))
+            record = send(body | in_form(form, messages, schema))
         except RequestError as error:
             # What the last form does not heal was not about the form.
             if error.status not in NOT_SUPPORTED or form == len(FORMS) - 1:
@@ -45,7 +45,8 @@ def ask_structured(
     raise AssertionError("unreachable")
 
 
-def _in_form(form: int, messages: Messages, schema: dict[str, Any]) -> dict[str, Any]:
+def in_form(form: int, messages: Messages, schema: dict[str, Any]) -> dict[str, Any]:
+    """What the form adds to, or changes in, the body of the request."""
     if form == 0:
         described = {"name": "reply", "schema": schema, "strict": is_closed(schema)}
         return {"response_format": {"type": "json_schema", "json_schema": described}}

@@ -1,0 +1,169 @@
+"""What servers do wrong, and what becomes of it."""
+
+import time
+
+import pytest
+
+from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
+from skllmreg.llm import ChatModel, _call, _limits
+from tests.loopback import Behaviour, completion, error, last
+
+HTML = Behaviour("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
+HEALED = {
+    "429": error(429),
+    "429 with Retry-After": error(429, headers={"Retry-After": "0.01"}),
+    "429 with Retry-After in ms": error(429, headers={"Retry-After-Ms": "10"}),
+    "429 with a date": error(429, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+    "408": error(408),
+    "500": error(500),
+    "503 with a page": Behaviour("<html>busy</html>", 503),
+    "reset": Behaviour(reset=True),
+    "truncated body": Behaviour(completion("lost"), cut=30),
+    "malformed JSON": Behaviour('{"choices": ['),
+    "slow": Behaviour(completion("late"), delay=1.0),
+    "never-ending": Behaviour(drip=0.01),
+}
+FATAL = {
+    "400": (error(400, "context too long"), "status 400: context too long"),
+    "401": (error(401, "bad key"), "api_key_env names the variable"),
+    "403": (error(403), "status 403"),
+    "404": (error(404, "no such model"), "doctor --base-url"),
+    "redirect": (Behaviour(status=307, headers={"Location": "http://x/"}), "redirects to"),
+    "no quota": (error(429, "pay", code="insufficient_quota"), "status 429: pay"),
+    "told not to": (error(500, headers={"x-should-retry": "false"}), "status 500"),
+    "HTML with status 200": (HTML, "a web page in place of JSON"),
+    "error with status 200": (Behaviour({"error": {"message": "odd"}}), "an error: odd"),
+    "another API": (Behaviour({"result": 3}), "without a list of choices"),
+    "choices of no use": (Behaviour({"choices": [3]}), "without a list of choices"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch):
+    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_limits, "FIRST_SPACING", 0.001)
+
+
+@pytest.fixture
+def chat(loopback):
+    return ChatModel("tiny", base_url=loopback.base_url, timeout=0.3)
+
+
+@pytest.mark.parametrize("fault", HEALED)
+def test_passing_faults_are_tried_again(loopback, chat, fault):
+    loopback.failures.extend([HEALED[fault]] * 2)
+    assert chat.complete(["a"])[0].text == "reply to a"
+    assert loopback.prompts == ["a"] * 3
+
+
+@pytest.mark.parametrize("fault", FATAL)
+def test_lasting_faults_are_told_at_once(loopback, chat, fault):
+    behaviour, match = FATAL[fault]
+    loopback.failures.append(behaviour)
+    with pytest.raises(RequestError, match=match):
+        chat.complete(["a"])
+    assert loopback.prompts == ["a"]
+
+
+def test_retries_end(loopback, chat):
+    chat.max_retries = 2
+    loopback.reply = lambda body: error(500, "down")
+    with pytest.raises(RequestError, match="Prompt 0: .* status 500: down"):
+        chat.complete(["a"])
+    assert len(loopback.requests) == 3
+
+
+def test_no_server_says_so_and_names_the_doctor():
+    chat = ChatModel("tiny", base_url="http://127.0.0.1:9/v1", max_retries=1)
+    with pytest.raises(RequestError, match="cannot be reached .* doctor --base-url"):
+        chat.complete(["a"])
+
+
+@pytest.mark.parametrize("seconds", [300, 3000])
+def test_retry_after_above_the_limit_of_the_sdk_is_honoured(loopback, chat, monkeypatch, seconds):
+    moments = []
+    monkeypatch.setattr(_call.Call, "_wait_until", lambda self, moment: moments.append(moment))
+    loopback.failures.append(error(429, headers={"Retry-After": str(seconds)}))
+    now = time.time()
+    assert chat.complete(["a"])[0].text == "reply to a"
+    assert now + seconds <= moments[-1] <= now + seconds + 10
+
+
+def test_a_pause_concerns_every_object_with_the_same_cache(loopback, chat, monkeypatch):
+    moments = []
+    monkeypatch.setattr(_call.Call, "_wait_until", lambda self, moment: moments.append(moment))
+    loopback.failures.append(error(429, headers={"Retry-After": "500"}))
+    now = time.time()
+    chat.complete(["a"])
+    ChatModel("tiny", base_url=loopback.base_url).complete(["b"])
+    assert moments[-1] >= now + 500
+
+
+def test_retry_after_of_hours_is_told_at_once(loopback, chat):
+    loopback.failures.append(error(429, "come back tomorrow", headers={"Retry-After": "80000"}))
+    with pytest.raises(RequestError, match="come back tomorrow"):
+        chat.complete(["a"])
+
+
+def test_an_error_keeps_what_came_and_stops_the_rest(loopback):
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
+    loopback.reply = lambda body: error(401) if last(body) == "2" else "fine"
+    with pytest.raises(
+        RequestError, match=r"2 of 5 prompts are answered and kept in .*sqlite3"
+    ) as e:
+        chat.complete([str(i) for i in range(5)])
+    assert [reply and reply.text for reply in e.value.replies] == ["fine", "fine", None, None, None]
+    assert loopback.prompts == ["0", "1", "2"]
+    loopback.reply = lambda body: "now fine"
+    replies = chat.complete([str(i) for i in range(5)])
+    assert [reply.cached for reply in replies] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("payload", "match"),
+    [
+        (completion(None, message={"refusal": "I must not."}), "refuses to answer: I must not."),
+        (completion("", finish_reason="content_filter"), "refuses to answer: content filter"),
+        (completion("", finish_reason="length"), "it is empty: a larger max_tokens"),
+        (completion(None), "it is empty"),
+        (completion() | {"choices": []}, "no choices"),
+    ],
+)
+def test_answers_of_no_use_are_told_and_not_paid_for_again(loopback, chat, payload, match):
+    loopback.reply = lambda body: payload
+    for _ in range(2):
+        with pytest.raises(InvalidReplyError, match=match):
+            chat.complete(["a"])
+    assert len(loopback.requests) == 1
+
+
+def test_one_answer_of_no_use_does_not_keep_the_others_from_being_answered(loopback, chat):
+    loopback.reply = lambda body: completion("") if last(body) in "14" else "fine"
+    with pytest.raises(
+        InvalidReplyError, match=r"2 of 6 replies are unusable. First, Prompt 1"
+    ) as e:
+        chat.complete([str(i) for i in range(6)])
+    assert [reply is None for reply in e.value.replies] == [False, True, False, False, True, False]
+    assert "cache prune" in str(e.value)
+
+
+def test_a_parameter_of_the_user_that_is_refused_is_told_in_the_words_of_the_server(loopback):
+    loopback.reply = lambda body: error(400, "Unsupported parameter: 'temperature'")
+    chat = ChatModel("o1", base_url=loopback.base_url, temperature=0.1)
+    with pytest.raises(LLMError, match="Unsupported parameter: 'temperature'"):
+        chat.complete(["a"])
+
+
+def test_an_interrupt_stops_and_keeps_what_is_under_way(loopback, monkeypatch):
+    loopback.latency = 0.1
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=2)
+    call = chat._call(None, None)
+
+    def interrupt(self, holder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_call, "LEASE", 0.1)
+    monkeypatch.setattr(type(call.store), "renew", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        chat.complete([str(i) for i in range(50)])
+    assert chat.quote([str(i) for i in range(50)]).cached == len(loopback.requests) <= 4
