@@ -142,16 +142,31 @@ class Store:
         db = sqlite3.connect(
             name, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=True
         )
-        self._prepare(db)
+        self._prepare_patiently(db)
         # With the write-ahead log, what is committed survives the death of the process; only the
         # loss of power may cost the last answers, never the file.
         db.execute("PRAGMA synchronous = NORMAL")
         return db
 
+    def _prepare_patiently(self, db: sqlite3.Connection) -> None:
+        """Wait while others are opening the file for the first time: here sqlite does not."""
+        deadline = time.monotonic() + BUSY
+        while True:
+            try:
+                return self._prepare(db)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                time.sleep(0.02)
+
     def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN")  # all three as of one moment: others may be creating the tables
+        ((n_tables,),) = db.execute("SELECT COUNT(*) FROM sqlite_master")
         ((found,),) = db.execute("PRAGMA application_id")
         ((version,),) = db.execute("PRAGMA user_version")
-        ((n_tables,),) = db.execute("SELECT COUNT(*) FROM sqlite_master")
+        db.execute("COMMIT")
         if found != APPLICATION_ID and n_tables:
             raise CacheError(
                 f"{self.path} is a database of something else, not a cache of this package: "
@@ -164,7 +179,7 @@ class Store:
             )
         if self.read_only or (found == APPLICATION_ID and version == SCHEMA_VERSION):
             return
-        _patiently(db, "PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA journal_mode = WAL")
         db.execute("BEGIN IMMEDIATE")
         for statement in SCHEMA.split(";"):
             db.execute(statement)
@@ -285,16 +300,3 @@ class Store:
         with self.writing() as db:
             db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)", entry)
             db.execute("DELETE FROM leases WHERE key = ?", (key,))
-
-
-def _patiently(db: sqlite3.Connection, statement: str) -> None:
-    """Execute what sqlite refuses at once, without its own patience, while others start too."""
-    deadline = time.monotonic() + BUSY
-    while True:
-        try:
-            db.execute(statement)
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)

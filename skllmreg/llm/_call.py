@@ -23,8 +23,7 @@ from skllmreg.exceptions import (
     ReplayMissError,
     RequestError,
 )
-from skllmreg.llm import _client, _ledger, _limits
-from skllmreg.llm._cache import HELD, LEASE, Store
+from skllmreg.llm import _cache, _client, _ledger, _limits
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._nearest import describe_miss
 from skllmreg.llm._prompts import (
@@ -95,7 +94,7 @@ class Call:
     options: dict[str, Any]
     schema: dict[str, Any] | None
     validate: Callable[[Any], Any] | None
-    store: Store
+    store: _cache.Store
     account: _ledger.Account
     caching: bool
     replay: bool
@@ -154,7 +153,7 @@ class Call:
                         pool.submit(self._work, task, room == 1, results)
                         running += 1
                     now = time.monotonic()
-                    if now - renewed > LEASE / 5 and self.caching:
+                    if now - renewed > _cache.LEASE / 5 and self.caching:
                         self.store.renew(self.holder)
                         renewed = now
                     if held and now - polled > POLL:
@@ -163,7 +162,9 @@ class Call:
                         polled = now
                         continue
                     try:
-                        task, alone, outcome = results.get(timeout=POLL if held else LEASE / 5)
+                        task, alone, outcome = results.get(
+                            timeout=POLL if held else _cache.LEASE / 5
+                        )
                     except Empty:
                         continue
                     running -= 1
@@ -295,7 +296,7 @@ class Call:
             record, cost = self._ask(messages)
             return record, cost, False
         found = self.store.lease(key, self.holder)
-        if found is HELD:
+        if found is _cache.HELD:
             raise _HeldError
         if found is not None:
             return found, 0.0, True
@@ -322,7 +323,7 @@ class Call:
 
     def _ask(self, messages: Messages) -> tuple[dict[str, Any], float | None]:
         """One answer from the server, with retries where they can succeed."""
-        prompt_tokens = estimate_tokens(messages)
+        prompt_tokens = estimate_tokens(messages, self.schema)
         for n_failures in range(self.max_retries + 1):
             if self.stop.is_set():
                 raise _StoppedError

@@ -279,7 +279,7 @@ class ChatModel:
         tasks = call.tasks(conversations)
         found = call.store.lookup(task.key for task in tasks) if call.caching else {}
         missing = [task for task in tasks if task.key not in found]
-        prompt_tokens = sum(estimate_tokens(task.messages) for task in missing)
+        prompt_tokens = sum(estimate_tokens(task.messages, schema) for task in missing)
         n_each, basis = self._expected_completion(call.store, call.account)
         return Quote(
             requests=len(missing),

@@ -74,9 +74,12 @@ def cache_key(identity: str, messages: Messages, sample: int) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def estimate_tokens(messages: Messages) -> int:
-    """Tokens of a prompt, a little high on purpose: budgets reserve by this number.
+def estimate_tokens(messages: Messages, schema: dict[str, Any] | None = None) -> int:
+    """Tokens of a prompt, high on purpose: budgets reserve by this number.
 
-    A token of the usual vocabularies is some four bytes of English text, fewer of others.
+    A token of the usual vocabularies is some four bytes of English text, and fewer of others.
     """
-    return sum(8 + math.ceil(len(message["content"].encode()) / 3) for message in messages)
+    n_bytes = sum(len(message["content"].encode()) for message in messages)
+    if schema is not None:
+        n_bytes += len(canonical(schema))
+    return 8 + 8 * len(messages) + math.ceil(n_bytes / 3)

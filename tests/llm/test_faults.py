@@ -5,7 +5,7 @@ import time
 import pytest
 
 from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
-from skllmreg.llm import ChatModel, _call, _limits
+from skllmreg.llm import ChatModel, _cache, _call, _limits
 from tests.loopback import Behaviour, completion, error, last
 
 HTML = Behaviour("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
@@ -162,7 +162,7 @@ def test_an_interrupt_stops_and_keeps_what_is_under_way(loopback, monkeypatch):
     def interrupt(self, holder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_call, "LEASE", 0.1)
+    monkeypatch.setattr(_cache, "LEASE", 0.1)
     monkeypatch.setattr(type(call.store), "renew", interrupt)
     with pytest.raises(KeyboardInterrupt):
         chat.complete([str(i) for i in range(50)])

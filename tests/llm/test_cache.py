@@ -1,0 +1,283 @@
+import os
+import sqlite3
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError
+from skllmreg.llm import ChatModel, _cache
+from skllmreg.llm._cache import HELD, default_path, open_store
+from tests.loopback import Behaviour, completion
+
+RECORD = {"text": "hello"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "cache.sqlite3"
+
+
+def test_default_place_is_the_platforms_folder_for_caches(monkeypatch, tmp_path):
+    assert default_path() == Path(os.environ["SKLLMREG_CACHE"])
+    monkeypatch.delenv("SKLLMREG_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert default_path() == tmp_path / "skllmreg" / "llm.sqlite3"
+    monkeypatch.setattr("sys.platform", "win32")
+    assert default_path() == tmp_path / "skllmreg" / "llm.sqlite3"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert default_path().parts[-4:] == ("Library", "Caches", "skllmreg", "llm.sqlite3")
+
+
+def test_a_folder_gets_a_file_in_it(loopback, tmp_path):
+    ChatModel("tiny", base_url=loopback.base_url, cache=tmp_path).complete(["a"])
+    assert (tmp_path / "llm.sqlite3").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_files_belong_to_their_owner_alone(loopback, path):
+    old = os.umask(0)
+    try:
+        ChatModel("tiny", base_url=loopback.base_url, cache=path).complete(["a"])
+    finally:
+        os.umask(old)
+    files = list(path.parent.iterdir())
+    assert {file.name for file in files} >= {"cache.sqlite3", "cache.sqlite3-wal"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_without_a_cache_nothing_is_kept(loopback, tmp_path):
+    chat = ChatModel("tiny", base_url=loopback.base_url, cache=None)
+    for _ in range(2):
+        assert not chat.complete(["a"])[0].cached
+    assert chat.usage(this_run=True)[0].requests == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_is_stored_the_moment_it_arrives(loopback):
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
+    stored = []
+    loopback.reply = lambda body: stored.append(chat.quote(["a", "b", "c"]).cached) or "x"
+    chat.complete(["a", "b", "c"])
+    assert stored == [0, 1, 2]
+
+
+def test_a_lease_is_held_by_one_and_released_to_the_next(path):
+    store = open_store(path)
+    assert store.lease("k", "me") is None
+    assert store.lease("k", "me") is None
+    assert store.lease("k", "you") is HELD
+    store.release("k", "you")
+    assert store.lease("k", "you") is HELD
+    store.release("k", "me")
+    assert store.lease("k", "you") is None
+    store.put("k", "server", "model", {}, RECORD)
+    assert store.lease("k", "me") == RECORD
+
+
+def test_the_lease_of_a_dead_holder_is_taken_over_and_that_of_a_live_one_is_not(path, monkeypatch):
+    monkeypatch.setattr(_cache, "LEASE", 0.1)
+    store = open_store(path)
+    store.lease("dead", "first")
+    store.lease("live", "second")
+    time.sleep(0.06)
+    store.renew("second")
+    time.sleep(0.06)
+    assert store.lease("dead", "me") is None
+    assert store.lease("live", "me") is HELD
+
+
+def test_the_first_answer_stays(path):
+    store = open_store(path)
+    store.put("k", "server", "model", {}, RECORD)
+    store.put("k", "server", "model", {}, {"text": "other"})
+    assert store.lookup(["k", "missing"]) == {"k": RECORD}
+
+
+def test_threads_that_ask_the_same_ask_once(loopback):
+    loopback.latency = 0.1
+    replies = []
+
+    def ask():
+        replies.extend(ChatModel("tiny", base_url=loopback.base_url).complete(["a", "b"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(loopback.prompts) == ["a", "b"]
+    assert sum(reply.cached for reply in replies) == 6
+
+
+def test_who_waits_for_an_answer_that_fails_asks_again(loopback):
+    loopback.failures.append(Behaviour(completion("", finish_reason="x"), status=401, delay=0.1))
+    first = threading.Thread(target=_expect_error, args=(loopback,))
+    first.start()
+    while not loopback.requests:
+        time.sleep(0.005)
+    assert not ChatModel("tiny", base_url=loopback.base_url).complete(["a"])[0].cached
+    first.join()
+
+
+def _expect_error(loopback):
+    with pytest.raises(Exception, match="401"):
+        ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
+
+
+def test_a_file_that_is_removed_while_open_is_made_anew(loopback, path):
+    chat = ChatModel("tiny", base_url=loopback.base_url, cache=path)
+    chat.complete(["a"])
+    for file in path.parent.iterdir():
+        file.unlink()
+    assert not chat.complete(["a"])[0].cached
+    assert chat.complete(["a"])[0].cached
+
+
+class TestReplay:
+    @pytest.fixture
+    def recorded(self, loopback, path):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=path, temperature=0)
+        chat.complete(["What is 1 + 1?", "What is 1 + 2?"])
+        open_store(path).close()
+        _cache._open_once.cache_clear()
+        return path
+
+    def replay(self, loopback, path, **params):
+        params = {"base_url": loopback.base_url, "temperature": 0} | params
+        return ChatModel(params.pop("model", "tiny"), cache=path, mode="replay", **params)
+
+    def test_answers_come_without_server_or_key_and_leave_no_trace(self, loopback, recorded):
+        before = recorded.read_bytes()
+        recorded.chmod(0o444)
+        seen = len(loopback.seen)
+        loopback.close()
+        (reply,) = self.replay(loopback, recorded).complete(["What is 1 + 1?"])
+        assert reply.cached
+        assert len(loopback.seen) == seen
+        assert [file.name for file in recorded.parent.iterdir()] == [recorded.name]
+        assert recorded.read_bytes() == before
+
+    def test_a_miss_shows_the_prompt_and_the_nearest(self, loopback, recorded):
+        with pytest.raises(ReplayMissError) as caught:
+            self.replay(loopback, recorded).complete(["What is 1 + 3?"])
+        assert "What is 1 + 3?" in str(caught.value)
+        assert "differs from character 12" in str(caught.value)
+        assert caught.value.replies == [None]
+
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            ({"temperature": 1}, "the options is"),
+            ({"model": "huge"}, "the model is 'tiny' there, 'huge' here"),
+            ({"base_url": "http://localhost:1/v1"}, "the server is"),
+        ],
+    )
+    def test_a_miss_says_which_setting_differs(self, loopback, recorded, change, match):
+        with pytest.raises(ReplayMissError, match=match):
+            self.replay(loopback, recorded, **change).complete(["What is 1 + 1?"])
+
+    def test_a_second_sample_that_was_not_recorded_is_a_miss(self, loopback, recorded):
+        with pytest.raises(ReplayMissError, match="the sample is 0 there, 1 here"):
+            self.replay(loopback, recorded).complete(["What is 1 + 1?"] * 2)
+
+    def test_a_file_that_is_not_there_is_not_made(self, loopback, path):
+        with pytest.raises(CacheError, match="no cache file"):
+            self.replay(loopback, path).complete(["a"])
+        assert not path.exists()
+
+
+class TestBrokenFiles:
+    """Each is told, with its name and what to do, before anything is paid."""
+
+    def check(self, loopback, path, match):
+        with pytest.raises(CacheError, match=match) as caught:
+            ChatModel("tiny", base_url=loopback.base_url, cache=path).complete(["a"])
+        assert str(path) in str(caught.value)
+        assert loopback.requests == []
+
+    def test_no_database(self, loopback, tmp_path):
+        path = tmp_path / "notes.txt"
+        path.write_text("Dear diary, " * 100)
+        self.check(loopback, path, "Move the file away")
+        assert path.read_text().startswith("Dear diary")
+
+    def test_database_of_something_else(self, loopback, tmp_path):
+        path = tmp_path / "other.sqlite3"
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE mine (a)")
+        self.check(loopback, path, "a database of something else")
+
+    def test_newer_version(self, loopback, path):
+        open_store(path)
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+        _cache._open_once.cache_clear()
+        self.check(loopback, path, "newer version")
+
+    def test_place_that_cannot_be_written(self, loopback, tmp_path):
+        (tmp_path / "file").write_text("")
+        self.check(loopback, tmp_path / "file" / "cache.sqlite3", "Is it, and its folder, writable")
+
+    def test_locked(self, loopback, path, monkeypatch):
+        monkeypatch.setattr(_cache, "BUSY", 0.05)
+        open_store(path)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        self.check(loopback, path, "Another process has held it")
+        other.close()
+
+    def test_full(self, loopback, path):
+        store = open_store(path)
+        with store.reading() as db:
+            ((n_pages,),) = db.execute("PRAGMA page_count")
+            db.execute(f"PRAGMA max_page_count = {n_pages}")
+        ChatModel("tiny", base_url=loopback.base_url, cache=path)
+        long = ["x" * 100_000]
+        with pytest.warns(AnswerNotStoredWarning, match="paid for but is not stored.*full"):
+            (reply,) = ChatModel("tiny", base_url=loopback.base_url, cache=path).complete(long)
+        assert reply.text.startswith("reply to x")
+
+    def test_damaged_entry(self, loopback, path):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=path)
+        chat.complete(["a"])
+        with open_store(path).writing() as db:
+            db.execute("UPDATE entries SET reply = '{'")
+        with pytest.raises(CacheError, match="is damaged: .*prune --key"):
+            chat.complete(["a"])
+
+
+def test_a_paid_answer_is_returned_though_it_cannot_be_stored(loopback, monkeypatch):
+    def fail(self, *args):
+        raise CacheError("disk full")
+
+    monkeypatch.setattr(_cache.Store, "put", fail)
+    chat = ChatModel("tiny", base_url=loopback.base_url)
+    with pytest.warns(AnswerNotStoredWarning, match="disk full"):
+        (reply,) = chat.complete(["a"])
+    assert reply.text == "reply to a"
+
+
+def test_held_prompts_do_not_keep_the_others_waiting(loopback):
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
+    call = chat._call(None, None)
+    (task,) = call.tasks([[{"role": "user", "content": "held"}]])
+    call.store.lease(task.key, "somebody")
+    record = dict.fromkeys(
+        ("refusal", "finish_reason", "model", "prompt_tokens", "completion_tokens", "logprobs")
+    )
+
+    def reply(body):
+        if len(loopback.requests) == 3:
+            call.store.put(task.key, "", "", {}, {**record, "text": "from somebody"})
+        return "x"
+
+    loopback.reply = reply
+    replies = chat.complete(["held", "a", "b", "c"])
+    assert replies[0].text == "from somebody"
+    assert sorted(loopback.prompts) == ["a", "b", "c"]

@@ -1,0 +1,82 @@
+import pytest
+
+from skllmreg.llm._doctor import main
+from tests.loopback import completion, error, last
+
+
+def able(body):
+    """A server that can do everything."""
+    if "response_format" in body:
+        return '{"degrees": 25}'
+    if body.get("logprobs"):
+        token = {"token": "A", "logprob": -0.1}
+        return completion("A", logprobs={"content": [{**token, "top_logprobs": [token]}]})
+    return "yes"
+
+
+def unable(body):
+    """A server that refuses everything."""
+    if body.keys() - {"model", "messages"}:
+        return error(400, "unsupported")
+    return "yes"
+
+
+def ignorant():
+    """A server that takes everything and does nothing of it."""
+    texts = iter(range(100))
+    return lambda body: f"text {next(texts)}"
+
+
+@pytest.mark.parametrize(
+    ("reply", "findings"),
+    [
+        (able, ["json_schema  yes", "logprobs     yes", "seed         yes"]),
+        (
+            unable,
+            [
+                "json_schema  refused with status 400",
+                "json_object  refused with status 400",
+                "the schema goes into the prompt",
+                "logprobs     refused with status 400",
+                "shares of votes",
+                "seed         refused with status 400",
+                "only the cache makes",
+            ],
+        ),
+        (
+            ignorant(),
+            [
+                "json_schema  taken, but not kept to",
+                "json_object  taken, but not kept to",
+                "logprobs     taken, but none are told",
+                "seed         taken, but two answers differ",
+            ],
+        ),
+    ],
+)
+def test_it_tells_what_the_server_can_do_and_what_falls_back(loopback, capsys, reply, findings):
+    loopback.reply = reply
+    assert main(["--base-url", loopback.base_url]) == 0
+    out = capsys.readouterr().out
+    assert "models       tiny" in out
+    for finding in findings:
+        assert finding in out
+
+
+def test_a_model_that_is_not_listed_is_told(loopback, capsys):
+    loopback.reply = lambda body: error(404, f"no model {body['model']}, {last(body)[:0]}")
+    assert main(["--base-url", loopback.base_url, "--model", "huge"]) == 1
+    captured = capsys.readouterr()
+    assert "huge is not among them" in captured.out
+    assert "no model huge" in captured.err
+
+
+def test_no_server_is_told(capsys):
+    assert main(["--base-url", "http://127.0.0.1:9/v1"]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_without_a_model_openai_is_not_asked_anything(monkeypatch, capsys):
+    monkeypatch.setattr("skllmreg.llm._client.list_models", lambda *args: ["gpt"])
+    assert main([]) == 0
+    assert "name one with --model" in capsys.readouterr().out

@@ -1,0 +1,135 @@
+import math
+
+import numpy as np
+import pytest
+
+from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
+from skllmreg.llm import ChatModel, _labels
+from tests.loopback import completion, error, last
+
+LABELS = ["cat", "dog", "fish"]
+
+
+@pytest.fixture(autouse=True)
+def _forget_servers(monkeypatch):
+    monkeypatch.setattr(_labels, "_without_logprobs", set())
+
+
+@pytest.fixture
+def chat(loopback):
+    return ChatModel("tiny", base_url=loopback.base_url)
+
+
+def told(*tokens):
+    """Log-probabilities of one position; the first token is the one that was chosen."""
+    top = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in tokens]
+    return completion(tokens[0][0], logprobs={"content": [{**top[0], "top_logprobs": top}]})
+
+
+def test_logprobs_are_renormalised_over_the_labels(loopback, chat):
+    loopback.reply = lambda body: told(("B", 0.5), (" A", 0.1), ("A", 0.15), ("The", 0.2))
+    found = chat.label_probabilities(["Which?"] * 2, LABELS)
+    np.testing.assert_allclose(found.probabilities, [[1 / 3, 2 / 3, 0]] * 2)
+    assert found.method.tolist() == ["logprobs"] * 2
+    assert last(loopback.requests[0]).startswith("Which?\n\nA: cat\nB: dog\nC: fish\n")
+    assert loopback.requests[0]["logprobs"] is True
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda: error(400, "logprobs not supported"), lambda: completion("A")]
+)
+def test_without_logprobs_votes_are_counted_and_it_is_said(loopback, chat, answer):
+    letters = iter("AABAC" * 2)
+
+    def reply(body):
+        return answer() if "logprobs" in body else next(letters)
+
+    loopback.reply = reply
+    found = chat.label_probabilities(["Which?", "What?"], LABELS)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+    assert found.method.tolist() == ["votes", "votes"]
+    np.testing.assert_allclose(found.probabilities.sum(axis=0) * 5, [6, 2, 2])
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda: error(400, "logprobs not supported"), lambda: completion("A")]
+)
+def test_the_replay_counts_the_same_votes(loopback, chat, answer):
+    loopback.reply = lambda body: answer() if "logprobs" in body else "B"
+    live = chat.label_probabilities(["Which?"], LABELS)
+    _labels._without_logprobs.clear()
+    replay = ChatModel("tiny", base_url=loopback.base_url, mode="replay")
+    again = replay.label_probabilities(["Which?"], LABELS)
+    np.testing.assert_array_equal(again.probabilities, live.probabilities)
+    assert again.method.tolist() == ["votes"]
+
+
+def test_a_refusal_of_logprobs_is_remembered(loopback, chat):
+    loopback.reply = lambda body: error(400) if "logprobs" in body else "B"
+    chat.label_probabilities(["a"], LABELS, n_samples=1)
+    chat.label_probabilities(["b"], LABELS, n_samples=1)
+    assert sum("logprobs" in body for body in loopback.requests) == 1
+
+
+def test_a_row_whose_answer_is_no_letter_is_asked_for_votes(loopback, chat):
+    def reply(body):
+        if "logprobs" not in body:
+            return "C"
+        return told(("Hmm", 0.9), ("A", 0.1)) if "odd" in last(body) else told(("A", 0.9))
+
+    loopback.reply = reply
+    found = chat.label_probabilities(["plain", "odd"], LABELS, n_samples=2)
+    assert found.method.tolist() == ["logprobs", "votes"]
+    np.testing.assert_allclose(found.probabilities, [[1, 0, 0], [0, 0, 1]])
+
+
+def test_a_vote_that_is_no_letter_is_repaired_and_never_guessed(loopback, chat):
+    loopback.reply = lambda body: "**B**" if len(body["messages"]) > 1 else "A dog, I think"
+    found = chat.label_probabilities(["a"], LABELS, method="votes", n_samples=1)
+    assert found.probabilities.tolist() == [[0, 1, 0]]
+    loopback.reply = lambda body: "dunno"
+    with pytest.raises(InvalidReplyError, match="one of A, B, C is wanted"):
+        chat.label_probabilities(["b"], LABELS, method="votes")
+
+
+def test_many_labels_are_numbered_and_voted_on(loopback, chat):
+    loopback.reply = lambda body: "27"
+    found = chat.label_probabilities(["a"], [f"label {i}" for i in range(30)])
+    assert found.probabilities.argmax() == 26
+    assert found.method.tolist() == ["votes"]
+    with pytest.raises(ValueError, match="too many for letters"):
+        chat.label_probabilities(["a"], [str(i) for i in range(30)], method="logprobs")
+
+
+def test_at_temperature_zero_one_vote_is_enough(loopback):
+    loopback.reply = lambda body: "A"
+    chat = ChatModel("tiny", base_url=loopback.base_url, temperature=0)
+    chat.label_probabilities(["a"], LABELS, method="votes")
+    assert len(loopback.requests) == 1
+
+
+def test_logprobs_on_demand_raise_where_there_are_none(loopback, chat):
+    loopback.reply = lambda body: error(400, "logprobs not supported")
+    with pytest.raises(RequestError, match="not supported"):
+        chat.label_probabilities(["a"], LABELS, method="logprobs")
+    loopback.reply = lambda body: "A"
+    with pytest.raises(LLMError, match="use votes"):
+        chat.label_probabilities(["a"], LABELS, method="logprobs")
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"labels": ["a"]}, "two or more different"),
+        ({"labels": ["a", "a"]}, "two or more different"),
+        ({"method": "guess"}, "method is"),
+        ({"n_samples": 0}, "n_samples is 1 or more"),
+    ],
+)
+def test_wrong_parameters_are_named(chat, params, match):
+    with pytest.raises(ValueError, match=match):
+        chat.label_probabilities(**{"prompts": ["x"], "labels": LABELS} | params)
+
+
+def test_no_prompts_have_no_probabilities(chat):
+    assert chat.label_probabilities([], LABELS).probabilities.shape == (0, 3)
