@@ -1,9 +1,7 @@
 import subprocess
 import sys
 
-import pytest
-
-demo = pytest.importorskip("skllmreg.demo")
+from skllmreg import demo
 
 
 def test_demo_prints_table_provenance_and_real_llm(tmp_path, capsys):
