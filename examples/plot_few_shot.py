@@ -60,7 +60,8 @@ table = results.pivot_table(index="labelled rows", columns="model", values="AUC"
 table.round(3)
 
 # %%
-# The scores are worth most where labels are few; with many labels they do no harm.
+# The scores are worth most where labels are few. Plain logistic regression needs some sixty rows to
+# catch up; from there on the two differ by no more than .002.
 
 axes = table.plot(marker="o", logx=True, ylabel="ROC AUC on the other rows", grid=True)
 axes.set_xticks(table.index, table.index)
