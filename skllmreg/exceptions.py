@@ -48,6 +48,14 @@ class InvalidReplyError(LLMError):
         self.problems = problems or []
 
 
+class NoLLMWarning(UserWarning):
+    """An estimator was fitted without an LLM or its answers: it is the plain model."""
+
+
+class PriorConflictWarning(UserWarning):
+    """The labels contradict the LLM's scores; the message says what the model made of it."""
+
+
 class ReplayMissError(LLMError):
     """An answer that ``mode="replay"`` needs is not in the cache."""
 

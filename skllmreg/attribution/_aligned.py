@@ -1,0 +1,104 @@
+r"""Linear model with a fixed weight on the alignment of its coefficients with the scores.
+
+The objective, for coefficients W (n_outputs, n_features) and a target direction T of length 1:
+
+.. math:: \frac{\sum_i s_i \ell(y_i, W x_i + b)}{\sum_i s_i} + \gamma (1 - \cos(W, T))
+          + \frac{\alpha}{2} \|W\|^2
+
+with the Frobenius inner product in the cosine. For a linear model this is the regulariser of LAAT
+[1]_, whose weight is 2/d times its gamma. With several classes the minimiser is centred over the
+classes by itself (T is, the ridge wants it and the loss does not mind), so that softmax's free
+gauge does not matter.
+
+The cosine ignores the length of W. Where the labels contradict the scores, the objective would
+therefore like W -> 0 along T: no loss on the alignment, log 2 on the labels. So W = r V/|V| with
+r >= `MIN_LENGTH`, and the length is one variable of the search.
+
+References
+----------
+.. [1] Vukadin, Šilić, Delač (2025), arXiv:2502.20268, equation of the attribution loss.
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+
+from skllmreg.attribution._loss import log_loss, probabilities
+
+MIN_LENGTH = 1e-3
+FTOL = 4 * np.finfo(float).eps  # the loss cannot be told apart any finer; `tol` decides
+
+
+def fit_aligned(X, Y, sample_weight, target, *, gamma, alpha, max_iter, tol):
+    """Minimise the objective from the direction of the scores.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse matrix} of shape (n_samples, n_features)
+    Y : ndarray of shape (n_samples, n_outputs)
+    sample_weight : ndarray of shape (n_samples,)
+    target : ndarray of shape (n_outputs, n_features)
+        Of length 1; all zero means that there is nothing to align with.
+    gamma, alpha : float
+    max_iter : int
+    tol : float
+        Largest entry of the gradient at the solution.
+
+    Returns
+    -------
+    coef : ndarray of shape (n_outputs, n_features)
+    intercept : ndarray of shape (n_outputs,)
+    n_iter : int
+    converged : bool
+    """
+    n_outputs, n_features = Y.shape[1], X.shape[1]
+    weight = sample_weight / sample_weight.sum()
+
+    def loss(W, b):
+        """Mean log-loss with its gradients by W and b."""
+        eta = np.asarray(X @ W.T) + b
+        residual = (probabilities(eta) - Y) * weight[:, None]
+        return weight @ log_loss(eta, Y), (X.T @ residual).T, residual.sum(axis=0)
+
+    def plain(params):
+        W, b = np.split(params, [n_outputs * n_features])
+        W = W.reshape(n_outputs, n_features)
+        value, dW, db = loss(W, b)
+        return value + alpha / 2 * np.vdot(W, W), np.r_[(dW + alpha * W).ravel(), db]
+
+    def aligned(params):
+        V, length, b = np.split(params, [n_outputs * n_features, n_outputs * n_features + 1])
+        V = V.reshape(n_outputs, n_features)
+        size = np.linalg.norm(V)
+        direction = V / size
+        value, dW, db = loss(length * direction, b)
+        value += gamma * (1 - np.vdot(direction, target)) + alpha / 2 * length[0] ** 2
+        dU = length * dW - gamma * target
+        # The length of V is free: its gradient has no part along V.
+        dV = (dU - np.vdot(dU, direction) * direction) / size
+        return value, np.r_[dV.ravel(), np.vdot(dW, direction) + alpha * length, db]
+
+    align = gamma > 0 and np.any(target)
+    start = np.r_[target.ravel(), 1.0, np.zeros(n_outputs)] if align else None
+    if start is None:
+        start = np.zeros(n_outputs * (n_features + 1))
+    bounds = [(None, None)] * len(start)
+    if align:
+        bounds[n_outputs * n_features] = (MIN_LENGTH, None)
+    result = minimize(
+        aligned if align else plain,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={
+            "maxiter": max_iter,
+            "maxfun": 2 * max_iter,
+            "gtol": tol,
+            "ftol": FTOL,
+            "maxcor": 20,
+        },
+    )
+    W = result.x[: n_outputs * n_features].reshape(n_outputs, n_features)
+    if align:
+        W = result.x[n_outputs * n_features] * W / np.linalg.norm(W)
+    return W, result.x[-n_outputs:], result.nit, result.status != 1

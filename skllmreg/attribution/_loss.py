@@ -1,0 +1,30 @@
+"""Log-loss of linear predictors and its derivatives, for two classes and for more.
+
+Shapes: ``eta`` and ``Y`` are (n_samples, n_outputs). Two classes have one output, the logit of
+``classes_[1]``; more have one output per class, through softmax.
+"""
+
+import numpy as np
+from scipy.special import expit, logsumexp, softmax
+
+
+def encode_labels(y, n_classes):
+    """Turn class indices into the 0/1 array of shape (n_samples, n_outputs)."""
+    onehot = np.eye(n_classes)[y]
+    return onehot[:, 1:] if n_classes == 2 else onehot
+
+
+def log_loss(eta, Y):
+    """Return the log-loss of every row, shape (n_samples,)."""
+    normaliser = np.logaddexp(0, eta[:, 0]) if eta.shape[1] == 1 else logsumexp(eta, axis=1)
+    return normaliser - np.einsum("ik,ik->i", Y, eta)
+
+
+def probabilities(eta):
+    """Return what `Y` is expected to be, shape (n_samples, n_outputs)."""
+    return expit(eta) if eta.shape[1] == 1 else softmax(eta, axis=1)
+
+
+def curvature(P, k, m):
+    """Second derivative of the log-loss by eta_k and eta_m, shape (n_samples,)."""
+    return P[:, k] * ((k == m) - P[:, m])

@@ -1,0 +1,60 @@
+"""Location and scale of the features, made for very few rows."""
+
+import numpy as np
+from scipy import sparse
+
+
+def feature_scaling(X, sample_weight):
+    """Find what to subtract from each column and what to divide it by.
+
+    The scale is part of the prior: it turns scores into coefficients. So it has to be sensible
+    for two rows already:
+
+    - the standard deviation, but not less than ``rms / n**2``: two rows that are nearly equal in a
+      column say little about its scale. Ten rows make the floor a hundredth of the root mean
+      square and it is rarely met;
+    - for a column with two values, half their distance whatever their frequencies: a rare category
+      is not blown up;
+    - a column that is constant here: 1 if it is an indicator, so that the LLM's word on an unseen
+      category counts; otherwise infinite, which takes it out of the model.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse matrix} of shape (n_samples, n_features)
+    sample_weight : ndarray of shape (n_samples,)
+        A row of weight 2 counts as two rows.
+
+    Returns
+    -------
+    location : ndarray of shape (n_features,)
+        The mean; zero for sparse X, which stays sparse.
+    scale : ndarray of shape (n_features,)
+        Positive, may be infinite.
+    """
+    total = sample_weight.sum()
+    mean = X.T @ (sample_weight / total)
+    squares = X.multiply(X) if sparse.issparse(X) else X * X
+    rms = np.sqrt(squares.T @ (sample_weight / total))
+    if sparse.issparse(X):
+        scale = np.sqrt(np.maximum(rms**2 - mean**2, 0))
+        low, high = (f(axis=0).toarray().ravel() for f in (X.min, X.max))
+        # (x - low)(x - high) without the constant: zero for both values if one of them is zero.
+        inner = np.asarray((squares - X.multiply(low + high)).astype(bool).sum(axis=0)).ravel()
+        inner += low * high != 0
+    else:
+        scale = np.sqrt(((X - mean) ** 2).T @ (sample_weight / total))
+        low, high = X.min(axis=0), X.max(axis=0)
+        inner = np.count_nonzero((X > low) & (X < high), axis=0)
+    scale = np.where(inner == 0, (high - low) / 2, scale)
+    constant = high - low <= 10 * np.finfo(float).eps * rms
+    indicator = np.isin(low, (0, 1))
+    scale = np.maximum(scale, rms / total**2)
+    scale[constant] = np.where(indicator, 1.0, np.inf)[constant]
+    return np.zeros_like(mean) if sparse.issparse(X) else mean, scale
+
+
+def scaled(X, location, scale):
+    """Subtract the location and divide by the scale; sparse X stays sparse."""
+    if sparse.issparse(X):
+        return (X @ sparse.diags_array(1 / scale)).tocsr()
+    return (X - location) / scale
