@@ -139,19 +139,17 @@ def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]
         With `status`, `retry_after`, and `transient` where another try may succeed.
     """
     key = _Secret(read_key(url, api_key_env))
-    rest = {**body}
-    arguments = {
-        name: rest.pop(name)
-        for name in ("model", "messages", "extra_headers", "extra_query")
-        if name in rest
-    }
-    rest |= rest.pop("extra_body", {})
+    fields = {**body}
+    around = {name: fields.pop(name, None) for name in ("extra_headers", "extra_query")}
+    fields |= fields.pop("extra_body", {})
+    # The messages go as they are, not through the SDK's walk along its type annotations: that is
+    # a fifth of the time that a request costs.
     text = _exchange(
         url,
         key,
         timeout,
         lambda client: client.chat.completions.with_streaming_response.create(
-            **arguments, extra_body=rest
+            model=body["model"], messages=[], extra_body=fields, **around
         ),
     )
     return _read_record(_parse(text, url), url)
