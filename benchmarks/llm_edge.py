@@ -225,14 +225,14 @@ def fill(path, n):
         (
             task.key,
             time.time(),
-            call.url,
+            call.source.url,
             "tiny",
             json.dumps({"messages": task.messages, "options": {}, "schema": None, "sample": 0}),
             json.dumps(record),
         )
         for task in call.tasks(as_conversations(texts(n)))
     ]
-    with call.store.writing() as db:
+    with call.source.store.writing() as db:
         db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 

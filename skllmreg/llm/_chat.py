@@ -14,6 +14,7 @@ from skllmreg.llm._labels import label_probabilities
 from skllmreg.llm._progress import progress_bar
 from skllmreg.llm._prompts import Messages, as_conversations, estimate_tokens
 from skllmreg.llm._reply import LabelProbabilities, Quote, Reply, Usage
+from skllmreg.llm._source import Source
 
 # Options that the edge sets by itself.
 _RESERVED = {
@@ -273,20 +274,28 @@ class ChatModel:
         Returns
         -------
         Quote
+
+        Examples
+        --------
+        >>> from skllmreg.llm import ChatModel
+        >>> chat = ChatModel("tiny", prices=(0.4, 1.6), cache=None)
+        >>> chat.quote(["What is the capital of France?"] * 100).requests
+        100
         """
         conversations = as_conversations(prompts)
         call = self._call(schema, None)
         tasks = call.tasks(conversations)
-        found = call.store.lookup(task.key for task in tasks) if call.caching else {}
+        found = call.source.known(task.key for task in tasks)
         missing = [task for task in tasks if task.key not in found]
+        account = call.source.account
         prompt_tokens = sum(estimate_tokens(task.messages, schema) for task in missing)
-        n_each, basis = self._expected_completion(call.store, call.account)
+        n_each, basis = self._expected_completion(call.source.store, account)
         return Quote(
             requests=len(missing),
             cached=len(tasks) - len(missing),
             prompt_tokens=prompt_tokens,
             completion_tokens=n_each * len(missing),
-            cost=call.account.cost(prompt_tokens, n_each * len(missing)),
+            cost=account.cost(prompt_tokens, n_each * len(missing)),
             basis=basis,
         )
 
@@ -301,6 +310,12 @@ class ChatModel:
         Returns
         -------
         list of Usage
+
+        Examples
+        --------
+        >>> from skllmreg.llm import ChatModel
+        >>> ChatModel("tiny", cache=None).usage(this_run=True)
+        []
         """
         store = open_store(self.cache, read_only=self.mode == "replay")
         return _ledger.usage(store, self._run if this_run else None)
@@ -330,22 +345,21 @@ class ChatModel:
             tokens_per_minute=self.tokens_per_minute,
         )
         sampling = {} if self.temperature is None else {"temperature": self.temperature}
-        return Call(
+        source = Source(
             url=url,
             api_key_env=self.api_key_env,
             timeout=self.timeout,
             max_retries=self.max_retries,
-            max_concurrency=self.max_concurrency,
             model=self.model,
             options={**sampling, **(self.request_options or {}), **(extra or {})},
             schema=schema,
-            validate=validate,
             store=store,
             account=account,
             caching=self.cache is not None,
             replay=replay,
             expected_completion=self._expected_completion(store, account)[0],
         )
+        return Call(source, validate, self.max_concurrency)
 
     def _check_params(self) -> None:
         if not isinstance(self.model, str) or not self.model:

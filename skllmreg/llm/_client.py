@@ -8,13 +8,14 @@ of them leaves this file, not even as the context of another one.
 import email.utils
 import functools
 import ipaddress
-import json
 import os
+import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from skllmreg.exceptions import RequestError
+from skllmreg.llm._record import parse_payload, read_record
 
 OPENAI_URL = "https://api.openai.com/v1"
 # Servers of one's own want no key, the client insists on one.
@@ -83,9 +84,14 @@ def read_key(url: str, api_key_env: str | None) -> str:
     return key
 
 
-@functools.lru_cache(maxsize=16)
 def _open_client(url: str, key: str, timeout: float) -> Any:
     """One client, with its pool of connections, per process and server."""
+    with _client_lock:  # else every thread of a cold start makes one of its own
+        return _make_client(url, key, timeout)
+
+
+@functools.lru_cache(maxsize=16)
+def _make_client(url: str, key: str, timeout: float) -> Any:
     import openai
 
     client = openai.OpenAI(
@@ -108,9 +114,16 @@ def _open_client(url: str, key: str, timeout: float) -> Any:
     return client
 
 
-# Connections must not be shared with a forked child.
+def _forget_clients() -> None:
+    """A forked child must not use the connections, or the lock, of its parent."""
+    global _client_lock
+    _client_lock = threading.Lock()
+    _make_client.cache_clear()
+
+
+_client_lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_open_client.cache_clear)
+    os.register_at_fork(after_in_child=_forget_clients)
 
 
 def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +165,7 @@ def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]
             model=body["model"], messages=[], extra_body=fields, **around
         ),
     )
-    return _read_record(_parse(text, url), url)
+    return read_record(parse_payload(text, url), url)
 
 
 def list_models(url: str, api_key_env: str | None, timeout: float) -> list[str]:
@@ -163,7 +176,7 @@ def list_models(url: str, api_key_env: str | None, timeout: float) -> list[str]:
         timeout,
         lambda client: client.models.with_streaming_response.list(),
     )
-    models = _parse(text, url).get("data") or []
+    models = parse_payload(text, url).get("data") or []
     return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
 
 
@@ -271,65 +284,3 @@ def _retry_after(headers: Any) -> float | None:
     except (KeyError, ValueError, TypeError):
         return None
     return max(0.0, when.timestamp() - time.time())
-
-
-def _parse(text: str, url: str) -> dict[str, Any]:
-    if text.lstrip()[:1] == "<":
-        raise RequestError(
-            f"{url} answered with a web page in place of JSON: {text.strip()[:80]!r}. "
-            "Does base_url point at the API, as in http://localhost:8000/v1?"
-        )
-    try:
-        payload = json.loads(text)
-    except ValueError:
-        payload = None
-    if not isinstance(payload, dict):
-        raise RequestError(
-            f"{url} answered with malformed JSON: {text.strip()[:80]!r}.", transient=True
-        )
-    return payload
-
-
-def _read_record(payload: dict[str, Any], url: str) -> dict[str, Any]:
-    """The few fields that are kept; absent ones are None, since servers leave out what they like.
-
-    An answer that is well-formed but empty is recorded as such: it may have been paid for.
-    """
-    if isinstance(payload.get("error"), dict):  # some gateways report errors with status 200
-        raise RequestError(f"{url} answered with an error: {payload['error'].get('message')}")
-    choices = payload.get("choices")
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise RequestError(
-            f"{url} answered without a list of choices: {json.dumps(payload)[:200]}. "
-            "Is it the chat completions API?"
-        )
-    choice = choices[0] if choices else {}
-    message = _dict(choice.get("message"))
-    usage = _dict(payload.get("usage"))
-    logprobs = _dict(choice.get("logprobs")).get("content")
-    return {
-        "text": message.get("content") if isinstance(message.get("content"), str) else None,
-        "refusal": message.get("refusal") or None,
-        "finish_reason": choice.get("finish_reason") if choices else "no choices",
-        "model": payload.get("model"),
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
-        "logprobs": _read_logprobs(logprobs) if isinstance(logprobs, list) else None,
-    }
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _read_logprobs(tokens: list[Any]) -> list[dict[str, Any]]:
-    def read(item: Any) -> dict[str, Any]:
-        return {"token": item["token"], "logprob": item["logprob"]}
-
-    try:
-        return [
-            {**read(token), "top_logprobs": [read(t) for t in token.get("top_logprobs") or []]}
-            for token in tokens
-        ]
-    except (KeyError, TypeError, AttributeError):
-        return []

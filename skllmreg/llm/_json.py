@@ -36,7 +36,7 @@ class UnusableError(ValueError):
 def check_schema(schema: Any, where: str = "schema") -> None:
     """Raise where a schema uses what this parser does not know."""
     kind = schema.get("type") if isinstance(schema, dict) else None
-    if kind not in _KEYWORDS:
+    if not isinstance(kind, str) or kind not in _KEYWORDS:
         raise ValueError(f"{where} needs a type among {sorted(_KEYWORDS)}, got {schema!r:.100}.")
     known = _KEYWORDS[kind] | {"type", "enum", "title", "description"}
     if unknown := schema.keys() - known:
@@ -187,7 +187,8 @@ def _check_object(
         if name in properties:
             item = _check(item, properties[name], f"{dot}{name}", problems)
         elif schema.get("additionalProperties", True) is False:
-            near = difflib.get_close_matches(name[:200], properties, n=1)
+            # Only for the first few: a hostile reply may have thousands.
+            near = len(problems) < 20 and difflib.get_close_matches(name[:200], properties, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             problems.append(f"{dot}{name:.100} was not asked for{hint}")
         checked[name] = item

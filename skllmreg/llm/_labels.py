@@ -45,12 +45,25 @@ def label_probabilities(
     codes = _codes(len(labels))
     asked = [_ask_for_code(messages, labels, codes) for messages in conversations]
     found: list[np.ndarray | None] = [None] * len(asked)
-    if method != "votes" and len(labels) <= len(LETTERS):
-        found = _from_logprobs(chat, asked, codes, method, progress)
+    server, refused = (chat.base_url, chat.model), False
+    forgo = method == "votes" or (method == "auto" and server in _without_logprobs)
+    if not forgo and len(labels) <= len(LETTERS):
+        try:
+            found = _from_logprobs(chat, asked, codes, progress)
+        except RequestError as error:
+            refused = error.status in NOT_SUPPORTED
+            if not refused or method == "logprobs":
+                raise
+        except ReplayMissError:
+            # What a server refused when it was recorded is missed; there may be votes.
+            if method == "logprobs":
+                raise
     rows = [i for i, row in enumerate(found) if row is None]
     if rows and method == "logprobs":
         raise LLMError(f"{chat.model!r} tells no log-probabilities of the labels: use votes.")
     votes = _from_votes(chat, [asked[i] for i in rows], codes, n_samples, progress)
+    if refused:  # and the same was taken without: it was about the log-probabilities
+        _without_logprobs.add(server)
     probabilities = np.zeros((len(asked), len(labels)))
     for i, row in enumerate(found):
         if row is not None:
@@ -80,27 +93,13 @@ def _read_code(text: str, codes: list[str]) -> int | None:
 
 
 def _from_logprobs(
-    chat: "ChatModel", asked: list[Messages], codes: list[str], method: str, progress: Any
+    chat: "ChatModel", asked: list[Messages], codes: list[str], progress: Any
 ) -> list[np.ndarray | None]:
     """A row of probabilities for each prompt; None where the server told nothing of use."""
-    server = (chat.base_url, chat.model)
-    nothing: list[np.ndarray | None] = [None] * len(asked)
-    if server in _without_logprobs and method == "auto":
-        return nothing
     n_tokens = min(MOST_TOKENS, max(5, 2 * len(codes)))
     extra = {"logprobs": True, "top_logprobs": n_tokens}
     try:
         replies = chat._complete(asked, extra=extra, **progress)
-    except RequestError as error:
-        if error.status not in NOT_SUPPORTED or method == "logprobs":
-            raise
-        _without_logprobs.add(server)
-        return nothing
-    except ReplayMissError:
-        # When it was recorded, the server may have refused, and votes were counted.
-        if method == "logprobs":
-            raise
-        return nothing
     except InvalidReplyError as error:
         replies = error.replies
     return [None if reply is None else _read_logprobs(reply, codes) for reply in replies]

@@ -267,14 +267,14 @@ def test_held_prompts_do_not_keep_the_others_waiting(loopback):
     chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
     call = chat._call(None, None)
     (task,) = call.tasks([[{"role": "user", "content": "held"}]])
-    call.store.lease(task.key, "somebody")
+    call.source.store.lease(task.key, "somebody")
     record = dict.fromkeys(
         ("refusal", "finish_reason", "model", "prompt_tokens", "completion_tokens", "logprobs")
     )
 
     def reply(body):
         if len(loopback.requests) == 3:
-            call.store.put(task.key, "", "", {}, {**record, "text": "from somebody"})
+            call.source.store.put(task.key, "", "", {}, {**record, "text": "from somebody"})
         return "x"
 
     loopback.reply = reply

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
-from skllmreg.llm import ChatModel, _cache, _call, _limits
+from skllmreg.llm import ChatModel, _cache, _limits, _source
 from tests.loopback import Behaviour, completion, error, last
 
 HTML = Behaviour("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
@@ -82,7 +82,7 @@ def test_no_server_says_so_and_names_the_doctor():
 @pytest.mark.parametrize("seconds", [300, 3000])
 def test_retry_after_above_the_limit_of_the_sdk_is_honoured(loopback, chat, monkeypatch, seconds):
     moments = []
-    monkeypatch.setattr(_call.Call, "_wait_until", lambda self, moment: moments.append(moment))
+    monkeypatch.setattr(_source.Source, "_wait_until", lambda self, moment: moments.append(moment))
     loopback.failures.append(error(429, headers={"Retry-After": str(seconds)}))
     now = time.time()
     assert chat.complete(["a"])[0].text == "reply to a"
@@ -91,7 +91,7 @@ def test_retry_after_above_the_limit_of_the_sdk_is_honoured(loopback, chat, monk
 
 def test_a_pause_concerns_every_object_with_the_same_cache(loopback, chat, monkeypatch):
     moments = []
-    monkeypatch.setattr(_call.Call, "_wait_until", lambda self, moment: moments.append(moment))
+    monkeypatch.setattr(_source.Source, "_wait_until", lambda self, moment: moments.append(moment))
     loopback.failures.append(error(429, headers={"Retry-After": "500"}))
     now = time.time()
     chat.complete(["a"])
@@ -163,7 +163,7 @@ def test_an_interrupt_stops_and_keeps_what_is_under_way(loopback, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_cache, "LEASE", 0.1)
-    monkeypatch.setattr(type(call.store), "renew", interrupt)
+    monkeypatch.setattr(type(call.source.store), "renew", interrupt)
     with pytest.raises(KeyboardInterrupt):
         chat.complete([str(i) for i in range(50)])
     assert chat.quote([str(i) for i in range(50)]).cached == len(loopback.requests) <= 4

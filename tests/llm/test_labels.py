@@ -71,6 +71,13 @@ def test_a_refusal_of_logprobs_is_remembered(loopback, chat):
     assert sum("logprobs" in body for body in loopback.requests) == 1
 
 
+def test_a_400_that_is_not_about_logprobs_is_raised_and_not_remembered(loopback, chat):
+    loopback.reply = lambda body: error(400, "prompt too long")
+    with pytest.raises(RequestError, match="prompt too long"):
+        chat.label_probabilities(["a"], LABELS)
+    assert _labels._without_logprobs == set()
+
+
 def test_a_row_whose_answer_is_no_letter_is_asked_for_votes(loopback, chat):
     def reply(body):
         if "logprobs" not in body:

@@ -86,7 +86,7 @@ def test_requests_per_minute_hold_for_all_objects_with_the_same_cache(loopback):
         for _ in range(5):
             from skllmreg.llm import _ledger
 
-            starts.append(_ledger.reserve(call.store, call.account, 1, 1).start)
+            starts.append(_ledger.reserve(call.source.store, call.source.account, 1, 1).start)
         assert len(starts) == 5 * (i + 1)
     # Ten fit into the bucket at once, the others come a tenth of a second apart.
     assert starts[-1] - starts[0] == pytest.approx(0.5, abs=0.11)

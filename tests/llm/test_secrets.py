@@ -113,7 +113,7 @@ def test_nothing_ambient_goes_out(loopback, monkeypatch):
         monkeypatch.setenv(name, AMBIENT)
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://{AMBIENT}/v1")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-A: {AMBIENT}\nAuthorization: {AMBIENT}")
-    _client._open_client.cache_clear()
+    _client._make_client.cache_clear()
     ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
     _client.list_models(loopback.base_url, None, 1.0)
     assert len(loopback.seen) == 2
@@ -124,7 +124,7 @@ def test_nothing_ambient_goes_out(loopback, monkeypatch):
 def test_proxies_of_the_environment_are_not_asked_for_the_loopback(loopback, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    _client._open_client.cache_clear()
+    _client._make_client.cache_clear()
     assert ChatModel("tiny", base_url=loopback.base_url, max_retries=0).complete(["a"])
 
 
@@ -159,6 +159,13 @@ def test_a_key_that_cannot_be_sent_is_told_without_showing_it(monkeypatch, key):
     with pytest.raises(RequestError, match="MY_KEY holds a space") as caught:
         ChatModel("tiny", api_key_env="MY_KEY").complete(["a"])
     assert CANARY not in str(caught.value)
+
+
+def test_threads_of_a_cold_start_share_one_client(loopback):
+    _client._make_client.cache_clear()
+    loopback.latency = 0.02
+    ChatModel("tiny", base_url=loopback.base_url, max_concurrency=8).complete(list("abcdefgh"))
+    assert _client._make_client.cache_info().misses == 1
 
 
 def test_repr_hides_headers_that_would_be_refused():
