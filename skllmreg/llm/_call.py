@@ -1,32 +1,19 @@
 """One call of `ChatModel.complete`: from prompts to replies, checked and repaired, in threads."""
 
 import json
-import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
-from skllmreg.llm import _cache
+from skllmreg.llm._crew import Crew, Task
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._prompts import Messages, number_samples
 from skllmreg.llm._reply import Reply
-from skllmreg.llm._source import HeldError, Source
+from skllmreg.llm._source import Source
 
 MAX_REPAIRS = 2
-# Seconds between looks at prompts that another process is asking.
-POLL = 0.05
-
-
-@dataclass(frozen=True)
-class Task:
-    index: int
-    messages: Messages
-    sample: int
-    key: str
 
 
 @dataclass
@@ -57,7 +44,6 @@ class Call:
     def run(self, tasks: list[Task], tick: Callable[[int], object]) -> list[Any]:
         """Answer all tasks; raise at the end what went wrong, with the replies that came."""
         replies: list[Reply | None] = [None] * len(tasks)
-        failures: dict[int, LLMError] = {}
         found = self.source.known(task.key for task in tasks)
         todo: deque[Task] = deque()
         for task in tasks:
@@ -72,76 +58,17 @@ class Call:
             else:
                 replies[task.index] = self._reply([record], value, [0.0], cached=True)
         tick(len(tasks) - len(todo))
+        crew = Crew(self._answer, self.source, self.max_concurrency, todo, replies, tick)
         try:
             if todo:
-                self._run_threads(todo, replies, failures, tick)
+                crew.work()
         finally:
-            self._count_cached(replies)
-        if failures:
-            raise self._summary(failures, tasks[min(failures)].key, replies)
+            self.source.count_cached(sum(reply is not None and reply.cached for reply in replies))
+        if crew.fatal:
+            raise self._explain(*crew.fatal, replies)
+        if crew.failures:
+            raise self._summary(crew.failures, replies)
         return replies
-
-    def _run_threads(self, todo, replies, failures, tick) -> None:
-        """Keep `max_concurrency` threads busy; an error that concerns all prompts ends it."""
-        results: SimpleQueue = SimpleQueue()
-        held: list[Task] = []
-        running, room, fatal = 0, self.max_concurrency, None
-        renewed = polled = time.monotonic()
-        with ThreadPoolExecutor(self.max_concurrency, "skllmreg") as pool:
-            try:
-                while todo or held or running:
-                    while todo and running < room:
-                        task = todo.popleft()
-                        pool.submit(self._work, task, room == 1, results)
-                        running += 1
-                    now = time.monotonic()
-                    if now - renewed > _cache.LEASE / 5:
-                        self.source.renew()
-                        renewed = now
-                    if held and now - polled > POLL:
-                        todo.extend(held)
-                        held.clear()
-                        polled = now
-                        continue
-                    try:
-                        task, alone, outcome = results.get(
-                            timeout=POLL if held else _cache.LEASE / 5
-                        )
-                    except Empty:
-                        continue
-                    running -= 1
-                    if isinstance(outcome, Reply):
-                        replies[task.index] = outcome
-                        room = self.max_concurrency
-                        tick(1)
-                    elif isinstance(outcome, HeldError):
-                        held.append(task)
-                    elif isinstance(outcome, InvalidReplyError):
-                        failures[task.index] = outcome
-                        tick(1)
-                    elif isinstance(outcome, BudgetExceededError) and not alone and not fatal:
-                        # What is under way may take less than was reserved for it: go on one by
-                        # one, and stop when not even that is possible.
-                        todo.appendleft(task)
-                        room = 1
-                    else:
-                        fatal = fatal or (task.index, outcome)
-                        self.source.stop.set()
-                        todo.clear()
-                        held.clear()
-            except BaseException:
-                self.source.stop.set()
-                raise
-        if fatal:
-            raise self._explain(*fatal, replies)
-
-    def _work(self, task: Task, alone: bool, results: SimpleQueue) -> None:
-        outcome: Any
-        try:
-            outcome = self._answer(task)
-        except Exception as error:
-            outcome = error
-        results.put((task, alone, outcome))
 
     def _answer(self, task: Task) -> Reply:
         """Ask, check, and tell the model what was wrong; runs in a thread."""
@@ -224,42 +151,33 @@ class Call:
             logprobs=record["logprobs"],
         )
 
-    def _count_cached(self, replies: list[Reply | None]) -> None:
-        n_cached = sum(reply is not None and reply.cached for reply in replies)
-        self.source.count_cached(n_cached)
-
-    def _explain(self, index: int, error: BaseException, replies) -> BaseException:
+    def _explain(self, task: Task, error: Exception, replies: list[Any]) -> Exception:
         """Say what was done and how to go on."""
         if not isinstance(error, LLMError):
             return error
         n_done = sum(reply is not None for reply in replies)
         done = f"{n_done:,} of {len(replies):,} prompts are answered"
-        if self.source.caching and not self.source.replay:
-            done += (
-                f" and kept in {self.source.store.path}: run again, and they cost nothing. "
-                if n_done
-                else ". "
-            )
-        else:
-            done += ". "
+        if n_done and self.source.caching and not self.source.replay:
+            done += f" and kept in {self.source.store.path}: run again, and they cost nothing"
         if isinstance(error, BudgetExceededError):
-            done += "A new ChatModel starts a new count; give it a larger budget to go on."
+            done += ". A new ChatModel starts a new count; give it a larger budget to go on"
         error.replies = replies
-        error.args = (f"Prompt {index}: {error.args[0]} {done}".strip(),)
+        error.args = (f"Prompt {task.index}: {str(error).rstrip('.')}. {done}.",)
         return error
 
-    def _summary(self, failures: dict[int, LLMError], key: str, replies) -> LLMError:
-        index = min(failures)
-        error = failures[index]
+    def _summary(
+        self, failures: list[tuple[Task, InvalidReplyError]], replies: list[Any]
+    ) -> InvalidReplyError:
+        task, error = min(failures, key=lambda failure: failure[0].index)
         error.replies = replies
-        head = f"Prompt {index}: {error.args[0]}"
+        head = f"Prompt {task.index}: {error}"
         if len(failures) > 1:
             head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"
         if self.source.caching:
             path = self.source.store.path
             head += (
                 " The reply is kept, and the same request gets it again: change the prompt, or "
-                f"`python -m skllmreg cache prune --file {path} --key {key[:12]}`."
+                f"`python -m skllmreg cache prune --file {path} --key {task.key[:12]}`."
             )
         error.args = (head,)
         return error

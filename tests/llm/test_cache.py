@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError
+from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError, RequestError
 from skllmreg.llm import ChatModel, _cache
 from skllmreg.llm._cache import HELD, default_path, open_store
-from tests.loopback import Behaviour, completion
+from tests.loopback import Behaviour, completion, error
 
 RECORD = {"text": "hello"}
 
@@ -281,3 +281,13 @@ def test_held_prompts_do_not_keep_the_others_waiting(loopback):
     replies = chat.complete(["held", "a", "b", "c"])
     assert replies[0].text == "from somebody"
     assert sorted(loopback.prompts) == ["a", "b", "c"]
+
+
+def test_an_error_does_not_wait_for_what_others_hold(loopback):
+    chat = ChatModel("tiny", base_url=loopback.base_url)
+    call = chat._call(None, None)
+    (task,) = call.tasks([[{"role": "user", "content": "held"}]])
+    call.source.store.lease(task.key, "somebody")
+    loopback.reply = lambda body: error(401)
+    with pytest.raises(RequestError, match="Prompt 1"):
+        chat.complete(["held", "a"])

@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import traceback
+from types import ModuleType
 
 import pytest
 
@@ -61,7 +62,7 @@ def everything_in(error):
         seen += [traceback.format_exception(error), repr(vars(error)), pickle.dumps(error)]
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_code.co_filename != __file__:
-                values = frame.f_locals.values()
+                values = [v for v in frame.f_locals.values() if not isinstance(v, ModuleType)]
                 seen += [repr(values), *(repr(vars(v)) for v in values if hasattr(v, "__dict__"))]
         error = error.__cause__ or error.__context__
     return repr(seen)
