@@ -1,0 +1,149 @@
+"""Few labelled rows and an LLM's scores: ours against its parents and against its peers.
+
+Seven data sets, k in {1, 5, 10, 30, 100, 300} labelled rows per class, 20 paired splits: every
+model sees the same training rows, and the same test rows (at most 3,000). Each k averages over the
+data sets that keep at least 10 test rows of each class. The output ends with checks of the claims.
+
+    python benchmarks/attribution_fewshot.py [--data ../shared/data] [--quick] [--jobs 2]
+        [--datasets NAME ...] [--models NAME ...] [--splits 20] [--again MODEL ...]
+        [--output benchmarks/results]
+
+Any folder in the layout of `_data.py` will do. What is measured goes into
+`attribution_fewshot.jsonl` as soon as one model is through with one data set and size, so that an
+interrupted run resumes; `--again` measures a model afresh. `--quick` is for continuous integration:
+two data sets, three splits, few models, no files unless `--output` is given.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per fit, so that times compare
+
+from _competitors import MODELS, NOT_RUN, QUICK, Cell, why_not
+from _data import CAUTION, load_all, versions
+from _fewshot_report import Results, checks, figure, markdown
+from joblib import Parallel, delayed
+from sklearn.metrics import log_loss, roc_auc_score
+
+NAME = "attribution_fewshot"
+N_SPLITS = 20  # seeds 0 to 19
+QUICK_ROWS_PER_CLASS = (1, 10, 100)
+
+
+def measure(dataset, k, name, n_splits):
+    """One model on one data set with k rows per class: a value per split."""
+    warnings.simplefilter("ignore")  # a wrong LLM warns, a perfect separation does not converge
+    record = {"dataset": dataset.name, "k": k, "model": name}
+    record |= {"auc": [], "log_loss": [], "fit_seconds": []}
+    for seed in range(n_splits):
+        train, test = dataset.split(k, seed)
+        X_train, X_test = dataset.imputed(train, test)
+        model = MODELS[name].make(Cell(dataset.estimates, k, seed))
+        start = time.perf_counter()
+        model.fit(X_train, dataset.y[train])
+        seconds = time.perf_counter() - start
+        proba = model.predict_proba(X_test)[:, 1] if hasattr(model, "predict_proba") else None
+        # Logits where there are any: probabilities that round to 1 are tied.
+        score = model.decision_function(X_test) if hasattr(model, "decision_function") else proba
+        record["auc"].append(round(roc_auc_score(dataset.y[test], score), 5))
+        if proba is not None:
+            record["log_loss"].append(round(log_loss(dataset.y[test], proba), 5))
+        record["fit_seconds"].append(round(seconds, 5))
+    return record
+
+
+def run(datasets, names, n_splits, jobs, store, again, sizes=None):
+    """Measure what the store does not hold yet; returns all records that were asked for."""
+    done = {}
+    if store is not None and store.exists():
+        for line in store.read_text().splitlines():
+            record = json.loads(line)
+            done[record["model"], record["dataset"], record["k"]] = record
+    wanted = [
+        (name, dataset, k)
+        for name in names
+        for dataset in datasets
+        for k in dataset.rows_per_class()
+        if k >= MODELS[name].from_rows_per_class and (sizes is None or k in sizes)
+    ]
+    fresh = {
+        key
+        for key, record in done.items()
+        if key[0] in again or len(record["auc"]) != n_splits or key[0] not in MODELS
+    }
+    done = {key: record for key, record in done.items() if key not in fresh}
+    if store is not None:
+        write_lines(store, done.values())
+    todo = [w for w in wanted if (w[0], w[1].name, w[2]) not in done]
+    start, last = time.perf_counter(), None
+    results = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(measure)(dataset, k, name, n_splits) for name, dataset, k in todo
+    )
+    for record in results:
+        done[record["model"], record["dataset"], record["k"]] = record
+        if store is not None:
+            with store.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        if last not in (None, record["model"]):
+            print(f"{time.perf_counter() - start:6.0f} s  {last}", file=sys.stderr, flush=True)
+        last = record["model"]
+    return [done[name, dataset.name, k] for name, dataset, k in wanted]
+
+
+def write_lines(store, records):
+    store.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default="../shared/data", help="folder of the data sets")
+    parser.add_argument("--quick", action="store_true", help="two data sets, few models")
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--datasets", nargs="+", metavar="NAME")
+    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL")
+    parser.add_argument("--again", nargs="+", choices=MODELS, default=(), metavar="MODEL")
+    parser.add_argument("--splits", type=int)
+    args = parser.parse_args()
+    output = args.output
+    if output is None and not args.quick:
+        output = Path(__file__).parent / "results"
+    n_splits = args.splits or (3 if args.quick else N_SPLITS)
+
+    datasets = load_all(args.data, args.datasets, smallest=2 if args.quick else None)
+    names = list(args.models or (QUICK if args.quick else MODELS))
+    not_run = {} if args.quick else dict(NOT_RUN)
+    for name in list(names):
+        if reason := why_not(MODELS[name]):
+            not_run[MODELS[name].label] = reason
+            names.remove(name)
+    store = None if output is None else output / f"{NAME}.jsonl"
+    sizes = QUICK_ROWS_PER_CLASS if args.quick else None
+    records = run(datasets, names, n_splits, args.jobs, store, args.again, sizes)
+    results = Results(records, names)
+
+    command = " ".join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
+    packages = ("scikit-learn", "numpy", "torch", "xgboost-cpu", "lightgbm", "catboost")
+    made_by = {"command": command} | versions(*packages)
+    text = markdown(results, datasets, not_run, made_by)
+    verdict = checks(results)
+    print(text)
+    print(verdict)
+    if output is None:
+        return
+    (output / f"{NAME}.md").write_text(f"{text}\n{verdict}")
+    summary = {"caution": CAUTION, "made_by": made_by, "not_run": not_run}
+    summary |= {"averaged_over": {str(k): results.datasets(k) for k in results.sizes}}
+    summary |= {"models": results.summary()}
+    (output / f"{NAME}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    figure(results, output / f"{NAME}.png")
+
+
+if __name__ == "__main__":
+    main()
