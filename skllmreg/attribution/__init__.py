@@ -1,5 +1,14 @@
 """Models drawn to an LLM's scores of their features (LAAT, arXiv:2502.20268)."""
 
+from skllmreg.attribution._attributions import Attributions
 from skllmreg.attribution._classifier import LLMAttributionRegularizedClassifier
+from skllmreg.attribution._elicit import describe_features, elicit_attributions
+from skllmreg.attribution._feature_selector import LLMFeatureSelector
 
-__all__ = ["LLMAttributionRegularizedClassifier"]
+__all__ = [
+    "Attributions",
+    "LLMAttributionRegularizedClassifier",
+    "LLMFeatureSelector",
+    "describe_features",
+    "elicit_attributions",
+]

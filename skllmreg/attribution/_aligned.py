@@ -20,7 +20,7 @@ References
 """
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from skllmreg.attribution._loss import log_loss, probabilities
 
@@ -81,15 +81,15 @@ def fit_aligned(X, Y, sample_weight, target, *, gamma, alpha, max_iter, tol):
     start = np.r_[target.ravel(), 1.0, np.zeros(n_outputs)] if align else None
     if start is None:
         start = np.zeros(n_outputs * (n_features + 1))
-    bounds = [(None, None)] * len(start)
+    lower = np.full(len(start), -np.inf)
     if align:
-        bounds[n_outputs * n_features] = (MIN_LENGTH, None)
+        lower[n_outputs * n_features] = MIN_LENGTH
     result = minimize(
         aligned if align else plain,
         start,
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
+        bounds=Bounds(lower),
         options={
             "maxiter": max_iter,
             "maxfun": 2 * max_iter,

@@ -8,7 +8,7 @@ from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -218,13 +218,13 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        weight = weight * compute_sample_weight(self.class_weight, y)
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
         self.classes_, y = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"Rows of at least two classes are needed; y has one class: {self.classes_[0]!r}."
             )
+        weight = weight * self._class_weights(y, weight)[y]
         Y = encode_labels(y, len(self.classes_))
 
         self.attribution_estimates_ = estimates = self._estimates()
@@ -241,6 +241,12 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         self.coef_ = coef / scale
         self.intercept_ = intercept - self.coef_ @ location
         return self
+
+    def _class_weights(self, y, sample_weight):
+        labels = self.classes_[y]
+        return compute_class_weight(
+            self.class_weight, classes=self.classes_, y=labels, sample_weight=sample_weight
+        )
 
     def _estimates(self):
         """Scores of the LLM or the user, (n_estimates, n_outputs, n_features), or None."""
@@ -307,20 +313,16 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
 
     def _warn_of_conflict(self, total):
         """Warn if the labels want the scores ignored, or turned round."""
-        against = (
-            (1 - self.prior_weight_)
-            / PLAIN_WEIGHT
-            * (1 - PLAIN_WEIGHT)
-            / max(self.prior_weight_, 1e-300)
-        )
+        odds_before = (1 - PLAIN_WEIGHT) / PLAIN_WEIGHT
+        odds = self.prior_weight_ / max(1 - self.prior_weight_, 1e-300)
         # Standard deviation of the AUC of scores without meaning, for classes of equal size.
         chance = np.sqrt(1 / (3 * total))
-        if against > 3 or self.agreement_ < 0.5 - 2 * chance:
+        if odds < odds_before / 3 or self.agreement_ < 0.5 - 2 * chance:
             warnings.warn(
-                f"The labels contradict the attribution scores: alone they rank the training rows "
-                f"with an AUC of {self.agreement_:.2f}, and the odds that they help fell by a "
-                f"factor of {against:.1f}. The model follows the labels; check whether the scores "
-                "speak for the class that you think, and how the features are coded.",
+                "The labels contradict the attribution scores: alone they rank the training rows "
+                f"with an AUC of {self.agreement_:.2f}, and the odds that they help went from "
+                f"{odds_before:.0f} to {odds:.2g}. The model follows the labels; check which class "
+                "the scores speak for, and how the features are coded.",
                 PriorConflictWarning,
                 stacklevel=4,
             )

@@ -2,16 +2,16 @@ r"""How far to trust the scores, from the data: an average over priors, weighted
 
 A *candidate* is a Gaussian prior on the coefficients of scaled features,
 
-.. math:: W = a T + V, \quad a \sim N(\mu, \sigma^2), \quad
+.. math:: W = a T + V, \quad a \sim N(\mu, (3\mu/8)^2), \quad
           V_{kj} \sim N(0, \tau^2 D_j + \delta_{j})
 
 with the direction T of the transformed scores, made so that the score T x has unit spread over
-the rows; a slope `a` that is positive by about three standard deviations, without which one row
+the rows; a slope `a` that is positive by almost three standard deviations, without which one row
 per class could flip the sign; and deviations V that are larger for features the LLM finds relevant
 (D_j grows with T_j^2, mean 1) and for those its estimates disagree on (delta_j, the variance of T_j
 over the estimates). Small tau means "trust the LLM". The candidates are a grid of tau for each of
-several score transforms, and a grid without the scores (T = 0): the plain ridge, which is what
-remains if the scores turn out to be wrong.
+several score transforms, with a moderate slope and a steep one, and a grid without the scores
+(T = 0): the plain ridge, which is what remains if the scores turn out to be wrong.
 
 Each candidate is fitted to its posterior mode and weighted by its Laplace evidence times a prior
 weight (log-normal in tau); the model is the weighted mean of the fits. This is Bayesian model
@@ -29,6 +29,7 @@ References
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import sparse
@@ -39,7 +40,8 @@ from scipy.special import softmax
 from skllmreg.attribution._loss import curvature, log_loss, probabilities
 from skllmreg.attribution._scores import target_direction
 
-SLOPE_MEAN, SLOPE_SD = 0.8, 0.3
+SLOPES = ((0.8, 0.9), (2.4, 0.1))  # means with prior weights: most tasks, and easy ones
+SLOPE_SD = 3 / 8  # relative to the mean
 TAUS = np.geomspace(0.01, 1, 8)
 TAU_MEDIAN, LOG_TAU_SD = 0.05, 1.0
 PLAIN_FACTOR = 4.0  # the plain ridge has these times the taus: nothing else carries its signal
@@ -98,7 +100,7 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms):
     shrink = np.sqrt(max(total - 1, 0.5) / (total + 1))
     # With an output per class, what counts is the difference of two of them.
     deviation = shrink / np.sqrt(min(n_outputs, 2))
-    grid_weight = -0.5 * (np.log(TAUS / TAU_MEDIAN) / LOG_TAU_SD) ** 2
+    grid = [(tau, -0.5 * (np.log(tau / TAU_MEDIAN) / LOG_TAU_SD) ** 2) for tau in TAUS]
     priors = []
     useful = estimates is not None and np.any(estimates)
     for name, (transform, weight) in transforms.items() if useful else ():
@@ -108,27 +110,27 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms):
         relevance = n_features * np.sum(target**2, axis=0)
         base = BASE_VARIANCE + (1 - BASE_VARIANCE) * relevance
         disagreement = each.var(axis=0).sum(axis=0) / size**2
-        for tau, log_weight in zip(TAUS, grid_weight, strict=True):
+        for (slope, slope_weight), (tau, log_weight) in product(SLOPES, grid):
             priors.append(
                 Prior(
                     transform=name,
                     tau=tau,
                     target=target / size,
-                    slope_mean=SLOPE_MEAN * shrink,
-                    slope_sd=SLOPE_SD * shrink,
+                    slope_mean=shrink * slope,
+                    slope_sd=shrink * slope * SLOPE_SD,
                     deviation_sd=deviation * np.sqrt(tau**2 * base + disagreement),
-                    log_weight=log_weight + np.log(weight * (1 - PLAIN_WEIGHT)),
+                    log_weight=log_weight + np.log((1 - PLAIN_WEIGHT) * weight * slope_weight),
                 )
             )
-    for tau, log_weight in zip(TAUS * PLAIN_FACTOR, grid_weight, strict=True):
+    for tau, log_weight in grid:
         priors.append(
             Prior(
                 transform="none",
-                tau=tau,
+                tau=PLAIN_FACTOR * tau,
                 target=np.zeros((n_outputs, n_features)),
                 slope_mean=0.0,
                 slope_sd=0.0,
-                deviation_sd=np.full(n_features, deviation * tau),
+                deviation_sd=np.full(n_features, deviation * PLAIN_FACTOR * tau),
                 log_weight=log_weight + np.log(PLAIN_WEIGHT),
             )
         )

@@ -44,7 +44,7 @@ def feature_scaling(X, sample_weight):
     else:
         scale = np.sqrt(((X - mean) ** 2).T @ (sample_weight / total))
         low, high = X.min(axis=0), X.max(axis=0)
-        inner = np.count_nonzero((X > low) & (X < high), axis=0)
+        inner = np.sum((low < X) & (high > X), axis=0)
     scale = np.where(inner == 0, (high - low) / 2, scale)
     constant = high - low <= 10 * np.finfo(float).eps * rms
     indicator = np.isin(low, (0, 1))

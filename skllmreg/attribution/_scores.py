@@ -38,7 +38,8 @@ def match_names(feature_names, scored_names):
         If a column has no score, if two columns claim the same score, or if a name is doubled.
     """
     scored_names = set(scored_names)
-    matched, missing, owner = [], [], {}
+    matched, missing = [], []
+    owner: dict[str, str] = {}
     for column in feature_names:
         name = column
         while name not in scored_names and "__" in name:
@@ -72,7 +73,8 @@ def _hint(column, unused):
     parents = [name for name in unused if bare.startswith(f"{name}_")]
     if parents:
         return f" (one-hot columns need a score each; there is one for {max(parents, key=len)!r})"
-    near = difflib.get_close_matches(bare, unused, n=3)
+    lowered = {name.lower(): name for name in unused}
+    near = [lowered[name] for name in difflib.get_close_matches(bare.lower(), lowered)]
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
@@ -134,7 +136,7 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
 
 def _is_by_class(attributions):
     return isinstance(attributions, Mapping) and all(
-        not isinstance(scores, Real) for scores in attributions.values()
+        isinstance(scores, (Mapping, list, tuple, np.ndarray)) for scores in attributions.values()
     )
 
 
@@ -192,13 +194,14 @@ def _parse_output(scores, feature_names, n_features, of):
 def _number(score, name, where):
     if isinstance(score, (bool, np.bool_)) or not isinstance(score, Real):
         raise ValueError(f"The score of {name!r}{where} is {score!r}, not a number.")
-    if not np.isfinite(score):
+    value = float(score)
+    if not np.isfinite(value):
         raise ValueError(f"The score of {name!r}{where} is {score}; it must be finite.")
-    if abs(score) > SCALE:
+    if abs(value) > SCALE:
         raise ValueError(
             f"The score of {name!r}{where} is {score}; scores go from -{SCALE} to {SCALE}."
         )
-    return float(score)
+    return value
 
 
 def _expm1(width):
