@@ -4,6 +4,7 @@ Each is made from a `Cell`: what is known before any label is seen. Settings are
 each package except where defaults cannot work on few rows; the comments say which and why.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -185,10 +186,12 @@ NOT_RUN = {
 
 def why_not(model):
     """None if the model can be made and fitted here, else the reason in one line."""
-    cell = Cell(np.zeros((1, 2)), 4, 0)
+    cell = Cell(np.ones((1, 2)), 4, 0)
     X, y = np.random.default_rng(0).normal(size=(8, 2)), np.repeat([0, 1], 4)
     try:
-        model.make(cell).fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.make(cell).fit(X, y)
     except ImportError as error:
         return f"not installed ({error})"
     except Exception as error:  # a download of weights fails in many ways; the reason is shown
