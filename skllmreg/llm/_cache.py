@@ -167,7 +167,7 @@ class Store:
         ((found,),) = db.execute("PRAGMA application_id")
         ((version,),) = db.execute("PRAGMA user_version")
         db.execute("COMMIT")
-        if found != APPLICATION_ID and n_tables:
+        if found != APPLICATION_ID and (n_tables or self.read_only):
             raise CacheError(
                 f"{self.path} is a database of something else, not a cache of this package: "
                 "give another path."

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError, RequestError
+from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError
 from skllmreg.llm import ChatModel, _cache
 from skllmreg.llm._cache import HELD, default_path, open_store
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behaviour, completion
 
 RECORD = {"text": "hello"}
 
@@ -78,6 +78,26 @@ def test_a_lease_is_held_by_one_and_released_to_the_next(path):
     assert store.lease("k", "you") is None
     store.put("k", "server", "model", {}, RECORD)
     assert store.lease("k", "me") == RECORD
+
+
+def test_of_many_who_want_a_lease_at_once_one_gets_it(path):
+    open_store(path)
+    barrier, got = threading.Barrier(4), []
+
+    def want(holder):
+        store = _cache.Store(path)  # a connection of its own, as another process has
+        for key in range(50):
+            barrier.wait()
+            if store.lease(str(key), holder) is None:
+                got.append(key)
+        store.close()
+
+    threads = [threading.Thread(target=want, args=(str(i),)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(50))
 
 
 def test_the_lease_of_a_dead_holder_is_taken_over_and_that_of_a_live_one_is_not(path, monkeypatch):
@@ -186,6 +206,11 @@ class TestReplay:
         with pytest.raises(ReplayMissError, match="the sample is 0 there, 1 here"):
             self.replay(loopback, recorded).complete(["What is 1 + 1?"] * 2)
 
+    def test_an_empty_file_is_no_cache(self, loopback, tmp_path):
+        (tmp_path / "empty").write_bytes(b"")
+        with pytest.raises(CacheError, match="not a cache of this package"):
+            self.replay(loopback, tmp_path / "empty").complete(["a"])
+
     def test_a_file_that_is_not_there_is_not_made(self, loopback, path):
         with pytest.raises(CacheError, match="no cache file"):
             self.replay(loopback, path).complete(["a"])
@@ -281,13 +306,3 @@ def test_held_prompts_do_not_keep_the_others_waiting(loopback):
     replies = chat.complete(["held", "a", "b", "c"])
     assert replies[0].text == "from somebody"
     assert sorted(loopback.prompts) == ["a", "b", "c"]
-
-
-def test_an_error_does_not_wait_for_what_others_hold(loopback):
-    chat = ChatModel("tiny", base_url=loopback.base_url)
-    call = chat._call(None, None)
-    (task,) = call.tasks([[{"role": "user", "content": "held"}]])
-    call.source.store.lease(task.key, "somebody")
-    loopback.reply = lambda body: error(401)
-    with pytest.raises(RequestError, match="Prompt 1"):
-        chat.complete(["held", "a"])
