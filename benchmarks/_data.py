@@ -16,10 +16,6 @@ ROWS_PER_CLASS = (1, 5, 10, 30, 100, 300)
 MAX_TEST_ROWS = 3000
 MIN_TEST_ROWS_PER_CLASS = 10
 NOT_A_VALUE = {"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"}
-CAUTION = (
-    "The data sets are public and the LLM whose scores are used has probably read about them; "
-    "expect less on data of your own."
-)
 
 
 @dataclass(frozen=True)
@@ -154,19 +150,3 @@ def load_all(folder, names=None, smallest=None):
         size = {n: (Path(folder) / "tabular" / f"{n}.csv").stat().st_size for n in found}
         names = sorted(sorted(found, key=size.get)[:smallest])
     return [load(folder, name) for name in names or found]
-
-
-def versions(*packages):
-    """What made a result: one line per package, and the machine."""
-    import os
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    lines = {"python": platform.python_version(), "platform": platform.platform()}
-    lines["cores"] = str(os.cpu_count())
-    for package in ("skllmreg", *packages):
-        try:
-            lines[package] = version(package)
-        except PackageNotFoundError:
-            lines[package] = "not installed"
-    return lines

@@ -5,7 +5,8 @@ from collections import defaultdict
 
 import numpy as np
 from _competitors import MODELS, OURS
-from _data import CAUTION, MIN_TEST_ROWS_PER_CLASS, ROWS_PER_CLASS
+from _data import MIN_TEST_ROWS_PER_CLASS, ROWS_PER_CLASS
+from _results import heading
 from scipy.stats import t as student_t
 
 PARENTS = ("zero_shot_raw", "zero_shot_exp", "paper", "logistic_cv")
@@ -95,15 +96,11 @@ def table(header, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def markdown(results, datasets, not_run, made_by):
+def markdown(results, datasets, not_run, made):
     sizes = [str(k) for k in results.sizes]
     n_splits = len(results.value(OURS, results.sizes[0]))
     parts = [
-        "# Few-shot benchmark of the attribution-regularised classifier\n",
-        f"{CAUTION}\n",
-        f"Made by `{made_by['command']}` ("
-        + ", ".join(f"{key} {value}" for key, value in made_by.items() if key != "command")
-        + ").\n",
+        heading("Few-shot benchmark of the attribution-regularised classifier", made),
         f"Columns are labelled rows per class; {n_splits} paired splits (every model has the same "
         "training and test rows); mean over the data sets that keep at least "
         f"{MIN_TEST_ROWS_PER_CLASS} test rows of each class, so that columns are about different "

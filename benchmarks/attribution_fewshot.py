@@ -14,19 +14,18 @@ interrupted run resumes; `--again` measures a model afresh. `--quick` is for con
 two data sets, three splits, few models, no files unless `--output` is given.
 """
 
-import argparse
 import json
 import os
 import sys
 import time
 import warnings
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per fit, so that times compare
 
 from _competitors import MODELS, NOT_RUN, QUICK, Cell, why_not
-from _data import CAUTION, load_all, versions
+from _data import load_all
 from _fewshot_report import Results, checks, figure, markdown
+from _results import made_by, options, output_folder, save
 from joblib import Parallel, delayed
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -71,14 +70,13 @@ def run(datasets, names, n_splits, jobs, store, again, sizes=None):
         for k in dataset.rows_per_class()
         if k >= MODELS[name].from_rows_per_class and (sizes is None or k in sizes)
     ]
-    fresh = {
-        key
+    done = {
+        key: record
         for key, record in done.items()
-        if key[0] in again or len(record["auc"]) != n_splits or key[0] not in MODELS
+        if key[0] not in again and len(record["auc"]) == n_splits
     }
-    done = {key: record for key, record in done.items() if key not in fresh}
     if store is not None:
-        write_lines(store, done.values())
+        store.write_text("".join(json.dumps(record) + "\n" for record in done.values()))
     todo = [w for w in wanted if (w[0], w[1].name, w[2]) not in done]
     start, last = time.perf_counter(), None
     results = Parallel(n_jobs=jobs, return_as="generator")(
@@ -95,27 +93,15 @@ def run(datasets, names, n_splits, jobs, store, again, sizes=None):
     return [done[name, dataset.name, k] for name, dataset, k in wanted]
 
 
-def write_lines(store, records):
-    store.parent.mkdir(parents=True, exist_ok=True)
-    store.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", default="../shared/data", help="folder of the data sets")
-    parser.add_argument("--quick", action="store_true", help="two data sets, few models")
-    parser.add_argument("--output", type=Path, help="folder of the results")
+    parser = options(__doc__, "two data sets, few models")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--datasets", nargs="+", metavar="NAME")
     parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL")
     parser.add_argument("--again", nargs="+", choices=MODELS, default=(), metavar="MODEL")
     parser.add_argument("--splits", type=int)
     args = parser.parse_args()
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parent / "results"
     n_splits = args.splits or (3 if args.quick else N_SPLITS)
-
     datasets = load_all(args.data, args.datasets, smallest=2 if args.quick else None)
     names = list(args.models or (QUICK if args.quick else MODELS))
     not_run = {} if args.quick else dict(NOT_RUN)
@@ -123,26 +109,20 @@ def main():
         if reason := why_not(MODELS[name]):
             not_run[MODELS[name].label] = reason
             names.remove(name)
-    store = None if output is None else output / f"{NAME}.jsonl"
-    sizes = QUICK_ROWS_PER_CLASS if args.quick else None
-    records = run(datasets, names, n_splits, args.jobs, store, args.again, sizes)
-    results = Results(records, names)
 
-    command = " ".join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-    packages = ("scikit-learn", "numpy", "torch", "xgboost-cpu", "lightgbm", "catboost")
-    made_by = {"command": command} | versions(*packages)
-    text = markdown(results, datasets, not_run, made_by)
-    verdict = checks(results)
+    folder = output_folder(args)
+    store = None if folder is None else folder / f"{NAME}.jsonl"
+    sizes = QUICK_ROWS_PER_CLASS if args.quick else None
+    results = Results(run(datasets, names, n_splits, args.jobs, store, args.again, sizes), names)
+
+    made = made_by("torch", "xgboost-cpu", "lightgbm", "catboost")
+    text = markdown(results, datasets, not_run, made) + "\n" + checks(results)
     print(text)
-    print(verdict)
-    if output is None:
-        return
-    (output / f"{NAME}.md").write_text(f"{text}\n{verdict}")
-    summary = {"caution": CAUTION, "made_by": made_by, "not_run": not_run}
-    summary |= {"averaged_over": {str(k): results.datasets(k) for k in results.sizes}}
-    summary |= {"models": results.summary()}
-    (output / f"{NAME}.json").write_text(json.dumps(summary, indent=1) + "\n")
-    figure(results, output / f"{NAME}.png")
+    averaged = {str(k): results.datasets(k) for k in results.sizes}
+    numbers = {"not_run": not_run, "averaged_over": averaged, "models": results.summary()}
+    save(folder, NAME, text, made, numbers)
+    if folder is not None:
+        figure(results, folder / f"{NAME}.png")
 
 
 if __name__ == "__main__":

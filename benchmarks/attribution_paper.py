@@ -9,19 +9,16 @@ by more, the loop is also run for 20,000 epochs: if the difference goes away, it
         [--output benchmarks/results]
 """
 
-import argparse
-import json
 import os
-import sys
 import warnings
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from _competitors import Cell, paper
-from _data import CAUTION, load_all, versions
+from _data import load_all
 from _published import EPOCHS, PublishedLoop
+from _results import heading, made_by, options, output_folder, save
 from sklearn.metrics import roc_auc_score
 
 NAME = "attribution_paper"
@@ -57,7 +54,7 @@ def compare(dataset, k, n_splits, long_splits):
     return {key: v if isinstance(v, str) else round(float(v), 5) for key, v in cell.items()}
 
 
-def markdown(cells, made_by):
+def markdown(cells, made):
     sizes = sorted({int(c["k"]) for c in cells})
     names = sorted({c["dataset"] for c in cells})
     by_key = {(c["dataset"], c["k"]): c for c in cells}
@@ -72,11 +69,7 @@ def markdown(cells, made_by):
 
     head = "| data set | " + " | ".join(map(str, sizes)) + " |\n| --- |" + " ---: |" * len(sizes)
     lines = [
-        "# The paper's setting against its published training loop\n",
-        f"{CAUTION}\n",
-        f"Made by `{made_by['command']}` ("
-        + ", ".join(f"{key} {value}" for key, value in made_by.items() if key != "command")
-        + ").\n",
+        heading("The paper's setting against its published training loop", made),
         verdict(cells, sizes),
         "Absolute difference of the mean ROC AUC, by labelled rows per class:\n",
         head,
@@ -119,13 +112,8 @@ def verdict(cells, sizes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", default="../shared/data", help="folder of the data sets")
-    parser.add_argument(
-        "--quick", action="store_true", help="two data sets, no long runs, no files"
-    )
+    parser = options(__doc__, "two data sets, no long runs")
     parser.add_argument("--splits", type=int, default=10)
-    parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # the paper's setting warns where labels contradict the scores
     sizes = (1, 10) if args.quick else (1, 5, 10, 30, 100, 300)
@@ -137,18 +125,10 @@ def main():
         for k in dataset.rows_per_class()
         if k in sizes
     ]
-    command = " ".join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-    made_by = {"command": command} | versions("scikit-learn", "numpy", "torch")
-    text = markdown(cells, made_by)
+    made = made_by("torch")
+    text = markdown(cells, made)
     print(text)
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parent / "results"
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / f"{NAME}.md").write_text(text)
-        result = {"caution": CAUTION, "made_by": made_by, "cells": cells}
-        (output / f"{NAME}.json").write_text(json.dumps(result, indent=1) + "\n")
+    save(output_folder(args), NAME, text, made, {"cells": cells})
 
 
 if __name__ == "__main__":

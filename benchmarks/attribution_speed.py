@@ -15,21 +15,18 @@ medians.
         [--output benchmarks/results]
 """
 
-import argparse
-import json
 import os
 import statistics
-import sys
 import time
 import warnings
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from _competitors import Cell, ours, paper
-from _data import CAUTION, load_all, versions
+from _data import load_all
 from _published import PublishedLoop, skorch_loop
+from _results import heading, made_by, options, output_folder, save
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
@@ -120,7 +117,7 @@ def measure(dataset, k, repeats):
     }
 
 
-def markdown(cells, made_by):
+def markdown(cells, made):
     rows = [
         f"| {c['dataset']} | {c['features']} | {c['rows']} | "
         + " | ".join(f"{value:.1f}" for value in c["milliseconds"].values())
@@ -131,11 +128,7 @@ def markdown(cells, made_by):
     ]
     head = ["data set", "features", "rows", *(f"{m}, ms" for m in METHODS), *RATIOS, "mean gap"]
     lines = [
-        "# Time to fit the attribution-regularised classifier\n",
-        f"{CAUTION}\n",
-        f"Made by `{made_by['command']}` ("
-        + ", ".join(f"{key} {value}" for key, value in made_by.items() if key != "command")
-        + ").\n",
+        heading("Time to fit the attribution-regularised classifier", made),
         summary(cells),
         "The last column is the mean absolute difference in ROC AUC, over the splits, between the "
         "paper setting and the published loop.\n",
@@ -170,11 +163,8 @@ def summary(cells):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", default="../shared/data", help="folder of the data sets")
-    parser.add_argument("--quick", action="store_true", help="two data sets, one size, no files")
+    parser = options(__doc__, "two data sets, one size")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # perfect separation does not converge
     datasets = load_all(args.data, smallest=2 if args.quick else None)
@@ -186,18 +176,10 @@ def main():
         for k in dataset.rows_per_class()
         if k in sizes and dataset.X.shape[1] <= MAX_FEATURES and 2 * k <= MAX_ROWS
     ]
-    command = " ".join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-    made_by = {"command": command} | versions("scikit-learn", "numpy", "torch", "skorch")
-    text = markdown(cells, made_by)
+    made = made_by("torch", "skorch")
+    text = markdown(cells, made)
     print(text)
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parent / "results"
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / f"{NAME}.md").write_text(text)
-        result = {"caution": CAUTION, "made_by": made_by, "cells": cells}
-        (output / f"{NAME}.json").write_text(json.dumps(result, indent=1) + "\n")
+    save(output_folder(args), NAME, text, made, {"cells": cells})
 
 
 if __name__ == "__main__":
