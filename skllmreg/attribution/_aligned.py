@@ -22,13 +22,11 @@ References
 import numpy as np
 from scipy.optimize import Bounds, minimize
 
-from skllmreg.attribution._loss import log_loss, probabilities
-
 MIN_LENGTH = 1e-3
 FTOL = 4 * np.finfo(float).eps  # the loss cannot be told apart any finer; `tol` decides
 
 
-def fit_aligned(X, Y, sample_weight, target, *, gamma, alpha, max_iter, tol):
+def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, tol):
     """Minimise the objective from the direction of the scores.
 
     Parameters
@@ -38,6 +36,7 @@ def fit_aligned(X, Y, sample_weight, target, *, gamma, alpha, max_iter, tol):
     sample_weight : ndarray of shape (n_samples,)
     target : ndarray of shape (n_outputs, n_features)
         Of length 1; all zero means that there is nothing to align with.
+    loss : Loss
     gamma, alpha : float
     max_iter : int
     tol : float
@@ -53,16 +52,16 @@ def fit_aligned(X, Y, sample_weight, target, *, gamma, alpha, max_iter, tol):
     n_outputs, n_features = Y.shape[1], X.shape[1]
     weight = sample_weight / sample_weight.sum()
 
-    def loss(W, b):
-        """Mean log-loss with its gradients by W and b."""
+    def mean_loss(W, b):
+        """Return the mean loss with its gradients by W and b."""
         eta = np.asarray(X @ W.T) + b
-        residual = (probabilities(eta) - Y) * weight[:, None]
-        return weight @ log_loss(eta, Y), (X.T @ residual).T, residual.sum(axis=0)
+        residual = (loss.mean(eta) - Y) * weight[:, None]
+        return weight @ loss.value(eta, Y), (X.T @ residual).T, residual.sum(axis=0)
 
     def plain(params):
         W, b = np.split(params, [n_outputs * n_features])
         W = W.reshape(n_outputs, n_features)
-        value, dW, db = loss(W, b)
+        value, dW, db = mean_loss(W, b)
         return value + alpha / 2 * np.vdot(W, W), np.r_[(dW + alpha * W).ravel(), db]
 
     def aligned(params):
@@ -70,7 +69,7 @@ def fit_aligned(X, Y, sample_weight, target, *, gamma, alpha, max_iter, tol):
         V = V.reshape(n_outputs, n_features)
         size = np.linalg.norm(V)
         direction = V / size
-        value, dW, db = loss(length * direction, b)
+        value, dW, db = mean_loss(length * direction, b)
         value += gamma * (1 - np.vdot(direction, target)) + alpha / 2 * length[0] ** 2
         dU = length * dW - gamma * target
         # The length of V is free: its gradient has no part along V.

@@ -1,37 +1,21 @@
 """Classifier that knows what an LLM thinks of its features."""
 
-import warnings
-from numbers import Real
-
 import numpy as np
 from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
-from skllmreg.attribution._evidence import (
-    PLAIN_WEIGHT,
-    candidate_priors,
-    fit_candidate,
-    model_average,
-)
-from skllmreg.attribution._loss import encode_labels
-from skllmreg.attribution._scaling import feature_scaling, scaled
-from skllmreg.attribution._scores import (
-    AVERAGED_TRANSFORMS,
-    SCORE_TRANSFORMS,
-    parse_attributions,
-    target_direction,
-)
-from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
+from skllmreg.attribution._base import AttributionModel
+from skllmreg.attribution._evidence import fit_candidate
+from skllmreg.attribution._loss import LOG_LOSS, encode_labels
+from skllmreg.attribution._scores import target_direction
 
 
-class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
+class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     r"""Linear classifier whose coefficients are drawn to an LLM's scores of the features.
 
     ``gamma`` is the weight of ``1 - cos(coef, scores)`` in the objective; the ``gamma = 100`` of
@@ -109,7 +93,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Iterations of the solver; with "auto", the most that a candidate took.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Warns
     -----
@@ -117,7 +101,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         If there is neither an `llm` nor `attributions`: ridge logistic regression, its strength
         found as above.
     PriorConflictWarning
-        If the labels contradict the scores.
+        If the labels contradict the scores: with "auto", if these alone rank the training rows
+        worse than chance, or half as well as the model at most and it had better ignore them.
 
     See Also
     --------
@@ -154,18 +139,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "task": [str, None],
-        "feature_descriptions": [dict, list, None],
+        **AttributionModel._parameter_constraints,
         "class_descriptions": [dict, None],
-        "gamma": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "score_transform": [StrOptions({"auto", *SCORE_TRANSFORMS}), callable],
-        "n_estimates": [Interval(Real, 1, None, closed="left")],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "standardize": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
-        "max_iter": [Interval(Real, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -201,7 +177,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.random_state = random_state
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_unlabeled=None):
         """Fit the model.
 
         Parameters
@@ -209,6 +185,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
         sample_weight : array-like of shape (n_samples,), default=None
+        X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
+            Rows without labels, from which the scale of the features is found: better than from a
+            handful of labelled ones.
 
         Returns
         -------
@@ -219,144 +198,34 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
-        self.classes_, y = np.unique(y, return_inverse=True)
+        self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"Rows of at least two classes are needed; y has one class: {self.classes_[0]!r}."
             )
-        weight = weight * self._class_weights(y, weight)[y]
-        Y = encode_labels(y, len(self.classes_))
-
-        self.attribution_estimates_ = estimates = self._estimates()
-        self.attributions_ = None if estimates is None else estimates.mean(axis=0)
-        location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
-        if self.standardize:
-            location, scale = feature_scaling(X, weight)
-        Z = scaled(X, location, scale)
-        self._measure_agreement(Z, Y, weight)
+        Y = encode_labels(codes, len(self.classes_))
+        weight = (
+            weight
+            * compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y, sample_weight=weight
+            )[codes]
+        )
+        self._set_attributions(self.classes_, self.class_descriptions)
+        Z, location, scale = self._scale(X, weight, self._check_unlabeled(X_unlabeled))
+        self.agreement_ = np.nan
+        if self.attributions_ is not None:
+            target = target_direction(self.attributions_, self._transform_one())
+            self.agreement_ = mean_auc(Y, Z @ target.T, weight)
         if self.gamma == "auto":
-            coef, intercept = self._fit_auto(Z, Y, weight)
+            coef, intercept = self._fit_auto(Z, Y, weight, fit_candidate)
+            # The standard deviation of an AUC by chance, with classes of equal size.
+            margin = 2 / np.sqrt(3 * weight.sum())
+            self._warn_of_conflict("an AUC", mean_auc(Y, Z @ coef.T, weight), 0.5, margin)
         else:
-            coef, intercept = self._fit_fixed(Z, Y, weight)
+            coef, intercept = self._fit_fixed(Z, Y, weight, LOG_LOSS)
         self.coef_ = coef / scale
         self.intercept_ = intercept - self.coef_ @ location
         return self
-
-    def _class_weights(self, y, sample_weight):
-        labels = self.classes_[y]
-        return compute_class_weight(
-            self.class_weight, classes=self.classes_, y=labels, sample_weight=sample_weight
-        )
-
-    def _estimates(self):
-        """Scores of the LLM or the user, (n_estimates, n_outputs, n_features), or None."""
-        attributions = self.attributions
-        if attributions is None and self.llm is None:
-            if self.gamma != 0:
-                warnings.warn(
-                    "Neither `llm` nor `attributions` is given: the model is a ridge logistic "
-                    "regression.",
-                    NoLLMWarning,
-                    stacklevel=3,
-                )
-            return None
-        names = getattr(self, "feature_names_in_", None)
-        return parse_attributions(attributions, names, self.n_features_in_, self.classes_)
-
-    def _measure_agreement(self, Z, Y, weight):
-        self.agreement_ = np.nan
-        if self.attributions_ is None:
-            return
-        target = target_direction(self.attributions_, self._single_transform())
-        scores = np.asarray(Z @ target.T)
-        self.agreement_ = float(
-            np.mean(
-                [
-                    roc_auc_score(labels, score, sample_weight=weight)
-                    for labels, score in zip(Y.T, scores.T, strict=True)
-                ]
-            )
-        )
-
-    def _single_transform(self):
-        if callable(self.score_transform):
-            return self.score_transform
-        return SCORE_TRANSFORMS["expm1" if self.score_transform == "auto" else self.score_transform]
-
-    def _fit_auto(self, Z, Y, weight):
-        if self.score_transform == "auto":
-            transforms = AVERAGED_TRANSFORMS
-        else:
-            transforms = {str(self.score_transform): (self._single_transform(), 1.0)}
-        priors = candidate_priors(Z, weight, Y.shape[1], self.attribution_estimates_, transforms)
-        fits = [fit_candidate(Z, Y, weight, prior) for prior in priors]
-        weights, coef, intercept = model_average(priors, fits)
-        self.candidates_ = {
-            "transform": np.array([prior.transform for prior in priors]),
-            "tau": np.array([prior.tau for prior in priors]),
-            "slope": np.array([fit.slope for fit in fits]),
-            "log_evidence": np.array([fit.log_evidence for fit in fits]),
-            "weight": weights,
-        }
-        # Near its prior's direction, a candidate's penalty |V|^2 / (2 n tau^2) is
-        # gamma (1 - cos) with this gamma.
-        pulls = [
-            np.vdot(fit.slope * prior.target, fit.slope * prior.target) / prior.tau**2
-            for prior, fit in zip(priors, fits, strict=True)
-        ]
-        self.gamma_ = float(weights @ pulls / weight.sum())
-        self.n_iter_ = max(fit.n_iter for fit in fits)
-        self.prior_weight_ = float(1 - weights[self.candidates_["transform"] == "none"].sum())
-        if self.attributions_ is not None and np.any(self.attributions_):
-            self._warn_of_conflict(weight.sum())
-        return coef, intercept
-
-    def _warn_of_conflict(self, total):
-        """Warn if the labels want the scores ignored, or turned round."""
-        odds_before = (1 - PLAIN_WEIGHT) / PLAIN_WEIGHT
-        odds = self.prior_weight_ / max(1 - self.prior_weight_, 1e-300)
-        # Standard deviation of the AUC of scores without meaning, for classes of equal size.
-        chance = np.sqrt(1 / (3 * total))
-        if odds < odds_before / 3 or self.agreement_ < 0.5 - 2 * chance:
-            warnings.warn(
-                "The labels contradict the attribution scores: alone they rank the training rows "
-                f"with an AUC of {self.agreement_:.2f}, and the odds that they help went from "
-                f"{odds_before:.0f} to {odds:.2g}. The model follows the labels; check which class "
-                "the scores speak for, and how the features are coded.",
-                PriorConflictWarning,
-                stacklevel=4,
-            )
-
-    def _fit_fixed(self, Z, Y, weight):
-        target = np.zeros((Y.shape[1], Z.shape[1]))
-        if self.attributions_ is not None:
-            target = target_direction(self.attributions_, self._single_transform())
-        coef, intercept, self.n_iter_, converged = fit_aligned(
-            Z,
-            Y,
-            weight,
-            target,
-            gamma=self.gamma,
-            alpha=self.alpha,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
-        self.gamma_ = float(self.gamma)
-        if not converged:
-            warnings.warn(
-                f"The solver stopped after {self.n_iter_} iterations; raise max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        if np.linalg.norm(coef) <= MIN_LENGTH * 1.001 and self.gamma > 0 and np.any(target):
-            warnings.warn(
-                "The labels contradict the attribution scores, and with this gamma the scores "
-                "win: the coefficients keep their direction, with next to no slope. Lower gamma, "
-                'or let the labels decide with gamma="auto".',
-                PriorConflictWarning,
-                stacklevel=3,
-            )
-        return coef, intercept
 
     def decision_function(self, X):
         """Compute the logit of ``classes_[1]``, or the softmax's input for several classes.
@@ -402,7 +271,11 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, BaseEstimator):
         eta = self.decision_function(X)
         return self.classes_[eta.argmax(axis=1) if eta.ndim == 2 else (eta > 0).astype(int)]
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+
+def mean_auc(Y, eta, sample_weight):
+    """ROC AUC of linear predictors, the mean over their outputs."""
+    aucs = [
+        roc_auc_score(labels, values, sample_weight=sample_weight)
+        for labels, values in zip(Y.T, np.asarray(eta).T, strict=True)
+    ]
+    return float(np.mean(aucs))

@@ -76,7 +76,7 @@ class Posterior:
     n_iter: int
 
 
-def candidate_priors(X, sample_weight, n_outputs, estimates, transforms):
+def candidate_priors(X, sample_weight, n_outputs, estimates, transforms, slopes=SLOPES):
     """Make the grid of priors; see the head of this file.
 
     Parameters
@@ -89,6 +89,8 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms):
         The LLM's scores; None leaves the plain ridge alone.
     transforms : dict of str to (callable, float)
         Score transforms with their prior weights.
+    slopes : tuple of (float, float)
+        Prior means of the slope, with prior weights.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms):
         relevance = n_features * np.sum(target**2, axis=0)
         base = BASE_VARIANCE + (1 - BASE_VARIANCE) * relevance
         disagreement = each.var(axis=0).sum(axis=0) / size**2
-        for (slope, slope_weight), (tau, log_weight) in product(SLOPES, grid):
+        for (slope, slope_weight), (tau, log_weight) in product(slopes, grid):
             priors.append(
                 Prior(
                     transform=name,
@@ -158,7 +160,7 @@ def fit_candidate(X, Y, sample_weight, prior):
     """
     if 1 + Y.shape[1] * (min(X.shape) + 1) > MAX_PARAMETERS:
         return _fit_large(X, Y, sample_weight, prior)
-    features, back = _whitened(X, prior.deviation_sd)
+    features, back = whitened(X, prior.deviation_sd)
     A = np.column_stack([features, np.ones(len(features))])
     penalty = np.r_[np.ones(features.shape[1]), 1 / INTERCEPT_SD**2]
     scores = np.asarray(X @ prior.target.T)
@@ -237,7 +239,7 @@ def newton(objective, derivatives, params, max_iter=100):
     return params, value, factor, n_iter
 
 
-def _whitened(X, deviation_sd):
+def whitened(X, deviation_sd):
     """Features whose coefficients have unit prior variance, and the way back to those of X.
 
     With more features than rows only the span of the rows matters: as many features as rows do.

@@ -1,11 +1,22 @@
-"""Log-loss of linear predictors and its derivatives, for two classes and for more.
+"""Losses of a linear predictor and their derivatives.
 
 Shapes: ``eta`` and ``Y`` are (n_samples, n_outputs). Two classes have one output, the logit of
-``classes_[1]``; more have one output per class, through softmax.
+``classes_[1]``; more have one output per class, through softmax; a regression has one output.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logsumexp, softmax
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss per row, and what `eta` predicts `Y` to be; their difference is its gradient."""
+
+    value: Callable
+    mean: Callable
 
 
 def encode_labels(y, n_classes):
@@ -28,3 +39,7 @@ def probabilities(eta):
 def curvature(P, k, m):
     """Second derivative of the log-loss by eta_k and eta_m, shape (n_samples,)."""
     return P[:, k] * ((k == m) - P[:, m])
+
+
+LOG_LOSS = Loss(log_loss, probabilities)
+HALF_SQUARED_ERROR = Loss(lambda eta, Y: 0.5 * np.sum((eta - Y) ** 2, axis=1), lambda eta: eta)

@@ -1,0 +1,183 @@
+"""What the attribution-regularised classifier and regressor share."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import validate_data
+
+from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
+from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
+from skllmreg.attribution._scaling import feature_scaling, scaled
+from skllmreg.attribution._scores import (
+    AVERAGED_TRANSFORMS,
+    SCORE_TRANSFORMS,
+    parse_attributions,
+    target_direction,
+)
+from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
+
+
+class AttributionModel(BaseEstimator):
+    """Where the scores come from, how features are scaled, and the two ways to a linear model.
+
+    A subclass has a constructor with the parameters below, validates X and y, and knows the loss.
+    """
+
+    _parameter_constraints: dict = {
+        "task": [str, None],
+        "feature_descriptions": [dict, list, None],
+        "gamma": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "score_transform": [StrOptions({"auto", *SCORE_TRANSFORMS}), callable],
+        "n_estimates": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "standardize": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def _set_attributions(self, classes=None, class_descriptions=None):
+        """Set ``attribution_estimates_`` and ``attributions_``: None without LLM and scores."""
+        self.attribution_estimates_ = self.attributions_ = None
+        attributions = self.attributions
+        names = getattr(self, "feature_names_in_", None)
+        if attributions is None and self.llm is not None:
+            # Imported here: without an LLM there is nothing to ask.
+            from skllmreg.attribution._elicit import elicit_attributions
+            from skllmreg.attribution._features import column_names
+
+            names = column_names(names, self.n_features_in_, self.feature_descriptions)
+            attributions = elicit_attributions(
+                self.llm,
+                task=self.task,
+                feature_names=names,
+                feature_descriptions=self.feature_descriptions,
+                classes=classes,
+                class_descriptions=class_descriptions,
+                n_estimates=self.n_estimates,
+            )
+        if attributions is None:
+            if self.gamma != 0:
+                warnings.warn(
+                    "Neither `llm` nor `attributions` is given: this is a plain ridge model.",
+                    NoLLMWarning,
+                    stacklevel=3,
+                )
+            return
+        self.attribution_estimates_ = parse_attributions(
+            attributions, names, self.n_features_in_, classes
+        )
+        self.attributions_ = self.attribution_estimates_.mean(axis=0)
+
+    def _scale(self, X, sample_weight, X_unlabeled):
+        """Scale the features by what is known of them; return them with location and scale."""
+        if not self.standardize:
+            return X, np.zeros(X.shape[1]), np.ones(X.shape[1])
+        rows, weight = X, sample_weight
+        if X_unlabeled is not None:
+            rows, weight = X_unlabeled, np.ones(X_unlabeled.shape[0])
+        location, scale = feature_scaling(rows, weight)
+        return scaled(X, location, scale), location, scale
+
+    def _check_unlabeled(self, X_unlabeled):
+        if X_unlabeled is None:
+            return None
+        return validate_data(self, X_unlabeled, accept_sparse="csr", dtype=np.float64, reset=False)
+
+    def _transform_one(self):
+        """The score transform to use where it has to be a single one."""
+        if callable(self.score_transform):
+            return self.score_transform
+        return SCORE_TRANSFORMS["expm1" if self.score_transform == "auto" else self.score_transform]
+
+    def _fit_auto(self, X, Y, sample_weight, fit_candidate, **prior_options):
+        """Average over the candidate priors; set what explains the trust in the scores."""
+        if self.score_transform == "auto":
+            transforms = AVERAGED_TRANSFORMS
+        else:
+            transforms = {str(self.score_transform): (self._transform_one(), 1.0)}
+        priors = candidate_priors(
+            X, sample_weight, Y.shape[1], self.attribution_estimates_, transforms, **prior_options
+        )
+        fits = [fit_candidate(X, Y, sample_weight, prior) for prior in priors]
+        weights, coef, intercept = model_average(priors, fits)
+        self.candidates_ = {
+            "transform": np.array([prior.transform for prior in priors]),
+            "tau": np.array([prior.tau for prior in priors]),
+            "slope": np.array([fit.slope for fit in fits]),
+            "log_evidence": np.array([fit.log_evidence for fit in fits]),
+            "weight": weights,
+        }
+        # Near its prior's direction, a candidate's penalty |V|^2 / (2 n tau^2) is
+        # gamma (1 - cos) with this gamma.
+        pulls = [
+            np.vdot(fit.slope * prior.target, fit.slope * prior.target) / prior.tau**2
+            for prior, fit in zip(priors, fits, strict=True)
+        ]
+        self.gamma_ = float(weights @ pulls / sample_weight.sum())
+        self.n_iter_ = max(fit.n_iter for fit in fits)
+        self.prior_weight_ = float(weights[self.candidates_["transform"] != "none"].sum())
+        return coef, intercept
+
+    def _warn_of_conflict(self, measure, reached, chance, margin):
+        """Warn if the labels want the scores turned round, or ignored as not nearly good enough.
+
+        `agreement_` is compared with what the fitted model has `reached` by the same measure, whose
+        value by `chance` has that `margin`.
+        """
+        if self.attributions_ is None or not np.any(self.attributions_):
+            return
+        before = (1 - PLAIN_WEIGHT) / PLAIN_WEIGHT
+        odds = self.prior_weight_ / max(1 - self.prior_weight_, 1e-300)
+        useless = self.agreement_ - chance < (reached - chance) / 2 and odds < before / 3
+        if useless or self.agreement_ < chance - margin:
+            warnings.warn(
+                "The labels contradict the attribution scores: on the training rows, these alone "
+                f"have {measure} of {self.agreement_:.2f} (the fitted model: {reached:.2f}), and "
+                f"the odds that they help went from {before:.0f} to {odds:.2g}. The model follows "
+                "the labels; check what the scores speak for, and how the features are coded.",
+                PriorConflictWarning,
+                stacklevel=3,
+            )
+
+    def _fit_fixed(self, X, Y, sample_weight, loss):
+        """Minimise the objective with a numeric gamma."""
+        target = np.zeros((Y.shape[1], X.shape[1]))
+        if self.attributions_ is not None:
+            target = target_direction(self.attributions_, self._transform_one())
+        coef, intercept, self.n_iter_, converged = fit_aligned(
+            X,
+            Y,
+            sample_weight,
+            target,
+            loss,
+            gamma=self.gamma,
+            alpha=self.alpha,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
+        self.gamma_ = float(self.gamma)
+        if not converged:
+            warnings.warn(
+                f"The solver stopped after {self.n_iter_} iterations; raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if np.linalg.norm(coef) <= MIN_LENGTH * 1.001 and self.gamma > 0 and np.any(target):
+            warnings.warn(
+                "The labels contradict the attribution scores, and with this gamma the scores "
+                "win: the coefficients keep their direction, with next to no slope. Lower gamma, "
+                'or let the labels decide with gamma="auto".',
+                PriorConflictWarning,
+                stacklevel=3,
+            )
+        return coef, intercept
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

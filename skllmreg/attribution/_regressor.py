@@ -1,0 +1,210 @@
+"""Regressor that knows what an LLM thinks of its features."""
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from skllmreg.attribution._base import AttributionModel
+from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
+from skllmreg.attribution._loss import HALF_SQUARED_ERROR
+from skllmreg.attribution._scores import target_direction
+
+
+class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
+    r"""Linear regression whose coefficients are drawn to an LLM's scores of the features.
+
+    The regression of the LAAT idea [1]_, which its authors leave to others: an LLM says how much
+    a larger value of each feature raises the target, from -10 to 10, without seeing any row. With
+    ``gamma="auto"`` ridge regressions drawn to the scores with many strengths are averaged by
+    their leave-one-out error: with few rows the model follows the scores, with many it is a ridge
+    regression.
+
+    Parameters
+    ----------
+    llm : ChatModel, default=None
+        The model to ask. Asked once per set of features; `attributions` take its place.
+    task : str, default=None
+        What is predicted, in a sentence; part of the question.
+    feature_descriptions : dict of str to str, or list of str, default=None
+        Descriptions of the features; part of the question. Names alone work, less well.
+    attributions : dict, list of dict, array-like, Attributions or None, default=None
+        Scores from -10 to 10 in place of an LLM: ``{feature: score}``, a list of such, or an array
+        of shape (n_features,) or (n_estimates, n_features). Names are matched, with or without
+        the prefixes of a `ColumnTransformer`; there may be more scores than columns.
+    gamma : "auto" or float, default="auto"
+        Weight of the alignment. 0 is ridge regression with the strength `alpha`.
+    score_transform : {"auto", "identity", "expm1", "exp"} or callable, default="auto"
+        How scores become a direction; see :class:`LLMAttributionRegularizedClassifier`.
+    n_estimates : int, default=5
+        Independent answers of the LLM.
+    alpha : float, default=0.01
+        Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside half the mean squared error; only
+        with a numeric `gamma`.
+    standardize : bool, default=True
+        Scale features inside; ``coef_`` is in the units of X and y all the same.
+    max_iter : int, default=1000
+        Most iterations of the solver with a numeric `gamma`.
+    tol : float, default=1e-6
+        Largest entry of the objective's gradient at the solution with a numeric `gamma`.
+    random_state : int, RandomState instance or None, default=None
+        Without effect for the linear model, which is deterministic.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,)
+    intercept_ : float
+    attributions_ : ndarray of shape (1, n_features)
+        Mean scores; None without scores.
+    attribution_estimates_ : ndarray of shape (n_estimates, 1, n_features)
+        The estimates they are the mean of; None without scores.
+    agreement_ : float
+        Correlation of the scores alone with y on the training rows.
+    prior_weight_ : float
+        With ``gamma="auto"``, the weight of the candidates that use the scores: 0.95 before the
+        labels were seen, 0 without scores.
+    gamma_ : float
+        The weight used; with "auto", the one that would pull as hard as the average of priors.
+    candidates_ : dict of str to ndarray
+        With ``gamma="auto"``, the priors averaged over: "transform" of the scores ("none" is the
+        plain ridge), "tau" (deviation allowed from the scores), "slope" fitted to them,
+        "log_evidence" (leave-one-out log-density) and "weight".
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Warns
+    -----
+    NoLLMWarning
+        If there is neither an `llm` nor `attributions`: ridge regression, its strength found by
+        leave-one-out error.
+    PriorConflictWarning
+        If y contradicts the scores.
+
+    See Also
+    --------
+    LLMAttributionRegularizedClassifier : The same for classes.
+
+    Notes
+    -----
+    The target is scaled to variance 1 inside. The objective with a numeric gamma is half the mean
+    squared error + gamma (1 - cos(w, t)) + alpha/2 norm(w)^2 over the coefficients w of scaled
+    features, t the transformed scores.
+
+    References
+    ----------
+    .. [1] Vukadin, Šilić, Delač (2025), "Large Language Models as Attribution Regularizers for
+       Efficient Model Training", arXiv:2502.20268.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skllmreg import LLMAttributionRegularizedRegressor
+    >>> from skllmreg.datasets import load_attributions
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> scores = load_attributions("diabetes").attributions
+    >>> model = LLMAttributionRegularizedRegressor(attributions=scores)
+    >>> model.fit(X[:10], y[:10]).score(X[10:], y[10:]) > 0.3
+    True
+    """
+
+    def __init__(
+        self,
+        llm=None,
+        *,
+        task=None,
+        feature_descriptions=None,
+        attributions=None,
+        gamma="auto",
+        score_transform="auto",
+        n_estimates=5,
+        alpha=0.01,
+        standardize=True,
+        max_iter=1000,
+        tol=1e-6,
+        random_state=None,
+    ):
+        self.llm = llm
+        self.task = task
+        self.feature_descriptions = feature_descriptions
+        self.attributions = attributions
+        self.gamma = gamma
+        self.score_transform = score_transform
+        self.n_estimates = n_estimates
+        self.alpha = alpha
+        self.standardize = standardize
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, X, y, sample_weight=None, *, X_unlabeled=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+        X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
+            Rows without a target, from which the scale of the features is found: better than from
+            a handful of labelled ones.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=np.float64,
+            y_numeric=True,
+            ensure_min_samples=2,
+        )
+        weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        X, y, weight = X[weight > 0], y[weight > 0].astype(np.float64), weight[weight > 0]
+        if len(y) < 2:
+            raise ValueError(f"At least two rows of positive weight are needed, got {len(y)}.")
+        self._set_attributions()
+        Z, location, scale = self._scale(X, weight, self._check_unlabeled(X_unlabeled))
+        y_mean = np.average(y, weights=weight)
+        y_scale = np.sqrt(np.average((y - y_mean) ** 2, weights=weight)) or 1.0
+        target = (y - y_mean) / y_scale
+        self.agreement_ = np.nan
+        if self.attributions_ is not None:
+            direction = target_direction(self.attributions_, self._transform_one())
+            self.agreement_ = correlation(target, Z @ direction[0], weight)
+        if self.gamma == "auto":
+            coef, intercept = self._fit_auto(
+                Z, target[:, None], weight, fit_gaussian, slopes=SLOPES
+            )
+            reached = correlation(target, Z @ coef[0], weight)
+            self._warn_of_conflict("a correlation", reached, 0, 2 / np.sqrt(weight.sum()))
+        else:
+            coef, intercept = self._fit_fixed(Z, target[:, None], weight, HALF_SQUARED_ERROR)
+        self.coef_ = y_scale * coef[0] / scale
+        self.intercept_ = float(y_mean + y_scale * intercept[0] - self.coef_ @ location)
+        return self
+
+    def predict(self, X):
+        """Predict the target.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        return np.asarray(X @ self.coef_) + self.intercept_
+
+
+def correlation(a, b, sample_weight):
+    """Weighted correlation; 0 if one of them is constant."""
+    a, b = (x - np.average(x, weights=sample_weight) for x in (a, b))
+    size = np.sqrt((sample_weight @ a**2) * (sample_weight @ b**2))
+    return float(sample_weight @ (a * b) / size) if size > 0 else 0.0
