@@ -7,8 +7,13 @@ __version__ = "0.1.0"
 # A public name is imported when it is first used: `import skllmreg` stays fast and loads neither
 # torch nor openai. A new public name is one line here.
 _HOME = {
+    "Attributions": "skllmreg.attribution",
     "ChatModel": "skllmreg.llm",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
+    "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
+    "LLMFeatureSelector": "skllmreg.attribution",
+    "describe_features": "skllmreg.attribution",
+    "elicit_attributions": "skllmreg.attribution",
 }
 
 __all__ = [*_HOME]

@@ -89,3 +89,7 @@ class RequestError(LLMError):
         self.code = code
         self.retry_after = retry_after
         self.transient = transient
+
+
+class UndescribedClassWarning(UserWarning):
+    """An LLM is asked about a class that only has a number for a name."""

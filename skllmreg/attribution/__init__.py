@@ -4,10 +4,12 @@ from skllmreg.attribution._attributions import Attributions
 from skllmreg.attribution._classifier import LLMAttributionRegularizedClassifier
 from skllmreg.attribution._elicit import describe_features, elicit_attributions
 from skllmreg.attribution._feature_selector import LLMFeatureSelector
+from skllmreg.attribution._regressor import LLMAttributionRegularizedRegressor
 
 __all__ = [
     "Attributions",
     "LLMAttributionRegularizedClassifier",
+    "LLMAttributionRegularizedRegressor",
     "LLMFeatureSelector",
     "describe_features",
     "elicit_attributions",

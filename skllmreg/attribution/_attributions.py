@@ -1,0 +1,351 @@
+"""`Attributions`: what the LLM said about the features, to read, edit and keep."""
+
+import dataclasses
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skllmreg.attribution._attributions_json import read_json, write_json
+from skllmreg.attribution._scores import SCALE, _hint, _is_by_class, _number
+
+_MOST_ROWS = 30  # of the table in a notebook
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Attributions:
+    """Scores of the features with where they come from; edits make a new object.
+
+    Estimators take it as ``attributions=``; :func:`elicit_attributions` makes it.
+
+    Parameters
+    ----------
+    estimates : list of dict, or dict of label to list of dict
+        Independent estimates ``{feature: score}``, scores from -10 to 10; by class in a
+        classification.
+    task, model, date, prompt_hash : str, default=None
+        What was asked, who answered (as the server says), when this object was made (answers from
+        a cache may be older), and a hash of the prompts.
+    n_described : int, default=None
+        How many of the features the LLM was given a description of; 0: it knew their names alone.
+    edited : dict, default=None
+        Who set a score by hand, by (label, feature); the label is None in a regression. Use `edit`.
+
+    Raises
+    ------
+    ValueError
+        If a score is missing or not a number from -10 to 10, or if the estimates differ in their
+        features or, between classes, in their number.
+
+    Examples
+    --------
+    >>> from skllmreg import Attributions
+    >>> said = Attributions({"ill": [{"age": 4, "height": 0}, {"age": 6, "height": 1}]})
+    >>> said
+    <Attributions: 2 features × 2 estimates, class 'ill'>
+    >>> said.mean()
+    {'ill': {'age': 5.0, 'height': 0.5}}
+    >>> said.edit({"age": 7}, by="Dr. Ito").mean()
+    {'ill': {'age': 7.0, 'height': 0.5}}
+    """
+
+    estimates: Any
+    _: dataclasses.KW_ONLY
+    task: str | None = None
+    model: str | None = None
+    date: str | None = None
+    prompt_hash: str | None = None
+    n_described: int | None = None
+    edited: Any = None
+
+    def __post_init__(self):
+        if _is_by_class(self.estimates):
+            outputs = {_label(k): _check_estimates(v, k) for k, v in self.estimates.items()}
+            if None in outputs or len(outputs) < max(len(self.estimates), 1):
+                raise ValueError("Attributions need at least one class, and each class once.")
+            object.__setattr__(self, "estimates", outputs)
+        else:
+            outputs = {None: _check_estimates(self.estimates)}
+            object.__setattr__(self, "estimates", outputs[None])
+        _check_alike(outputs)
+        edited = {(_label(k), name): by for (k, name), by in (self.edited or {}).items()}
+        for (label, name), by in edited.items():
+            if label not in outputs or name not in outputs[label][0] or not isinstance(by, str):
+                raise ValueError(f"edited has a wrong item {(label, name)!r}: {by!r:.100}.")
+        object.__setattr__(self, "edited", edited)
+
+    def __repr__(self):
+        said = f"{len(self.feature_names)} features × {self.n_estimates} estimates"
+        if self.labels != [None]:
+            said += f", class{'es' if len(self.labels) > 1 else ''} "
+            said += ", ".join(map(repr, self.labels))
+        if self.model:
+            said += f", by {self.model}"
+        if self.n_described == 0:
+            said += ", from names alone"
+        if self.edited:
+            said += f", {len(self.edited)} edited"
+        return f"<Attributions: {said}>"
+
+    @property
+    def labels(self):
+        """Classes that are scored; [None] in a regression."""
+        return list(self._outputs())
+
+    @property
+    def feature_names(self):
+        """Names of the features, in the order of the question."""
+        return list(self._outputs()[self.labels[0]][0])
+
+    @property
+    def n_estimates(self):
+        """Number of estimates of each score."""
+        return len(self._outputs()[self.labels[0]])
+
+    def scores(self, label=None):
+        """All estimates by feature.
+
+        Parameters
+        ----------
+        label : str or number, default=None
+            The class; None in a regression.
+
+        Returns
+        -------
+        dict of str to list
+        """
+        estimates = self._outputs()[label]
+        return {name: [scores[name] for scores in estimates] for name in self.feature_names}
+
+    def to_estimates(self):
+        """The estimates as the estimators read them, free to be changed.
+
+        Returns
+        -------
+        list of dict, or dict of label to list of dict
+        """
+        return self._public({k: [dict(s) for s in v] for k, v in self._outputs().items()})
+
+    def mean(self):
+        """Mean score over the estimates.
+
+        Returns
+        -------
+        dict
+            ``{feature: mean}``, or ``{label: {feature: mean}}``.
+        """
+        return self._over_estimates(np.mean)
+
+    def spread(self):
+        """Standard deviation (divisor n) over the estimates: how sure the LLM is.
+
+        Returns
+        -------
+        dict
+            ``{feature: spread}``, or ``{label: {feature: spread}}``. 0 for what a human has set.
+        """
+        return self._over_estimates(np.std)
+
+    def edit(self, scores, *, by="human"):
+        """Let a human's scores replace all estimates of some features.
+
+        Parameters
+        ----------
+        scores : dict
+            ``{feature: score}`` where one output is scored, else ``{label: {feature: score}}``.
+        by : str, default="human"
+            Who says so; kept with the score.
+
+        Returns
+        -------
+        attributions : Attributions
+            A new object.
+
+        Raises
+        ------
+        ValueError
+            If a class or feature is unknown or a score is not a number from -10 to 10.
+        """
+        if not _is_by_class(scores):
+            if len(self.labels) > 1:
+                raise ValueError(
+                    f"Say for which of the classes {self.labels}: {{label: {{feature: score}}}}."
+                )
+            scores = {self.labels[0]: scores}
+        outputs = {k: [dict(s) for s in v] for k, v in self._outputs().items()}
+        edited = dict(self.edited)
+        for label, new in scores.items():
+            label = _label(label)
+            if label not in outputs:
+                raise ValueError(f"No class {label!r}; the classes are {self.labels}.")
+            for name, score in new.items():
+                if name not in outputs[label][0]:
+                    raise ValueError(f"No feature {name!r}{_hint(str(name), self.feature_names)}.")
+                for estimate in outputs[label]:
+                    estimate[name] = score
+                edited[label, name] = by
+        return dataclasses.replace(self, estimates=self._public(outputs), edited=edited)
+
+    def to_json(self):
+        """Write as JSON that a person can read and edit.
+
+        Returns
+        -------
+        str
+            A feature's scores stand on one line; a score set by hand is
+            ``{"score": 7, "by": "Dr. Ito"}``, and may be put so into the file.
+        """
+        return write_json(self)
+
+    @classmethod
+    def from_json(cls, text):
+        """Read what `to_json` writes; nothing in it is trusted.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        attributions : Attributions
+
+        Raises
+        ------
+        ValueError
+            With the item that is wrong.
+        """
+        try:
+            return cls(**read_json(text))
+        except ValueError as error:
+            raise ValueError(f"These attributions cannot be read: {error}") from error
+
+    def save(self, path):
+        """Write `to_json` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+        """
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path):
+        """Read a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        attributions : Attributions
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+    def to_frame(self):
+        """Table with one row per feature, or per class and feature.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: mean, spread, edited_by, estimate_0, estimate_1, ...
+        """
+        import pandas as pd
+
+        rows, index = [], []
+        for label in self.labels:
+            for name, scores in self.scores(label).items():
+                row = {"mean": np.mean(scores), "spread": np.std(scores)}
+                row["edited_by"] = self.edited.get((label, name))
+                rows.append(row | {f"estimate_{i}": score for i, score in enumerate(scores)})
+                index.append(name if label is None else (label, name))
+        if self.labels == [None]:
+            return pd.DataFrame(rows, pd.Index(index, name="feature"))
+        return pd.DataFrame(rows, pd.MultiIndex.from_tuples(index, names=["class", "feature"]))
+
+    def _repr_html_(self):
+        columns = {label: self.scores(label) for label in self.labels}
+
+        def largest(name):
+            return max(abs(np.mean(scores[name])) for scores in columns.values())
+
+        def cell(label, name):
+            scores, by = columns[label][name], self.edited.get((label, name))
+            note = f"± {np.std(scores):.1f}" if by is None else f"set by {by}"
+            return f"<td>{np.mean(scores):+.1f} <small>{html.escape(note)}</small></td>"
+
+        heads = ["feature"] + ["score" if k is None else str(k) for k in columns]
+        names = sorted(self.feature_names, key=largest, reverse=True)
+        rows = [
+            f"<tr><th>{html.escape(name)}</th>{''.join(cell(k, name) for k in columns)}</tr>"
+            for name in names[:_MOST_ROWS]
+        ]
+        if len(names) > _MOST_ROWS:
+            rows.append(f"<tr><td>and {len(names) - _MOST_ROWS} more</td></tr>")
+        return (
+            f"<table><caption>{html.escape(repr(self)[1:-1])}</caption><thead><tr>"
+            + "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+            + f"</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        )
+
+    def _outputs(self):
+        """Estimates by label; None is the label in a regression."""
+        return self.estimates if isinstance(self.estimates, dict) else {None: self.estimates}
+
+    def _public(self, outputs):
+        return outputs if isinstance(self.estimates, dict) else outputs[None]
+
+    def _over_estimates(self, how):
+        return self._public(
+            {k: {f: float(how(s)) for f, s in self.scores(k).items()} for k in self.labels}
+        )
+
+
+def _check_estimates(estimates, label=None):
+    where = _of(label)
+    if isinstance(estimates, Mapping):
+        estimates = [estimates]
+    if not isinstance(estimates, (list, tuple)) or not estimates:
+        raise ValueError(f"The estimates{where} are no list of {{feature: score}}.")
+    checked = []
+    for i, scores in enumerate(estimates):
+        if not isinstance(scores, Mapping) or not scores:
+            raise ValueError(f"Estimate {i}{where} is no {{feature: score}}: {scores!r:.100}.")
+        at = f"{where} in estimate {i}"
+        checked.append({name: _score(score, name, at) for name, score in scores.items()})
+    return checked
+
+
+def _check_alike(outputs):
+    first = next(iter(outputs.values()))
+    for label, estimates in outputs.items():
+        if len(estimates) != len(first):
+            raise ValueError(f"There are {len(estimates)} estimates{_of(label)}, not {len(first)}.")
+        for i, scores in enumerate(estimates):
+            if differ := list(scores.keys() ^ first[0].keys()):
+                raise ValueError(
+                    f"Estimate {i}{_of(label)} has other features than the first: {differ[:5]}."
+                )
+
+
+def _score(score, name, where):
+    if not isinstance(name, str):
+        raise ValueError(f"A feature{where} has the name {name!r}, which is no str.")
+    if isinstance(score, int) and abs(score) > SCALE:  # also integers too large for a float
+        raise ValueError(f"The score of {name!r}{where} is not from -{SCALE} to {SCALE}.")
+    number = _number(score, name, where)
+    return int(number) if number.is_integer() else number
+
+
+def _label(label):
+    """Return a label of Python's own types, which JSON keeps."""
+    label = label.item() if isinstance(label, np.generic) else label
+    if not isinstance(label, (str, int, float, type(None))) or label != label:
+        raise ValueError(f"A class label is a string or a number, got {label!r:.100}.")
+    return label
+
+
+def _of(label):
+    return "" if label is None else f" for class {label!r}"

@@ -1,0 +1,242 @@
+"""Ask an LLM what it knows about the features, once per set of features."""
+
+import datetime
+import hashlib
+import warnings
+from numbers import Integral
+
+import numpy as np
+
+from skllmreg.attribution._attributions import Attributions
+from skllmreg.attribution._features import check_names, features_with_text, few
+from skllmreg.attribution._prompts import (
+    class_goal,
+    description_question,
+    importance_goal,
+    position_of,
+    score_question,
+    split_features,
+    target_goal,
+)
+from skllmreg.attribution._scores import SCALE
+from skllmreg.exceptions import UndescribedClassWarning
+
+
+def elicit_attributions(
+    llm,
+    *,
+    task,
+    feature_names=None,
+    feature_descriptions=None,
+    classes=None,
+    class_descriptions=None,
+    n_estimates=5,
+):
+    """Ask an LLM how each feature bears on the target; no rows are shown to it.
+
+    The question depends on the task, names, descriptions and classes alone, so that all folds and
+    settings of a search ask the same one, which the cache of `llm` answers after the first time.
+
+    Parameters
+    ----------
+    llm : ChatModel
+        Or any object with its method ``complete(prompts, schema=)``.
+    task : str
+        What is predicted, in a sentence.
+    feature_names : sequence of str, default=None
+        Names of the columns. May be None where `feature_descriptions` names them.
+    feature_descriptions : dict of str to str, or list of str, default=None
+        ``{name: description}``, or the descriptions in the order of the columns. Names alone work,
+        if they speak for themselves; `Attributions.n_described` says how many were described. A
+        description of ``"sex"`` serves the one-hot columns ``"sex_male"`` and ``"cat__sex_male"``
+        that have none of their own.
+    classes : array-like, default=None
+        Labels of the classes, in any order; None for a regression. With two, the last in sorted
+        order is scored (``classes_[1]``); with more, each is, in a question of its own.
+    class_descriptions : dict of label to str, default=None
+        ``{label: what it means}``. Without it, labels such as 0 and 1 tell the LLM nothing.
+    n_estimates : int, default=5
+        Independent answers to each question; their spread shows how sure the LLM is.
+
+    Returns
+    -------
+    attributions : Attributions
+        Integers from -10 to 10 for each class and feature. Takes the place of the dict in the
+        parameter ``attributions`` of the estimators.
+
+    Raises
+    ------
+    ValueError
+        If there are no names to ask about, or a name or a class is unknown.
+    LLMError
+        What :meth:`ChatModel.complete` raises.
+
+    Warns
+    -----
+    UndescribedClassWarning
+        If a class is a number without a description.
+
+    See Also
+    --------
+    describe_features : Have the LLM write the descriptions.
+
+    Notes
+    -----
+    Where `feature_descriptions` is a dict with an entry for every column, the question is about all
+    that it names, also those that a fold does not have; extra scores do no harm. Else it is about
+    the columns, and a fold whose encoder drops a category asks a question of its own.
+
+    More than 100 features are asked about in several parts of nearly equal size, each with
+    `n_estimates` requests per class, since servers limit the schema and models lose track in long
+    answers. The scale is absolute, so that the parts fit together.
+
+    The question is that of [1]_; the wording is not.
+
+    References
+    ----------
+    .. [1] Vukadin, Šilić, Delač, "Large Language Models as Attribution Regularizers for Efficient
+       Model Training", 2025, section 3. arXiv:2502.20268
+
+    Examples
+    --------
+    >>> from skllmreg import ChatModel, elicit_attributions
+    >>> attributions = elicit_attributions(
+    ...     ChatModel("gpt-4o"),
+    ...     task="Predict whether the patient has diabetes.",
+    ...     feature_descriptions={"glucose": "Plasma glucose, 2 h after a drink", "age": "Years"},
+    ...     classes=["no", "yes"],
+    ... )  # doctest: +SKIP
+    >>> attributions.mean()  # doctest: +SKIP
+    {'yes': {'glucose': 9.8, 'age': 4.6}}
+    """
+    features = features_with_text(feature_names, feature_descriptions)
+    if classes is None:
+        if class_descriptions:
+            raise ValueError("class_descriptions are for a classification: give the classes too.")
+        scored, goals = None, [target_goal()]
+    else:
+        labels = np.unique(np.asarray(classes)).tolist()
+        if len(labels) < 2:
+            raise ValueError(f"classes needs at least two labels, got {labels}.")
+        class_descriptions = _check_classes(labels, class_descriptions)
+        scored = labels[1:] if len(labels) == 2 else labels
+        goals = [class_goal(label, labels, class_descriptions) for label in scored]
+    estimates, provenance = _ask_scores(llm, task, goals, features, n_estimates)
+    by_class = dict(zip(scored, estimates, strict=True)) if scored else estimates[0]
+    return Attributions(by_class, **provenance)
+
+
+def elicit_importances(
+    llm, *, task, feature_names, feature_descriptions, class_descriptions, n_estimates
+):
+    """Ask how useful each feature is, from 0 to 10, whatever the direction: one question."""
+    features = features_with_text(feature_names, feature_descriptions)
+    goals = [importance_goal(class_descriptions)]
+    estimates, provenance = _ask_scores(llm, task, goals, features, n_estimates, least=0)
+    return Attributions(estimates[0], **provenance)
+
+
+def describe_features(llm, *, task, feature_names):
+    """Have an LLM write the descriptions, from the names and the task.
+
+    Read and correct them before they are used: they are guesses.
+
+    Parameters
+    ----------
+    llm : ChatModel
+        Or any object with its method ``complete(prompts, schema=)``.
+    task : str
+        What is predicted, in a sentence.
+    feature_names : sequence of str
+        Names of the columns.
+
+    Returns
+    -------
+    feature_descriptions : dict of str to str
+        One line each; "" where the LLM cannot tell from the name.
+
+    Raises
+    ------
+    ValueError
+        If there are no names, or one is doubled.
+    LLMError
+        What :meth:`ChatModel.complete` raises.
+
+    Examples
+    --------
+    >>> from skllmreg import ChatModel, describe_features
+    >>> describe_features(
+    ...     ChatModel("gpt-4o"), task="Predict diabetes.", feature_names=["bmi", "s1"]
+    ... )  # doctest: +SKIP
+    {'bmi': 'Body mass index in kg/m²; larger means heavier for the height.', 's1': ''}
+    """
+    _check_asked(llm, task)
+    names = check_names(feature_names)
+    descriptions: dict[str, str] = {}
+    for part in split_features(dict.fromkeys(names)):
+        where = position_of(len(descriptions), len(part), len(names))
+        question = description_question(task, list(part), where)
+        (reply,) = llm.complete([question.prompt], schema=question.schema)
+        written = question.read(reply.value)
+        descriptions |= {name: " ".join(text.split()) for name, text in written.items()}
+    return descriptions
+
+
+def _check_classes(labels, class_descriptions):
+    described = dict(class_descriptions or {})
+    for label, text in described.items():
+        if label not in labels:
+            raise ValueError(
+                f"class_descriptions describes {label!r}, but the classes are {few(labels)}. A "
+                "key must equal a class label, type included."
+            )
+        if not isinstance(text, str):
+            raise TypeError(f"The description of class {label!r} is {text!r:.100}, not a str.")
+    mute = [label for label in labels if label not in described and not isinstance(label, str)]
+    if mute:
+        warnings.warn(
+            f"The LLM is asked about {few(mute)} without being told which class that is: give "
+            "class_descriptions={label: what it means}, or the signs of the scores may be wrong.",
+            UndescribedClassWarning,
+            stacklevel=3,
+        )
+    return described
+
+
+def _check_asked(llm, task):
+    if not hasattr(llm, "complete"):
+        raise TypeError(f"llm is a ChatModel, got {llm!r:.100}.")
+    if not isinstance(task, str) or not task.strip():
+        raise ValueError(
+            'task says in a sentence what is predicted, as in task="Predict whether the patient '
+            f'has diabetes."; got {task!r:.100}.'
+        )
+
+
+def _ask_scores(llm, task, goals, features, n_estimates, least=-SCALE):
+    """Estimates of each goal, each {feature: score}, and where they come from."""
+    _check_asked(llm, task)
+    if not isinstance(n_estimates, Integral) or n_estimates < 1:
+        raise ValueError(f"n_estimates is a positive integer, got {n_estimates!r}.")
+    n_estimates = int(n_estimates)
+    estimates: list[list[dict]] = [[{} for _ in range(n_estimates)] for _ in goals]
+    models, digest, first = set(), hashlib.sha256(), 0
+    for part in split_features(features):
+        where = position_of(first, len(part), len(features))
+        first += len(part)
+        questions = [score_question(task, goal, part, where, least) for goal in goals]
+        # All answers to a part are waited for together: they share a schema, the parts do not.
+        asked = [question.prompt for question in questions for _ in range(n_estimates)]
+        replies = llm.complete(asked, schema=questions[0].schema)
+        for i, (prompt, reply) in enumerate(zip(asked, replies, strict=True)):
+            goal, estimate = i // n_estimates, i % n_estimates
+            estimates[goal][estimate] |= questions[goal].read(reply.value)
+            models.add(str(reply.model))
+            digest.update(prompt.encode())
+    return estimates, {
+        "task": task,
+        "model": ", ".join(sorted(models)),
+        "date": datetime.date.today().isoformat(),
+        "prompt_hash": digest.hexdigest()[:16],
+        "n_described": sum(map(bool, features.values())),
+    }
