@@ -45,11 +45,11 @@ class LLMFeatureSelector(SelectorMixin, BaseEstimator):
     ----------
     scores_ : ndarray of shape (n_features,)
         Mean absolute score of each feature; NaN without `llm` and `attributions`.
-    attributions_ : Attributions
-        What the `llm` answered; only where it was asked.
+    elicited_attributions_ : Attributions or None
+        What the `llm` answered; None where it was not asked.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where X has any.
 
     Warns
@@ -131,6 +131,7 @@ class LLMFeatureSelector(SelectorMixin, BaseEstimator):
 
     def _scores(self):
         names, attributions = getattr(self, "feature_names_in_", None), self.attributions
+        self.elicited_attributions_ = None
         if attributions is None and self.llm is None:
             warnings.warn(
                 "Neither `llm` nor `attributions` is given: all features are kept.",
@@ -140,7 +141,7 @@ class LLMFeatureSelector(SelectorMixin, BaseEstimator):
             return np.full(self.n_features_in_, np.nan)
         if attributions is None:
             names = column_names(names, self.n_features_in_, self.feature_descriptions)
-            self.attributions_ = attributions = elicit_importances(
+            self.elicited_attributions_ = attributions = elicit_importances(
                 self.llm,
                 task=self.task,
                 feature_names=names,

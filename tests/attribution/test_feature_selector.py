@@ -79,7 +79,7 @@ def test_the_llm_is_asked_one_question_that_no_label_changes(loopback, llm):
     assert "an integer from 0 to 10" in loopback.prompts[0]
     selector.fit(X)
     assert selector.get_feature_names_out().tolist() == ["age", "dose"]
-    assert selector.attributions_.mean() == {k: abs(v) for k, v in SCORES.items()}
+    assert selector.elicited_attributions_.mean() == {k: abs(v) for k, v in SCORES.items()}
 
 
 def test_prefixed_columns_take_the_scores_of_their_descriptions(loopback, llm):
