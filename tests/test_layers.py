@@ -110,7 +110,8 @@ def defines_estimator(path):
     classes = [
         n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.ClassDef)
     ]
-    return any("BaseEstimator" in map(ast.unparse, c.bases) for c in classes)
+    bases = {"BaseEstimator", "AttributionModel"}
+    return any(bases.intersection(map(ast.unparse, c.bases)) for c in classes)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.stem != "__init__"], ids=name_of)

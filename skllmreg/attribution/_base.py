@@ -42,7 +42,7 @@ class AttributionModel(BaseEstimator):
 
     def _set_attributions(self, classes=None, class_descriptions=None):
         """Set ``attribution_estimates_`` and ``attributions_``: None without LLM and scores."""
-        self.attribution_estimates_ = self.attributions_ = None
+        self.attribution_estimates_ = self.attributions_ = self.elicited_attributions_ = None
         attributions = self.attributions
         names = getattr(self, "feature_names_in_", None)
         if attributions is None and self.llm is not None:
@@ -51,7 +51,7 @@ class AttributionModel(BaseEstimator):
             from skllmreg.attribution._features import column_names
 
             names = column_names(names, self.n_features_in_, self.feature_descriptions)
-            attributions = elicit_attributions(
+            attributions = self.elicited_attributions_ = elicit_attributions(
                 self.llm,
                 task=self.task,
                 feature_names=names,

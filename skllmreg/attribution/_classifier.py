@@ -78,6 +78,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         Mean scores; a single row speaks for ``classes_[1]``. None without scores.
     attribution_estimates_ : ndarray of shape (n_estimates, 1 or n_classes, n_features)
         The estimates they are the mean of; None without scores.
+    elicited_attributions_ : Attributions
+        What `llm` answered, to be read, saved, edited; None if it was not asked.
     agreement_ : float
         ROC AUC of the scores alone on the training rows (several classes: mean of one class
         against the others): 1 where labels and scores agree, 0.5 for none, 0 where they contradict.

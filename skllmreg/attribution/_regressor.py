@@ -57,6 +57,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         Mean scores; None without scores.
     attribution_estimates_ : ndarray of shape (n_estimates, 1, n_features)
         The estimates they are the mean of; None without scores.
+    elicited_attributions_ : Attributions
+        What `llm` answered, to be read, saved, edited; None if it was not asked.
     agreement_ : float
         Correlation of the scores alone with y on the training rows.
     prior_weight_ : float

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skllmreg import LLMAttributionRegularizedClassifier
+from skllmreg import ChatModel, LLMAttributionRegularizedClassifier
 from skllmreg.attribution._scores import SCORE_TRANSFORMS, target_direction
 from skllmreg.datasets import load_attributions
 from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
@@ -418,3 +418,20 @@ def test_recorded_scores_of_three_classes_beat_logistic_regression_on_one_row_ea
             m.fit(X.iloc[train], y[train])
             accuracies.append(m.score(X.iloc[test], y[test]))
     assert np.mean(ours) > np.mean(theirs) + 0.05
+
+
+def test_what_the_llm_answered_is_kept_and_can_be_given_again(loopback):
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X = X[["worst area", "mean texture"]]
+    loopback.reply = lambda body: '{"worst area": -9, "mean texture": -4}'
+    model = LLMAttributionRegularizedClassifier(
+        ChatModel("tiny", base_url=loopback.base_url),
+        task="Tell benign from malignant.",
+        class_descriptions={0: "malignant", 1: "benign"},
+        n_estimates=2,
+    ).fit(X, y)
+    assert len(loopback.seen) == 2
+    assert model.elicited_attributions_.mean() == {1: {"worst area": -9, "mean texture": -4}}
+    again = LLMAttributionRegularizedClassifier(attributions=model.elicited_attributions_)
+    np.testing.assert_array_equal(again.fit(X, y).coef_, model.coef_)
+    assert again.elicited_attributions_ is None
