@@ -15,8 +15,9 @@ def feature_scaling(X, sample_weight):
       square and it is rarely met;
     - for a column with two values, half their distance whatever their frequencies: a rare category
       is not blown up;
-    - a column that is constant here: 1 if it is an indicator, so that the LLM's word on an unseen
-      category counts; otherwise infinite, which takes it out of the model.
+    - a column that is constant here: 2 if it may be an indicator (all 0 or all 1), so that the
+      LLM's word on an unseen category counts, with a quarter of a seen one's weight, since it may
+      be a count just as well; otherwise infinite, which takes it out of the model.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def feature_scaling(X, sample_weight):
     constant = high - low <= 10 * np.finfo(float).eps * rms
     indicator = np.isin(low, (0, 1))
     scale = np.maximum(scale, rms / total**2)
-    scale[constant] = np.where(indicator, 1.0, np.inf)[constant]
+    scale[constant] = np.where(indicator, 2.0, np.inf)[constant]
     return np.zeros_like(mean) if sparse.issparse(X) else mean, scale
 
 

@@ -21,7 +21,7 @@ def scale_of(X, weight=None):
 
 
 def test_scale_is_the_standard_deviation_or_half_the_distance_of_two_values():
-    expected = [X[:, 0].std(), 0.5, 1.0, np.inf, 3.0]
+    expected = [X[:, 0].std(), 0.5, 2.0, np.inf, 3.0]
     np.testing.assert_allclose(scale_of(X), expected)
 
 
