@@ -142,8 +142,9 @@ def lightgbm(cell):
 def catboost(cell):
     from catboost import CatBoostClassifier
 
+    # 1,000 by default; its learning rate adapts to the number.
     return CatBoostClassifier(
-        thread_count=1, random_seed=cell.seed, verbose=0, allow_writing_files=False
+        iterations=300, thread_count=1, random_seed=cell.seed, verbose=0, allow_writing_files=False
     )
 
 
@@ -173,7 +174,7 @@ MODELS = {
     "lightgbm": Model("LightGBM", lightgbm),
     "forest": Model("RandomForest", forest),
     "hist_gb": Model("HistGradientBoosting", hist_gradient_boosting),
-    "catboost": Model("CatBoost", catboost),
+    "catboost": Model("CatBoost (300 iterations)", catboost),
     "tabpfn": Model("TabPFN", tabpfn),
 }
 QUICK = (OURS, "zero_shot_raw", "zero_shot_exp", "paper", "logistic", "logistic_cv", "forest")

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,7 +26,7 @@ from _results import heading, made_by, options, output_folder, save
 from joblib import Parallel, delayed
 from sklearn.metrics import log_loss, roc_auc_score
 
-from skllmreg.attribution import _classifier, _evidence
+from skllmreg.attribution import _evidence, _scores
 
 NAME = "attribution_prior"
 FIRST_SEED = 2000
@@ -38,7 +39,7 @@ SHUFFLED_AT = (10, 100)
 def settings():
     """Constants to replace by setting: {setting: {constant: value}}."""
     (moderate, often), (steep, rarely) = _evidence.SLOPES
-    transforms = _classifier.AVERAGED_TRANSFORMS
+    transforms = _scores.AVERAGED_TRANSFORMS.copy()
 
     def weights(*values):
         return {
@@ -81,12 +82,16 @@ def settings():
 def measure(name, constants, dataset, n_splits, sizes):
     """One setting on one data set: means over sizes and splits."""
     warnings.simplefilter("ignore")  # shuffled scores warn
-    constants = {"SLOPES": _evidence.SLOPES} | constants
-    transforms = constants.pop("AVERAGED_TRANSFORMS", _classifier.AVERAGED_TRANSFORMS)
+    constants = dict(constants)
+    slopes = constants.pop("SLOPES", _evidence.SLOPES)
+    transforms = constants.pop("AVERAGED_TRANSFORMS", _scores.AVERAGED_TRANSFORMS)
     with (
-        mock.patch.multiple(_evidence, **constants),
-        mock.patch.object(_classifier, "AVERAGED_TRANSFORMS", transforms),
+        mock.patch.object(_evidence.candidate_priors, "__defaults__", (slopes,)),
+        mock.patch.dict(_scores.AVERAGED_TRANSFORMS, transforms, clear=True),
+        ExitStack() as stack,
     ):
+        for constant, value in constants.items():
+            stack.enter_context(mock.patch.object(_evidence, constant, value))
         true = [scores(ours, dataset, k, n_splits) for k in sizes]
         shuffled = {
             f"shuffled_{k}": scores(ours_shuffled, dataset, k, n_splits)[0]
