@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 # A public name is imported when it is first used: `import skllmreg` stays fast and loads neither
 # torch nor openai. A new public name is one line here.
 _HOME = {
+    "AttributionDisplay": "skllmreg.attribution",
     "Attributions": "skllmreg.attribution",
     "ChatModel": "skllmreg.llm",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",

@@ -2,11 +2,13 @@
 
 from skllmreg.attribution._attributions import Attributions
 from skllmreg.attribution._classifier import LLMAttributionRegularizedClassifier
+from skllmreg.attribution._display import AttributionDisplay
 from skllmreg.attribution._elicit import describe_features, elicit_attributions
 from skllmreg.attribution._feature_selector import LLMFeatureSelector
 from skllmreg.attribution._regressor import LLMAttributionRegularizedRegressor
 
 __all__ = [
+    "AttributionDisplay",
     "Attributions",
     "LLMAttributionRegularizedClassifier",
     "LLMAttributionRegularizedRegressor",

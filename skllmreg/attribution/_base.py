@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
+from skllmreg.attribution._doc_link import DocLinkMixin
 from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
 from skllmreg.attribution._scaling import feature_scaling, scaled
 from skllmreg.attribution._scores import (
@@ -21,7 +22,7 @@ from skllmreg.attribution._scores import (
 from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
 
 
-class AttributionModel(BaseEstimator):
+class AttributionModel(DocLinkMixin, BaseEstimator):
     """Where the scores come from, how features are scaled, and the two ways to a linear model.
 
     A subclass has a constructor with the parameters below, validates X and y, and knows the loss.
@@ -75,13 +76,14 @@ class AttributionModel(BaseEstimator):
 
     def _scale(self, X, sample_weight, X_unlabeled):
         """Scale the features by what is known of them; return them with location and scale."""
+        self.scale_ = np.ones(X.shape[1])
         if not self.standardize:
-            return X, np.zeros(X.shape[1]), np.ones(X.shape[1])
+            return X, np.zeros(X.shape[1]), self.scale_
         rows, weight = X, sample_weight
         if X_unlabeled is not None:
             rows, weight = X_unlabeled, np.ones(X_unlabeled.shape[0])
-        location, scale = feature_scaling(rows, weight)
-        return scaled(X, location, scale), location, scale
+        location, self.scale_ = feature_scaling(rows, weight)
+        return scaled(X, location, self.scale_), location, self.scale_
 
     def _check_unlabeled(self, X_unlabeled):
         if X_unlabeled is None:

@@ -80,6 +80,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         The estimates they are the mean of; None without scores.
     elicited_attributions_ : Attributions
         What `llm` answered, to be read, saved, edited; None if it was not asked.
+    scale_ : ndarray of shape (n_features,)
+        What the features were divided by: standard deviations, for an indicator half its range;
+        infinite for a feature that does not vary. Ones without `standardize`.
     agreement_ : float
         ROC AUC of the scores alone on the training rows (several classes: mean of one class
         against the others): 1 where labels and scores agree, 0.5 for none, 0 where they contradict.

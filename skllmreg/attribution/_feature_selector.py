@@ -9,13 +9,14 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skllmreg.attribution._doc_link import DocLinkMixin
 from skllmreg.attribution._elicit import elicit_importances
 from skllmreg.attribution._features import column_names
 from skllmreg.attribution._scores import _is_by_class, parse_attributions
 from skllmreg.exceptions import NoLLMWarning
 
 
-class LLMFeatureSelector(SelectorMixin, BaseEstimator):
+class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
     """Keep the `k` features that an LLM finds most useful for a task.
 
     Neither rows nor labels are used, so that nothing can leak from them and every fold of a search

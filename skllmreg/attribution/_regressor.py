@@ -59,6 +59,9 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         The estimates they are the mean of; None without scores.
     elicited_attributions_ : Attributions
         What `llm` answered, to be read, saved, edited; None if it was not asked.
+    scale_ : ndarray of shape (n_features,)
+        What the features were divided by: standard deviations, for an indicator half its range;
+        infinite for a feature that does not vary. Ones without `standardize`.
     agreement_ : float
         Correlation of the scores alone with y on the training rows.
     prior_weight_ : float

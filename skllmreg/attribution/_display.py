@@ -1,0 +1,233 @@
+"""Picture of what the LLM said beside what a model has learned."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+SCORE_COLOR, COEF_COLOR, CLASH_COLOR = "#1f3a5f", "#7fb0de", "#e8837a"
+LONGEST_NAME = 40
+
+
+class AttributionDisplay:
+    """The LLM's scores beside the learned coefficients, feature by feature.
+
+    A point is the mean score, its bar the standard deviation over the LLM's estimates; a column is
+    the learned coefficient, hatched where it has the other sign. Use :meth:`from_estimator`; all
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    feature_names : list of str
+    scores, spread, coef : ndarray of shape (n_outputs, n_features)
+        Mean of the LLM's scores, their standard deviation over the estimates, and what was learned.
+    labels : list
+        What each output speaks for: classes, or [None] in a regression.
+    coef_name : str, default="learned coefficient"
+        For the axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes or ndarray of Axes
+        Several for several outputs.
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    AttributionDisplay.from_estimator : Draw a fitted model.
+    Attributions : The scores alone, as a table.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from skllmreg import AttributionDisplay, LLMAttributionRegularizedClassifier
+    >>> from skllmreg.datasets import load_attributions
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> scores = load_attributions("breast_cancer").attributions
+    >>> model = LLMAttributionRegularizedClassifier(attributions=scores).fit(X, y)
+    >>> display = AttributionDisplay.from_estimator(model, class_=0, max_features=5)
+    >>> display.ax_.get_title(loc="left").splitlines()[0]
+    'What speaks for class 0'
+    """
+
+    def __init__(
+        self, *, feature_names, scores, spread, coef, labels, coef_name="learned coefficient"
+    ):
+        self.feature_names = feature_names
+        self.scores = scores
+        self.spread = spread
+        self.coef = coef
+        self.labels = labels
+        self.coef_name = coef_name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, class_=None, max_features=20, ax=None):
+        """Draw a fitted linear model.
+
+        Parameters
+        ----------
+        estimator : LLMAttributionRegularizedClassifier or LLMAttributionRegularizedRegressor
+            Fitted, with scores. Of a pipeline, the last step.
+        class_ : class label, default=None
+            Draw what speaks for this class. None: ``classes_[1]`` of two, and all of several.
+        max_features : int, default=20
+            Features to show, those with the largest scores.
+        ax : matplotlib Axes or array of Axes, default=None
+            Where to draw, one for each output; None makes a figure.
+
+        Returns
+        -------
+        AttributionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the model has no scores or no coefficients, or if there is no such class.
+        """
+        _check_drawable(estimator)
+        scores = estimator.attributions_
+        spread = estimator.attribution_estimates_.std(axis=0)
+        # A column without a scale is out of the model.
+        scale = np.where(np.isfinite(estimator.scale_), estimator.scale_, 0.0)
+        coef = np.reshape(estimator.coef_, scores.shape) * scale
+        labels = [None]
+        if hasattr(estimator, "classes_"):
+            classes = estimator.classes_.tolist()
+            labels = classes[1:] if len(scores) == 1 else classes
+        elif class_ is not None:
+            raise ValueError(f"class_={class_!r} is given, but {estimator} is a regressor.")
+        if class_ is not None:
+            if class_ not in classes:
+                raise ValueError(f"There is no class {class_!r}; the classes are {classes}.")
+            if len(scores) == 1 and class_ == classes[0]:  # the other side of the same question
+                scores, coef, labels = -scores, -coef, classes[:1]
+            rows = [labels.index(class_)]
+            scores, spread, coef, labels = scores[rows], spread[rows], coef[rows], [class_]
+        unit = " per standard deviation" if estimator.standardize else ""
+        return cls(
+            feature_names=list(
+                getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(scores.shape[1])])
+            ),
+            scores=scores,
+            spread=spread,
+            coef=coef,
+            labels=labels,
+            coef_name=f"learned coefficient{unit}",
+        ).plot(ax, max_features=max_features)
+
+    def plot(self, ax=None, *, max_features=20):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            Where to draw, one for each output; None makes a figure.
+        max_features : int, default=20
+            Features to show, those with the largest scores.
+
+        Returns
+        -------
+        self
+        """
+        plt = _pyplot()
+        n_outputs, n_features = np.shape(self.scores)
+        # Largest score first; of equal ones, the one that counts for more.
+        strength = np.abs(self.scores).max(axis=0), np.abs(self.coef).max(axis=0)
+        shown = np.lexsort(strength[::-1])[::-1][:max_features]
+        if ax is None:
+            size = (2.2 + 4.6 * n_outputs, 1.6 + 0.27 * (len(shown) + 1))
+            _, ax = plt.subplots(
+                1, n_outputs, figsize=size, sharey=True, squeeze=False, layout="constrained"
+            )
+        axes = np.ravel(np.asarray(ax, dtype=object))
+        if len(axes) != n_outputs:
+            raise ValueError(
+                f"{n_outputs} outputs need as many axes, got {len(axes)}; class_ draws one class."
+            )
+        names = [_shortened(self.feature_names[i]) for i in shown]
+        if len(shown) < n_features:
+            names.append(f"… {n_features - len(shown)} more")
+        limit = 1.15 * np.abs(self.coef).max() or 1.0  # the same for all outputs
+        for output, output_ax in enumerate(axes):
+            self._plot_output(output_ax, output, shown, limit)
+            output_ax.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
+            for text in output_ax.set_yticklabels(names):
+                text.set_parse_math(False)
+        self.ax_ = axes[0] if n_outputs == 1 else axes
+        self.figure_ = axes[0].figure
+        return self
+
+    def _plot_output(self, ax, output, shown, limit):
+        scores, coef = self.scores[output], self.coef[output]
+        clash = scores * coef < 0
+        rows = np.arange(len(shown))
+        columns = ax.twiny()  # zero in the middle of both scales
+        columns.barh(
+            rows,
+            coef[shown],
+            height=0.62,
+            color=np.where(clash[shown], CLASH_COLOR, COEF_COLOR),
+            hatch=np.where(clash[shown], "////", "").tolist(),
+            edgecolor="white",
+        )
+        ax.errorbar(
+            scores[shown],
+            rows,
+            xerr=self.spread[output, shown],
+            fmt="o",
+            ms=4.5,
+            lw=1.4,
+            capsize=2.5,
+            color=SCORE_COLOR,
+        )
+        ax.set_zorder(columns.get_zorder() + 1)  # points in front of the columns
+        ax.patch.set_visible(False)
+        ax.axvline(0, color="0.6", lw=0.8)
+        ax.set(xlim=(-11, 11), xticks=(-10, -5, 0, 5, 10))
+        columns.set(xlim=(-limit, limit))
+        ax.set_xlabel("● the LLM's score", color=SCORE_COLOR)
+        columns.set_xlabel(f"■ {self.coef_name}", color="#3a7ab8")
+        ax.tick_params(axis="y", length=0)
+        for each in (ax, columns):
+            each.spines[["left", "right"]].set_visible(False)
+        label = self.labels[output]
+        title = "What raises the target" if label is None else f"What speaks for class {label}"
+        if n_clashes := np.count_nonzero(clash):
+            title += f"\n{n_clashes} of {len(scores)} signs disagree (hatched)"
+        ax.set_title(title, loc="left", fontsize="medium").set_parse_math(False)
+
+
+def _pyplot():
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "AttributionDisplay needs matplotlib: pip install 'skllmreg[plot]'."
+        ) from error
+    return plt
+
+
+def _check_drawable(estimator):
+    check_is_fitted(estimator)
+    name = type(estimator).__name__
+    if not hasattr(estimator, "attribution_estimates_"):
+        raise ValueError(
+            f"{name} is not drawn to an LLM's scores; AttributionDisplay draws "
+            "LLMAttributionRegularizedClassifier and LLMAttributionRegularizedRegressor. Of a "
+            "pipeline give the last step: pipeline[-1]."
+        )
+    if estimator.attributions_ is None:
+        raise ValueError(
+            f"This {name} was fitted without scores; there is nothing to draw. Give it "
+            "`attributions` or an `llm`."
+        )
+    if not hasattr(estimator, "coef_"):
+        raise ValueError(
+            f"This {name} is a network, which has no coefficients: what it has learned of a "
+            "feature differs from row to row. Its scores are in `attributions_`."
+        )
+
+
+def _shortened(name):
+    name = str(name)
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
