@@ -141,6 +141,13 @@ def markdown(results, datasets, not_run, made):
     return "\n".join(parts)
 
 
+def csv(results, metric):
+    """The table of one metric for the documentation, which cannot read Markdown."""
+    rows = [["rows per class", *map(str, results.sizes)]]
+    rows += [value_row(results, m, metric) for m in results.models if results.has(m, 10, metric)]
+    return "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows)
+
+
 def data_rows(results, datasets):
     return [
         [

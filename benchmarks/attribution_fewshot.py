@@ -5,13 +5,14 @@ model sees the same training rows, and the same test rows (at most 3,000). Each 
 data sets that keep at least 10 test rows of each class. The output ends with checks of the claims.
 
     python benchmarks/attribution_fewshot.py [--data ../shared/data] [--quick] [--jobs 2]
-        [--datasets NAME ...] [--models NAME ...] [--splits 20] [--again MODEL ...]
-        [--output benchmarks/results]
+        [--datasets NAME ...] [--models NAME ...] [--splits 20] [--resume] [--again MODEL ...]
+        [--output benchmarks/results] [--figure FILE]
 
 Any folder in the layout of `_data.py` will do. What is measured goes into
 `attribution_fewshot.jsonl` as soon as one model is through with one data set and size, so that an
-interrupted run resumes; `--again` measures a model afresh. `--quick` is for continuous integration:
-two data sets, three splits, few models, no files unless `--output` is given.
+interrupted run can be resumed (`--resume`, or `--again` to measure some models afresh). `--quick`
+is for continuous integration: two data sets, three splits, few models, no files unless `--output`
+is given.
 """
 
 import json
@@ -24,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per fit, so that times
 
 from _competitors import MODELS, NOT_RUN, QUICK, Cell, why_not
 from _data import load_all
-from _fewshot_report import Results, checks, figure, markdown
+from _fewshot_report import METRICS, Results, checks, csv, figure, markdown
 from _results import made_by, options, output_folder, save
 from joblib import Parallel, delayed
 from sklearn.metrics import log_loss, roc_auc_score
@@ -56,31 +57,23 @@ def measure(dataset, k, name, n_splits):
     return record
 
 
-def run(datasets, names, n_splits, jobs, store, again, sizes=None):
-    """Measure what the store does not hold yet; returns all records that were asked for."""
-    done = {}
-    if store is not None and store.exists():
-        for line in store.read_text().splitlines():
-            record = json.loads(line)
-            done[record["model"], record["dataset"], record["k"]] = record
-    wanted = [
-        (name, dataset, k)
-        for name in names
-        for dataset in datasets
-        for k in dataset.rows_per_class()
-        if k >= MODELS[name].from_rows_per_class and (sizes is None or k in sizes)
-    ]
-    done = {
-        key: record
-        for key, record in done.items()
-        if key[0] not in again and len(record["auc"]) == n_splits
-    }
+def read_store(store, n_splits, again):
+    """Records of an earlier run, but for the models that are to be measured again."""
+    lines = store.read_text().splitlines() if store is not None and store.exists() else []
+    records = [json.loads(line) for line in lines]
+    return [r for r in records if r["model"] not in again and len(r["auc"]) == n_splits]
+
+
+def run(wanted, n_splits, jobs, store, earlier):
+    """Measure (model, data set, k) that are wanted and not there; store each when it is done."""
+    done = {(r["model"], r["dataset"], r["k"]): r for r in earlier}
     if store is not None:
-        store.write_text("".join(json.dumps(record) + "\n" for record in done.values()))
-    todo = [w for w in wanted if (w[0], w[1].name, w[2]) not in done]
+        store.write_text("".join(json.dumps(record) + "\n" for record in earlier))
     start, last = time.perf_counter(), None
     results = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(measure)(dataset, k, name, n_splits) for name, dataset, k in todo
+        delayed(measure)(dataset, k, name, n_splits)
+        for name, dataset, k in wanted
+        if (name, dataset.name, k) not in done
     )
     for record in results:
         done[record["model"], record["dataset"], record["k"]] = record
@@ -98,8 +91,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--datasets", nargs="+", metavar="NAME")
     parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL")
-    parser.add_argument("--again", nargs="+", choices=MODELS, default=(), metavar="MODEL")
+    parser.add_argument("--resume", action="store_true", help="keep what is stored already")
+    parser.add_argument(
+        "--again", nargs="+", choices=MODELS, metavar="MODEL", help="resume, but not for these"
+    )
     parser.add_argument("--splits", type=int)
+    parser.add_argument("--figure", metavar="FILE", help="draw the mean over data sets alone")
     args = parser.parse_args()
     n_splits = args.splits or (3 if args.quick else N_SPLITS)
     datasets = load_all(args.data, args.datasets, smallest=2 if args.quick else None)
@@ -112,8 +109,16 @@ def main():
 
     folder = output_folder(args)
     store = None if folder is None else folder / f"{NAME}.jsonl"
-    sizes = QUICK_ROWS_PER_CLASS if args.quick else None
-    results = Results(run(datasets, names, n_splits, args.jobs, store, args.again, sizes), names)
+    resume = args.resume or args.again
+    earlier = read_store(store, n_splits, args.again or ()) if resume else []
+    wanted = [
+        (name, dataset, k)
+        for name in names
+        for dataset in datasets
+        for k in dataset.rows_per_class()
+        if k >= MODELS[name].from_rows_per_class and (not args.quick or k in QUICK_ROWS_PER_CLASS)
+    ]
+    results = Results(run(wanted, n_splits, args.jobs, store, earlier), names)
 
     made = made_by("torch", "xgboost-cpu", "lightgbm", "catboost")
     text = markdown(results, datasets, not_run, made) + "\n" + checks(results)
@@ -123,6 +128,10 @@ def main():
     save(folder, NAME, text, made, numbers)
     if folder is not None:
         figure(results, folder / f"{NAME}.png")
+        for metric in METRICS:
+            (folder / f"{NAME}_{metric}.csv").write_text(csv(results, metric))
+    if args.figure:
+        figure(results, args.figure, panels=False)
 
 
 if __name__ == "__main__":
