@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
 from skllmreg.attribution._doc_link import DocLinkMixin
 from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
+from skllmreg.attribution._network import fit_network, has_network, network_outputs
 from skllmreg.attribution._scaling import feature_scaling, scaled
 from skllmreg.attribution._scores import (
     AVERAGED_TRANSFORMS,
@@ -38,6 +39,16 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         "standardize": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "module": [callable, None],
+        "attribution": [StrOptions({"gradient", "input_x_gradient", "integrated_gradients"})],
+        "per_sample": ["boolean"],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "device": [str],
         "random_state": ["random_state"],
     }
 
@@ -84,6 +95,28 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             rows, weight = X_unlabeled, np.ones(X_unlabeled.shape[0])
         location, self.scale_ = feature_scaling(rows, weight)
         return scaled(X, location, self.scale_), location, self.scale_
+
+    def _fit_network(self, X, Y, sample_weight, X_unlabeled, location, loss, linear):
+        """Set `network_`: on top of the linear model, if there is one; None if this is all."""
+        self.network_ = None
+        if not has_network(self):
+            return
+        target = np.zeros((Y.shape[1], X.shape[1]))
+        if self.attributions_ is not None:
+            target = target_direction(self.attributions_, self._transform_one())
+        if X_unlabeled is not None:
+            X_unlabeled = scaled(X_unlabeled, location, self.scale_)
+        self.network_, self.gamma_, self.n_iter_ = fit_network(
+            self, X, Y, sample_weight, X_unlabeled, loss=loss, target=target, linear=linear
+        )
+        self._location = location
+
+    def _outputs(self, X):
+        """Outputs of the fitted model, (n_samples, n_outputs)."""
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        if self.network_ is not None:
+            return network_outputs(self.network_, X, self._location, self.scale_)
+        return np.asarray(X @ np.atleast_2d(self.coef_).T) + self.intercept_
 
     def _check_unlabeled(self, X_unlabeled):
         if X_unlabeled is None:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._evidence import fit_candidate
 from skllmreg.attribution._loss import LOG_LOSS, encode_labels
+from skllmreg.attribution._network import has_network
 from skllmreg.attribution._scores import target_direction
 
 
@@ -25,6 +26,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     row. With ``gamma="auto"`` the labels decide how far it is trusted: logistic regressions under
     priors of many strengths are averaged by their evidence [2]_. With few rows the model follows
     the scores, with many it is a ridge logistic regression.
+
+    With `hidden_layer_sizes` or a `module`, a network whose attributions are drawn to the scores;
+    with ``gamma="auto"`` it is added to the linear model and learns what that one leaves.
 
     Parameters
     ----------
@@ -55,8 +59,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     n_estimates : int, default=5
         Independent answers of the LLM.
     alpha : float, default=0.01
-        Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside the mean log-loss; only with a
-        numeric `gamma`.
+        Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside the mean log-loss, of a network
+        that of all weights but biases; only with a numeric `gamma`.
     standardize : bool, default=True
         Scale features inside; ``coef_`` is in the units of X all the same. False takes X as it
         is, which then has to be scaled: scores are about features of comparable spread.
@@ -65,15 +69,44 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     max_iter : int, default=1000
         Most iterations of the solver with a numeric `gamma`.
     tol : float, default=1e-6
-        Largest entry of the objective's gradient at the solution with a numeric `gamma`.
+        Largest entry of the objective's gradient at the solution with a numeric `gamma`, and of a
+        network without `batch_size`.
+    hidden_layer_sizes : int or sequence of int, default=()
+        Hidden units (SiLU) of each layer of a network; () is the linear model.
+    module : class, callable or torch.nn.Module, default=None
+        A network of your own instead, from scaled features to logits. An instance is copied,
+        else ``module(n_features, n_outputs)`` makes it. Its kind of number is kept (float32).
+    attribution : {"gradient", "input_x_gradient", "integrated_gradients"}, default="gradient"
+        What of the network is drawn to the scores. The last two are relative to the mean row.
+    per_sample : bool, default=True
+        Whether the attributions of every row are, or only their mean, as in the authors' code.
+    max_epochs : int, default=50
+        Most iterations of the network's solver, or passes over the rows with a `batch_size`.
+    batch_size : int, default=None
+        None trains the network on all rows at once, by L-BFGS; a number by Adam, on that many
+        rows at a time, which also suits random layers such as dropout.
+    learning_rate : float, default=0.01
+        Of Adam.
+    early_stopping : bool, default=False
+        Whether the network's training stops, and goes back to its best, when the loss on rows held
+        out has not fallen for 10 epochs.
+    validation_fraction : float, default=0.1
+        Share of the labelled rows held out for it.
+    device : str, default="cpu"
+        Where torch trains the network and predicts: "cpu", "cuda", "cuda:1".
     random_state : int, RandomState instance or None, default=None
-        Without effect for the linear model, which is deterministic.
+        Initial weights, order of batches and rows held out of the network; the linear model is
+        deterministic.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Of the linear model, to which with ``gamma="auto"`` a network is added; None if a network
+        is all there is.
     intercept_ : ndarray of shape (1,) or (n_classes,)
+    network_ : skorch net or None
+        The fitted network, from scaled features to outputs in ``network_.module_``.
     attributions_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         Mean scores; a single row speaks for ``classes_[1]``. None without scores.
     attribution_estimates_ : ndarray of shape (n_estimates, 1 or n_classes, n_features)
@@ -90,7 +123,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         With ``gamma="auto"``, the probability that the scores are worth using at all: 0.95 before
         the labels were seen, 0 without scores.
     gamma_ : float
-        The weight used; with "auto", the one that would pull as hard as the average of priors.
+        The weight used; with "auto", the one that would pull as hard as the average of priors, or
+        that with which a network is drawn to the linear model.
     candidates_ : dict of str to ndarray
         With ``gamma="auto"``, the priors averaged over: "transform" of the scores ("none" is the
         plain ridge), "tau" (deviation allowed from the scores), "slope" fitted to them,
@@ -165,6 +199,16 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         class_weight=None,
         max_iter=1000,
         tol=1e-6,
+        hidden_layer_sizes=(),
+        module=None,
+        attribution="gradient",
+        per_sample=True,
+        max_epochs=50,
+        batch_size=None,
+        learning_rate=0.01,
+        early_stopping=False,
+        validation_fraction=0.1,
+        device="cpu",
         random_state=None,
     ):
         self.llm = llm
@@ -180,6 +224,16 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.attribution = attribution
+        self.per_sample = per_sample
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X, y, sample_weight=None, *, X_unlabeled=None):
@@ -192,7 +246,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         sample_weight : array-like of shape (n_samples,), default=None
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without labels, from which the scale of the features is found: better than from a
-            handful of labelled ones.
+            handful of labelled ones. The attributions of a network are aligned there too.
 
         Returns
         -------
@@ -216,20 +270,25 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
             )[codes]
         )
         self._set_attributions(self.classes_, self.class_descriptions)
-        Z, location, scale = self._scale(X, weight, self._check_unlabeled(X_unlabeled))
+        X_unlabeled = self._check_unlabeled(X_unlabeled)
+        Z, location, scale = self._scale(X, weight, X_unlabeled)
         self.agreement_ = np.nan
         if self.attributions_ is not None:
             target = target_direction(self.attributions_, self._transform_one())
             self.agreement_ = mean_auc(Y, Z @ target.T, weight)
+        linear = None
         if self.gamma == "auto":
-            coef, intercept = self._fit_auto(Z, Y, weight, fit_candidate)
+            linear = self._fit_auto(Z, Y, weight, fit_candidate)
             # The standard deviation of an AUC by chance, with classes of equal size.
             margin = 2 / np.sqrt(3 * weight.sum())
-            self._warn_of_conflict("an AUC", mean_auc(Y, Z @ coef.T, weight), 0.5, margin)
-        else:
-            coef, intercept = self._fit_fixed(Z, Y, weight, LOG_LOSS)
-        self.coef_ = coef / scale
-        self.intercept_ = intercept - self.coef_ @ location
+            self._warn_of_conflict("an AUC", mean_auc(Y, Z @ linear[0].T, weight), 0.5, margin)
+        elif not has_network(self):
+            linear = self._fit_fixed(Z, Y, weight, LOG_LOSS)
+        self.coef_ = self.intercept_ = None
+        if linear is not None:
+            self.coef_ = linear[0] / scale
+            self.intercept_ = linear[1] - self.coef_ @ location
+        self._fit_network(Z, Y, weight, X_unlabeled, location, "log_loss", linear)
         return self
 
     def decision_function(self, X):
@@ -244,8 +303,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        eta = np.asarray(X @ self.coef_.T) + self.intercept_
+        eta = self._outputs(X)
         return eta.ravel() if eta.shape[1] == 1 else eta
 
     def predict_proba(self, X):

@@ -7,6 +7,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
+from skllmreg.attribution._network import has_network
 from skllmreg.attribution._scores import target_direction
 
 
@@ -18,6 +19,9 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
     ``gamma="auto"`` ridge regressions drawn to the scores with many strengths are averaged by
     their leave-one-out error: with few rows the model follows the scores, with many it is a ridge
     regression.
+
+    With `hidden_layer_sizes` or a `module`, a network whose attributions are drawn to the scores;
+    with ``gamma="auto"`` it is added to the linear model and learns what that one leaves.
 
     Parameters
     ----------
@@ -38,21 +42,50 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
     n_estimates : int, default=5
         Independent answers of the LLM.
     alpha : float, default=0.01
-        Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside half the mean squared error; only
-        with a numeric `gamma`.
+        Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside half the mean squared error, of a
+        network that of all weights but biases; only with a numeric `gamma`.
     standardize : bool, default=True
         Scale features inside; ``coef_`` is in the units of X and y all the same.
     max_iter : int, default=1000
         Most iterations of the solver with a numeric `gamma`.
     tol : float, default=1e-6
-        Largest entry of the objective's gradient at the solution with a numeric `gamma`.
+        Largest entry of the objective's gradient at the solution with a numeric `gamma`, and of a
+        network without `batch_size`.
+    hidden_layer_sizes : int or sequence of int, default=()
+        Hidden units (SiLU) of each layer of a network; () is the linear model.
+    module : class, callable or torch.nn.Module, default=None
+        A network of your own instead, from scaled features to one number. An instance is copied,
+        else ``module(n_features, n_outputs)`` makes it. Its kind of number is kept (float32).
+    attribution : {"gradient", "input_x_gradient", "integrated_gradients"}, default="gradient"
+        What of the network is drawn to the scores. The last two are relative to the mean row.
+    per_sample : bool, default=True
+        Whether the attributions of every row are, or only their mean, as in the authors' code.
+    max_epochs : int, default=50
+        Most iterations of the network's solver, or passes over the rows with a `batch_size`.
+    batch_size : int, default=None
+        None trains the network on all rows at once, by L-BFGS; a number by Adam, on that many
+        rows at a time, which also suits random layers such as dropout.
+    learning_rate : float, default=0.01
+        Of Adam.
+    early_stopping : bool, default=False
+        Whether the network's training stops, and goes back to its best, when the loss on rows held
+        out has not fallen for 10 epochs.
+    validation_fraction : float, default=0.1
+        Share of the labelled rows held out for it.
+    device : str, default="cpu"
+        Where torch trains the network and predicts: "cpu", "cuda", "cuda:1".
     random_state : int, RandomState instance or None, default=None
-        Without effect for the linear model, which is deterministic.
+        Initial weights, order of batches and rows held out of the network; the linear model is
+        deterministic.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,)
+        Of the linear model, to which with ``gamma="auto"`` a network is added; None if a network
+        is all there is.
     intercept_ : float
+    network_ : skorch net or None
+        The fitted network, from scaled features to outputs in ``network_.module_``.
     attributions_ : ndarray of shape (1, n_features)
         Mean scores; None without scores.
     attribution_estimates_ : ndarray of shape (n_estimates, 1, n_features)
@@ -68,7 +101,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         With ``gamma="auto"``, the weight of the candidates that use the scores: 0.95 before the
         labels were seen, 0 without scores.
     gamma_ : float
-        The weight used; with "auto", the one that would pull as hard as the average of priors.
+        The weight used; with "auto", the one that would pull as hard as the average of priors, or
+        that with which a network is drawn to the linear model.
     candidates_ : dict of str to ndarray
         With ``gamma="auto"``, the priors averaged over: "transform" of the scores ("none" is the
         plain ridge), "tau" (deviation allowed from the scores), "slope" fitted to them,
@@ -126,6 +160,16 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         standardize=True,
         max_iter=1000,
         tol=1e-6,
+        hidden_layer_sizes=(),
+        module=None,
+        attribution="gradient",
+        per_sample=True,
+        max_epochs=50,
+        batch_size=None,
+        learning_rate=0.01,
+        early_stopping=False,
+        validation_fraction=0.1,
+        device="cpu",
         random_state=None,
     ):
         self.llm = llm
@@ -139,6 +183,16 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self.standardize = standardize
         self.max_iter = max_iter
         self.tol = tol
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.attribution = attribution
+        self.per_sample = per_sample
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X, y, sample_weight=None, *, X_unlabeled=None):
@@ -151,7 +205,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         sample_weight : array-like of shape (n_samples,), default=None
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without a target, from which the scale of the features is found: better than from
-            a handful of labelled ones.
+            a handful of labelled ones. The attributions of a network are aligned there too.
 
         Returns
         -------
@@ -172,7 +226,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         if len(y) < 2:
             raise ValueError(f"At least two rows of positive weight are needed, got {len(y)}.")
         self._set_attributions()
-        Z, location, scale = self._scale(X, weight, self._check_unlabeled(X_unlabeled))
+        X_unlabeled = self._check_unlabeled(X_unlabeled)
+        Z, location, scale = self._scale(X, weight, X_unlabeled)
         y_mean = np.average(y, weights=weight)
         y_scale = np.sqrt(np.average((y - y_mean) ** 2, weights=weight)) or 1.0
         target = (y - y_mean) / y_scale
@@ -180,16 +235,21 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         if self.attributions_ is not None:
             direction = target_direction(self.attributions_, self._transform_one())
             self.agreement_ = correlation(target, Z @ direction[0], weight)
+        linear = None
         if self.gamma == "auto":
-            coef, intercept = self._fit_auto(
-                Z, target[:, None], weight, fit_gaussian, slopes=SLOPES
-            )
-            reached = correlation(target, Z @ coef[0], weight)
+            linear = self._fit_auto(Z, target[:, None], weight, fit_gaussian, slopes=SLOPES)
+            reached = correlation(target, Z @ linear[0][0], weight)
             self._warn_of_conflict("a correlation", reached, 0, 2 / np.sqrt(weight.sum()))
-        else:
-            coef, intercept = self._fit_fixed(Z, target[:, None], weight, HALF_SQUARED_ERROR)
-        self.coef_ = y_scale * coef[0] / scale
-        self.intercept_ = float(y_mean + y_scale * intercept[0] - self.coef_ @ location)
+        elif not has_network(self):
+            linear = self._fit_fixed(Z, target[:, None], weight, HALF_SQUARED_ERROR)
+        self.coef_ = self.intercept_ = None
+        if linear is not None:
+            self.coef_ = y_scale * linear[0][0] / scale
+            self.intercept_ = float(y_mean + y_scale * linear[1][0] - self.coef_ @ location)
+        self._fit_network(
+            Z, target[:, None], weight, X_unlabeled, location, "squared_error", linear
+        )
+        self._y_location, self._y_scale = y_mean, y_scale
         return self
 
     def predict(self, X):
@@ -204,8 +264,10 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        return np.asarray(X @ self.coef_) + self.intercept_
+        outputs = self._outputs(X)[:, 0]
+        if self.network_ is not None:
+            return self._y_location + self._y_scale * outputs
+        return outputs
 
 
 def correlation(a, b, sample_weight):

@@ -1,0 +1,1 @@
+"""The one private network, and the losses in torch; imported where a network is fitted."""
