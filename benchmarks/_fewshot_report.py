@@ -280,7 +280,7 @@ def figure(results, path, panels=True):
     label_curves(axes, results, sizes, shared)
     what = f"mean over {len(shared)} data sets" if len(shared) > 1 else shared[0]
     axes.set_title(f"Few labelled rows: {what}", loc="left", fontsize=12, weight="bold")
-    axes.set(xlabel="labelled rows per class", ylabel="ROC AUC on other rows")
+    axes.set(xlabel="labelled rows per class", ylabel="ROC AUC on unseen rows")
     for i, name in enumerate(names if panels else ()):
         small = fig.add_subplot(grid[i % 2, 1 + i // 2])
         draw(small, results, [k for k in results.sizes if name in results.datasets(k)], [name])
