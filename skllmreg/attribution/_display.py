@@ -60,7 +60,7 @@ class AttributionDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, class_=None, max_features=20, ax=None):
-        """Draw a fitted linear model.
+        """Draw a fitted linear model, or the linear part of a network.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class AttributionDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the model has no scores or no coefficients, or if there is no such class.
+            If the model has no scores or no linear part, or if there is no such class.
         """
         _check_drawable(estimator)
         scores = estimator.attributions_
@@ -103,6 +103,7 @@ class AttributionDisplay:
                 scores, coef, labels = -scores, -coef, classes[:1]
             rows = [labels.index(class_)]
             scores, spread, coef, labels = scores[rows], spread[rows], coef[rows], [class_]
+        part = "linear" if estimator.network_ is not None else "learned"
         unit = " per standard deviation" if estimator.standardize else ""
         return cls(
             feature_names=list(
@@ -112,7 +113,7 @@ class AttributionDisplay:
             spread=spread,
             coef=coef,
             labels=labels,
-            coef_name=f"learned coefficient{unit}",
+            coef_name=f"{part} coefficient{unit}",
         ).plot(ax, max_features=max_features)
 
     def plot(self, ax=None, *, max_features=20):
@@ -221,10 +222,11 @@ def _check_drawable(estimator):
             f"This {name} was fitted without scores; there is nothing to draw. Give it "
             "`attributions` or an `llm`."
         )
-    if not hasattr(estimator, "coef_"):
+    if estimator.coef_ is None:
         raise ValueError(
-            f"This {name} is a network, which has no coefficients: what it has learned of a "
-            "feature differs from row to row. Its scores are in `attributions_`."
+            f"This {name} is a network without a linear part, and what it has learned of a feature "
+            'differs from row to row. Draw a linear model, or a network with gamma="auto", which '
+            "has a linear part."
         )
 
 

@@ -174,6 +174,18 @@ def test_what_cannot_be_drawn_says_why(cancer):
         AttributionDisplay.from_estimator(LogisticRegression(max_iter=5000).fit(X, y))
 
 
+def test_of_a_network_the_linear_part_is_drawn_if_there_is_one():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2)), np.arange(20) % 2
+    network = LLMAttributionRegularizedClassifier(
+        attributions=[5, -5], hidden_layer_sizes=2, max_epochs=1
+    )
+    display = AttributionDisplay.from_estimator(network.fit(X, y))
+    assert "linear coefficient" in display.figure_.axes[1].get_xlabel()
+    with pytest.raises(ValueError, match="network without a linear part"):
+        AttributionDisplay.from_estimator(network.set_params(gamma=1.0).fit(X, y))
+
+
 def test_missing_matplotlib_is_named(cancer, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"skllmreg\[plot\]"):
