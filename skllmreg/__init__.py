@@ -10,9 +10,11 @@ _HOME = {
     "AttributionDisplay": "skllmreg.attribution",
     "Attributions": "skllmreg.attribution",
     "ChatModel": "skllmreg.llm",
+    "LLKDSelector": "skllmreg.selection",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
     "LLMFeatureSelector": "skllmreg.attribution",
+    "UnlabeledSplit": "skllmreg.selection",
     "describe_features": "skllmreg.attribution",
     "elicit_attributions": "skllmreg.attribution",
 }

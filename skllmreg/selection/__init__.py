@@ -1,0 +1,7 @@
+"""Sample selection (LLKD): learn the right rows from a teacher, with few calls."""
+
+from skllmreg.selection._calibration import expected_calibration_error
+from skllmreg.selection._selector import LLKDSelector
+from skllmreg.selection._split import UnlabeledSplit
+
+__all__ = ["LLKDSelector", "UnlabeledSplit", "expected_calibration_error"]

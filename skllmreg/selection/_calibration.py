@@ -1,0 +1,102 @@
+"""How far a teacher's probabilities can be believed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+# Probabilities below this are a rounding of the teacher's, not knowledge.
+FLOOR = 1e-4
+# Standard deviations of the normal priors on the log of the slope and on the biases: they hold a
+# handful of labels back from extreme answers.
+SLOPE_SD, BIAS_SD = 1.0, 0.5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Multiply log-probabilities by `slope`, add `bias` (n_classes,), renormalise."""
+
+    slope: float
+    bias: np.ndarray
+
+    def __call__(self, proba):
+        """Calibrate probabilities of shape (n_samples, n_classes)."""
+        return softmax(self.slope * log_proba(proba) + self.bias, axis=1)
+
+
+def log_proba(proba):
+    """Logarithm of probabilities, with a floor under them."""
+    return np.log(np.clip(proba, FLOOR, None))
+
+
+def fit_calibration(proba, codes, bias=False):
+    r"""Find the temperature, and on demand the class biases, that known labels speak for.
+
+    Minimises the log-loss of softmax(slope · log p + bias) plus the negative logarithm of normal
+    priors on log(slope) and bias. With biases it is the bias-corrected temperature scaling of [1]_,
+    which also corrects wrong class frequencies.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+    codes : ndarray of int of shape (n_samples,)
+        The true classes.
+    bias : bool, default=False
+
+    Returns
+    -------
+    Calibration
+
+    References
+    ----------
+    .. [1] Alexandari, Kundaje, Shrikumar (2020), "Maximum likelihood with bias-corrected
+       calibration is hard-to-beat at label shift adaptation", ICML, section 3.
+    """
+    n, k = proba.shape
+    logits, truth = log_proba(proba), np.eye(k)[codes]
+
+    def objective(theta):
+        slope, b = np.exp(theta[0]), theta[1:] if bias else np.zeros(k)
+        log_q = log_softmax(slope * logits + b, axis=1)
+        error = np.exp(log_q) - truth
+        value = -np.vdot(truth, log_q) + (theta[0] / SLOPE_SD) ** 2 / 2
+        gradient = np.array([slope * np.vdot(error, logits) + theta[0] / SLOPE_SD**2])
+        if bias:
+            value += b @ b / BIAS_SD**2 / 2
+            gradient = np.concatenate([gradient, error.sum(axis=0) + b / BIAS_SD**2])
+        return value, gradient
+
+    start = np.zeros(1 + k * bias)
+    bounds = [(-4, 3)] + [(None, None)] * (k * bias)
+    theta = minimize(objective, start, jac=True, bounds=bounds).x
+    return Calibration(float(np.exp(theta[0])), theta[1:] if bias else np.zeros(k))
+
+
+def expected_calibration_error(proba, codes, n_bins=15):
+    """Mean gap between confidence and accuracy, over bins of equal width of the confidence.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+    codes : ndarray of int of shape (n_samples,)
+        The true classes.
+    n_bins : int, default=15
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skllmreg.selection import expected_calibration_error
+    >>> proba = np.array([[0.9, 0.1]] * 4)
+    >>> round(expected_calibration_error(proba, np.array([0, 0, 1, 1])), 6)
+    0.4
+    """
+    confidence = proba.max(axis=1)
+    right = proba.argmax(axis=1) == codes
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(codes))

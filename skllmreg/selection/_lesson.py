@@ -1,0 +1,79 @@
+"""What one `fit` is about: the rows, which of them have labels, and the student's training."""
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from skllmreg.selection._students import fit_student, out_of_fold_proba, student_proba
+from skllmreg.selection._trust import fold_of_rows, second_opinion
+
+
+class Lesson:
+    """Labelled rows, a pool without labels, and a student to be taught.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+    estimator : classifier
+    classes : ndarray of shape (n_classes,)
+    labelled : ndarray of int of shape (n_labelled,)
+        Rows with a label.
+    codes : ndarray of int of shape (n_labelled,)
+        Positions of their labels in `classes`.
+    pool : ndarray of int of shape (n_pool,)
+        The other rows.
+    """
+
+    def __init__(self, X, estimator, classes, labelled, codes, pool):
+        self.X = X
+        self.estimator = estimator
+        self.classes = classes
+        self.labelled = labelled
+        self.codes = codes
+        self.pool = pool
+        self.truth = np.eye(len(classes))[codes]
+
+    def training_rows(self, rows, target, weight):
+        """Join labelled rows, of weight 1, with others; in the order of X."""
+        rows = np.concatenate([self.labelled, rows])
+        order = np.argsort(rows)
+        target = np.concatenate([self.truth, target])
+        weight = np.concatenate([np.ones(len(self.labelled)), weight])
+        return rows[order], target[order], weight[order]
+
+    def fit(self, rows, target, weight):
+        """Fit a student."""
+        if not len(rows):
+            raise ValueError("No row is selected and none has a label: lower the thresholds.")
+        return fit_student(
+            self.estimator, _safe_indexing(self.X, rows), target, weight, self.classes
+        )
+
+    def first_student(self):
+        """Fit on the labelled rows; None where these do not tell two classes apart."""
+        if len(set(self.codes)) < 2:
+            return None
+        return self.fit(self.labelled, self.truth, np.ones(len(self.labelled)))
+
+    def pool_proba(self, student):
+        """Probabilities of the pool's rows; all the same for no student."""
+        if student is None:
+            return np.full((len(self.pool), len(self.classes)), 1 / len(self.classes))
+        return student_proba(student, _safe_indexing(self.X, self.pool), self.classes)
+
+    def reconsidered(self, rows, proba, n_folds, rng):
+        """Give a second opinion on the teacher's probabilities of rows.
+
+        Labelled rows teach all students who give it. Where a fold leaves them a single class, the
+        teacher's word stands.
+        """
+        everyone, target, _ = self.training_rows(rows, proba, np.ones(len(rows)))
+        asked = ~np.isin(everyone, self.labelled)
+        fold = np.full(len(everyone), -1)
+        fold[asked] = fold_of_rows(len(rows), n_folds, rng)
+        labels = target.argmax(axis=1)
+        if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
+            return proba
+        student = out_of_fold_proba(
+            self.estimator, _safe_indexing(self.X, everyone), target, fold, self.classes
+        )
+        return second_opinion(proba, student[asked])[0]

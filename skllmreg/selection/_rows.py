@@ -1,0 +1,91 @@
+"""Rows and labels as users pass them: checked, never copied without need."""
+
+import numpy as np
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+
+
+def check_rows(estimator, X, *, reset):
+    """Validate X as far as it is not for the student to do so.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose X it is; gets ``n_features_in_`` and ``feature_names_in_`` of tables.
+    X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or texts
+    reset : bool
+        Whether this is `fit`.
+
+    Returns
+    -------
+    Data frames as they are, texts as an array of objects, the rest as an array or CSR matrix.
+    """
+    if is_text(X):
+        return check_texts(X)
+    if hasattr(X, "columns"):
+        validate_data(estimator, X, skip_check_array=True, reset=reset)
+        return X
+    return validate_data(
+        estimator, X, accept_sparse="csr", dtype=None, ensure_all_finite=False, reset=reset
+    )
+
+
+def is_text(X):
+    """Whether X is a sequence of texts, by its first entry."""
+    if isinstance(X, str) or not hasattr(X, "__len__") or hasattr(X, "columns"):
+        return False
+    if getattr(X, "ndim", 1) != 1 or not len(X):
+        return False
+    return isinstance(next(iter(X)), str)
+
+
+def check_texts(X):
+    """Return texts as an array of objects; an entry that is no str is an error."""
+    X = np.asarray(X, dtype=object)
+    for i, text in enumerate(X):
+        if not isinstance(text, str):
+            raise ValueError(f"Row {i} of X is {text!r:.50}, the others are texts.")
+    return X
+
+
+def check_labels(y, n_samples, has_teacher):
+    """Tell the unlabelled rows, and check the labels of the others.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or None
+    n_samples : int
+    has_teacher : bool
+        Without a teacher, -1 beside one other label is the ordinary coding of two classes.
+
+    Returns
+    -------
+    unlabeled : ndarray of bool of shape (n_samples,)
+    labels : ndarray of shape (n_labelled,)
+    """
+    if y is None:
+        if not has_teacher:
+            raise ValueError(
+                "LLKDSelector requires y to be passed, but the target y is None; only with a "
+                "teacher may all rows be without a label."
+            )
+        return np.ones(n_samples, bool), np.empty(0, object)
+    y = column_or_1d(y, warn=True)
+    if len(y) != n_samples:
+        raise ValueError(f"Found {n_samples} rows in X and {len(y)} in y: inconsistent numbers.")
+    unlabeled = is_unlabeled(y)
+    if not has_teacher and y.dtype.kind in "iuf" and len(set(y.tolist())) == 2:
+        unlabeled = np.isnan(y) if y.dtype.kind == "f" else np.zeros(len(y), bool)
+    labels = known_labels(y, unlabeled)
+    if len(labels):
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+    if unlabeled.any() and not has_teacher:
+        raise ValueError(
+            f"{unlabeled.sum()} rows have no label, the first of them row {unlabeled.argmax()}, "
+            "and there is no one to ask: pass teacher= or fit(..., teacher_proba=)."
+        )
+    return unlabeled, labels

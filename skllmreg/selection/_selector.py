@@ -1,0 +1,466 @@
+"""`LLKDSelector`: a student learns the right rows from a teacher."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
+
+from skllmreg.exceptions import NoLLMWarning
+from skllmreg.selection._calibration import fit_calibration
+from skllmreg.selection._lesson import Lesson
+from skllmreg.selection._rows import check_labels, check_rows
+from skllmreg.selection._sources import LiveTeacher, RecordedTeacher, Reveal, recorded_teacher
+from skllmreg.selection._strategies import STRATEGIES, PaperRule, rows_to_ask
+from skllmreg.selection._students import student_proba
+from skllmreg.selection._thresholds import uncertainty
+from skllmreg.selection._unlabeled import with_unlabeled
+
+# Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
+# budget, at most this share of it.
+MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.1
+
+CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
+
+
+class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    """Train a student on the rows that a teacher can teach it, with few calls of the teacher.
+
+    A meta-estimator like :class:`~sklearn.semi_supervised.SelfTrainingClassifier`: rows of y that
+    are -1, None, NaN or ``pd.NA`` have no label, and the teacher is asked about (some of) them.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The student. None is :class:`~sklearn.linear_model.LogisticRegression`.
+    teacher : classifier with `predict_proba`, default=None
+        A fitted one goes in :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the
+        labelled rows. `teacher_proba` of `fit` takes its place.
+    strategy : {"distill", "llkd", "all", "random", "teacher", "student"}, default="distill"
+        - "distill": learns from all answers, after a second opinion on each by students that did
+          not see it. Calls of a limited budget are spent in rounds on rows between two classes,
+          and a tenth of them at random.
+        - "llkd": the paper's rule [1]_. The student learns from rows where the teacher is confident
+          and the student is not, each by thresholds of its class that adapt to the round.
+          Limited calls are spent at random.
+        - "teacher", "student": one half of that rule. With a budget, "student" spends it on the
+          rows it is least sure of and learns from all of them.
+        - "all", "random": from all answers. "random" is "all" of a budget.
+    labels : {"soft", "hard"}, default="soft"
+        Learn the teacher's probabilities, or its most probable class (as the paper does).
+    max_teacher_calls : int, default=None
+        Most rows that the teacher is asked about, labelled ones for its calibration included,
+        whether the answers are live, cached or recorded. None asks about all that are of use.
+    n_rounds : int, default=5
+        Rounds of selection and training.
+    calibration : {"auto", "temperature", "bias"} or None, default="auto"
+        How the teacher's probabilities are corrected by the labelled rows: one temperature, or that
+        and a bias for each class, which presumes that labelled rows are a random sample. "auto" is
+        "temperature" for "distill" and None for the others.
+    confidence_threshold : "auto" or float, default="auto"
+        Least probability of the teacher's label. "auto": the paper's.
+    uncertainty_threshold : "auto" or float, default="auto"
+        Least entropy of the student, as a share of its maximum. "auto": the paper's.
+    class_thresholds : bool, default=True
+        Scale the two by the class's mean, relative to the largest.
+    momentum : float, default=0.9
+        Share of the past in the moving averages behind the student's threshold. The teacher does
+        not change: its averages are taken over all rows.
+    weighting : {"product", "confidence", "uncertainty"} or None, default="product"
+        What the paper's rule weighs the selected rows by; their mean is 1.
+    n_folds : int, default=3
+        Folds of the second opinion of "distill".
+    tol : float, default=0.01
+        "distill" and "student" stop asking when a round's students agree on the unlabelled rows
+        with the last round's up to ``kappa >= 1 - tol`` [2]_.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The student, fitted on the rows selected in the last round.
+    classes_ : ndarray of shape (n_classes,)
+    transduction_ : ndarray of shape (n_samples,)
+        The (hard) labels it was fitted on; -1, or None among strings, for rows it was not.
+    sample_indices_ : ndarray of int
+        Rows it was fitted on, labelled ones included.
+    sample_weight_ : ndarray of shape (len(sample_indices_),)
+        Their weights.
+    soft_labels_ : ndarray of shape (len(sample_indices_), n_classes)
+        Their targets.
+    labeled_iter_ : ndarray of int of shape (n_samples,)
+        Round in which a row was selected first; 0 for labelled rows, -1 for never.
+    teacher_proba_ : ndarray of shape (n_samples, n_classes)
+        What the teacher said, uncalibrated; NaN for rows not asked about.
+    student_uncertainty_ : ndarray of shape (n_samples,)
+        Entropy of the fitted student as a share of its maximum; NaN for labelled rows.
+    n_teacher_calls_ : int
+        Rows that the teacher was asked about.
+    calibration_ : Calibration or None
+        ``slope`` (inverse temperature) and ``bias``.
+    history_ : list of dict
+        For each round: "calls" so far, "selected" rows, "agreement" of kappa with the round before,
+        thresholds by class.
+    termination_condition_ : {"all_labeled", "budget", "stable"}
+        Why no more rows were asked about.
+    n_features_in_ : int
+        Not for texts.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Warns
+    -----
+    NoLLMWarning
+        If there is no teacher: the student is fitted on the labelled rows.
+
+    References
+    ----------
+    .. [1] Li et al. (2025), "Learning with Less: Knowledge Distillation from Large Language Models
+       via Unlabeled Data", Findings of NAACL, arXiv:2411.08028.
+    .. [2] Bloodgood, Vijay-Shanker (2009), "A method for stopping active learning based on
+       stabilizing predictions", CoNLL.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skllmreg import LLKDSelector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> teacher = FrozenEstimator(KNeighborsClassifier().fit(X[1000:], y[1000:]))
+    >>> few = np.where(np.arange(1000) < 50, y[:1000], -1)
+    >>> student = LLKDSelector(teacher=teacher, max_teacher_calls=300, random_state=0)
+    >>> student.fit(X[:1000], few).score(X[1000:], y[1000:]) > 0.9
+    True
+    >>> student.n_teacher_calls_
+    300
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"]), None],
+        "teacher": [HasMethods(["predict_proba"]), None],
+        "strategy": [StrOptions(set(STRATEGIES))],
+        "labels": [StrOptions({"soft", "hard"})],
+        "max_teacher_calls": [Interval(Integral, 1, None, closed="left"), None],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "calibration": [StrOptions({"auto", "temperature", "bias"}), None],
+        "confidence_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
+        "uncertainty_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
+        "class_thresholds": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weighting": [StrOptions({"product", "confidence", "uncertainty"}), None],
+        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        teacher=None,
+        strategy="distill",
+        labels="soft",
+        max_teacher_calls=None,
+        n_rounds=5,
+        calibration="auto",
+        confidence_threshold="auto",
+        uncertainty_threshold="auto",
+        class_thresholds=True,
+        momentum=0.9,
+        weighting="product",
+        n_folds=3,
+        tol=0.01,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.teacher = teacher
+        self.strategy = strategy
+        self.labels = labels
+        self.max_teacher_calls = max_teacher_calls
+        self.n_rounds = n_rounds
+        self.calibration = calibration
+        self.confidence_threshold = confidence_threshold
+        self.uncertainty_threshold = uncertainty_threshold
+        self.class_thresholds = class_thresholds
+        self.momentum = momentum
+        self.weighting = weighting
+        self.n_folds = n_folds
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, X, y=None, *, teacher_proba=None, classes=None):
+        """Fit the student.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or texts
+            What the student takes; texts are a sequence of str.
+        y : array-like of shape (n_samples,), default=None
+            -1, None, NaN or ``pd.NA`` for rows without a label. None: no row has one.
+        teacher_proba : array-like or data frame of shape (n_samples, n_classes), default=None
+            The teacher's probabilities, in place of `teacher`. Of these, too, only
+            `max_teacher_calls` rows are used. A data frame's columns are the classes. Labelled rows
+            may be NaN.
+        classes : array-like of shape (n_classes,), default=None
+            The class of each column of an array `teacher_proba`; None for the sorted labels of y.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        has_teacher = self.teacher is not None or teacher_proba is not None
+        X = check_rows(self, X, reset=True)
+        unlabeled, labels = check_labels(y, _num_samples(X), has_teacher)
+        labelled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
+        estimator = LogisticRegression() if self.estimator is None else self.estimator
+        if not has_teacher:
+            warnings.warn(
+                "There is no teacher: the student is fitted on the labelled rows alone.",
+                NoLLMWarning,
+                stacklevel=2,
+            )
+        if has_teacher and len(pool):
+            source = self._source(X, labelled, labels, teacher_proba, classes)
+            self.classes_ = np.unique(source.columns)
+            reveal = Reveal(source, self.classes_, len(unlabeled))
+        else:
+            self.classes_, reveal = np.unique(labels), None
+        codes = np.searchsorted(self.classes_, labels)
+        self._learn(Lesson(X, estimator, self.classes_, labelled, codes, pool), reveal)
+        return self
+
+    def fit_resample(self, X, y=None, *, teacher_proba=None, classes=None):
+        """Fit, and return the rows that the student was fitted on, with hard labels.
+
+        The weights and soft labels of these rows are `sample_weight_` and `soft_labels_`.
+
+        Parameters
+        ----------
+        X, y, teacher_proba, classes
+            As for `fit`.
+
+        Returns
+        -------
+        X_resampled : like X
+            Each row once, in the order of X.
+        y_resampled : ndarray
+        """
+        self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
+        return _safe_indexing(X, self.sample_indices_), self.transduction_[self.sample_indices_]
+
+    @available_if(_estimator_has("predict"))
+    def predict(self, X):
+        """Predict the classes by the student.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(check_rows(self, X, reset=False))
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X):
+        """Compute the classes' probabilities by the student.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return student_proba(self.estimator_, check_rows(self, X, reset=False), self.classes_)
+
+    @available_if(_estimator_has("decision_function"))
+    def decision_function(self, X):
+        """Call the student's decision function.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(check_rows(self, X, reset=False))
+
+    def _source(self, X, labelled, labels, teacher_proba, classes):
+        """Whom to ask; its `columns` are the classes."""
+        if self.teacher is not None and teacher_proba is not None:
+            raise ValueError("Pass a teacher or teacher_proba, not both.")
+        source: RecordedTeacher | LiveTeacher
+        if teacher_proba is not None:
+            source = recorded_teacher(teacher_proba, labels, classes, _num_samples(X))
+        else:
+            source = LiveTeacher(self._fitted_teacher(X, labelled, labels), X)
+        unknown = set(labels.tolist()) - set(source.columns.tolist())
+        if unknown:
+            raise ValueError(
+                f"The teacher's classes are {source.columns.tolist()}; y holds {sorted(unknown)}, "
+                "which it does not know."
+            )
+        return source
+
+    def _fitted_teacher(self, X, labelled, labels):
+        teacher = clone(self.teacher)
+        if len(labelled):
+            return teacher.fit(_safe_indexing(X, labelled), labels)
+        try:
+            check_is_fitted(teacher)
+        except NotFittedError as error:
+            raise ValueError(
+                "No row has a label to fit the teacher on. Put a fitted teacher in "
+                "sklearn.frozen.FrozenEstimator; an LLM that has class_descriptions needs no fit."
+            ) from error
+        return teacher
+
+    def _calibrate(self, lesson, reveal, rng):
+        """Ask about labelled rows how far the teacher can be believed."""
+        method = self.calibration
+        if method == "auto":
+            method = "temperature" if self.strategy == "distill" else None
+        rows = reveal.teacher.answers(lesson.labelled)
+        if method is None or not len(rows):
+            return None
+        most = MOST_CALIBRATION_ROWS
+        if self.max_teacher_calls is not None:
+            most = min(most, int(CALIBRATION_SHARE * self.max_teacher_calls))
+        if len(rows) > most:
+            rows = np.sort(rng.choice(rows, most, replace=False))
+        if not len(rows):
+            return None
+        reveal.ask(rows)
+        codes = lesson.codes[np.searchsorted(lesson.labelled, rows)]
+        return fit_calibration(reveal.proba[rows], codes, bias=method == "bias")
+
+    def _learn(self, lesson, reveal):
+        """Ask, select and train in rounds; set what was learned."""
+        rng = check_random_state(self.random_state)
+        n_samples = len(lesson.labelled) + len(lesson.pool)
+        n_classes = len(self.classes_)
+        self.labeled_iter_ = np.full(n_samples, -1)
+        self.labeled_iter_[lesson.labelled] = 0
+        self.history_, self.calibration_, self.n_teacher_calls_ = [], None, 0
+        self.teacher_proba_ = np.full((n_samples, n_classes), np.nan)
+        self.student_uncertainty_ = np.full(n_samples, np.nan)
+        if reveal is None:
+            none = np.empty(0, int)
+            training = lesson.training_rows(none, np.empty((0, n_classes)), np.empty(0))
+            self.estimator_ = lesson.fit(*training)
+            self.termination_condition_ = "all_labeled"
+        else:
+            training = self._rounds(lesson, reveal, rng)
+            self.teacher_proba_ = reveal.proba
+            self.n_teacher_calls_ = reveal.n_calls
+        self.sample_indices_, self.soft_labels_, self.sample_weight_ = training
+        self.transduction_ = with_unlabeled(
+            self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
+        )
+
+    def _rounds(self, lesson, reveal, rng):
+        """Ask, select and train until the budget is spent or more would change nothing."""
+        self.calibration_ = self._calibrate(lesson, reveal, rng)
+        budget = len(lesson.pool)
+        if self.max_teacher_calls is not None:
+            if self.strategy == "all" and self.max_teacher_calls < budget:
+                raise ValueError(
+                    f'strategy="all" asks about all {budget} rows without a label: with '
+                    f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
+                )
+            budget = min(budget, self.max_teacher_calls - reveal.n_calls)
+        choosy = self.strategy in ("distill", "student") and budget < len(lesson.pool)
+        schedule = self._schedule(budget, choosy)
+        rule = None if choosy else self._rule()
+        asked = np.zeros(len(lesson.pool), bool)
+        q = lesson.pool_proba(lesson.first_student())
+        stable = False
+        for number, n_rows in enumerate(schedule, start=1):
+            if not stable:
+                rest = np.flatnonzero(~asked)
+                new = rest[rows_to_ask(self.strategy, q[rest], n_rows, number == 1, rng)]
+                reveal.ask(lesson.pool[new])
+                asked[new] = True
+            rows = lesson.pool[asked]
+            p = reveal.proba[rows]
+            if self.calibration_ is not None:
+                p = self.calibration_(p)
+            if self.strategy == "distill" and (stable or number == len(schedule)):
+                p = lesson.reconsidered(rows, p, self.n_folds, rng)
+            chosen, weight, limits = np.ones(len(p), bool), np.ones(len(p)), {}
+            if rule is not None:
+                chosen, weight, limits = rule(p, q[asked])
+            training = lesson.training_rows(rows[chosen], self._target(p[chosen]), weight)
+            self.estimator_ = lesson.fit(*training)
+            self.labeled_iter_[rows[chosen & (self.labeled_iter_[rows] == -1)]] = number
+            before, q = q, lesson.pool_proba(self.estimator_)
+            self.history_.append(
+                {"calls": reveal.n_calls, "selected": int(chosen.sum()), **limits}
+                | {"agreement": kappa(before, q)}
+            )
+            if stable:
+                break
+            stable = choosy and number > 1 and self.history_[-1]["agreement"] >= 1 - self.tol
+        self.student_uncertainty_[lesson.pool] = uncertainty(q)
+        if asked.all():
+            self.termination_condition_ = "all_labeled"
+        else:
+            self.termination_condition_ = "budget" if asked.sum() == budget else "stable"
+        return training
+
+    def _target(self, proba):
+        return proba if self.labels == "soft" else np.eye(proba.shape[1])[proba.argmax(axis=1)]
+
+    def _rule(self):
+        """The paper's rule, for the strategies that choose among answers."""
+        conditions = CONDITIONS.get(self.strategy)
+        if conditions is None:
+            return None
+        return PaperRule(
+            conditions,
+            class_thresholds=self.class_thresholds,
+            momentum=self.momentum,
+            weighting=self.weighting,
+            confidence_threshold=self.confidence_threshold,
+            uncertainty_threshold=self.uncertainty_threshold,
+        )
+
+    def _schedule(self, budget, choosy):
+        """How many rows each round asks about."""
+        if choosy:
+            return np.diff(np.linspace(0, budget, min(self.n_rounds, budget) + 1).astype(int))
+        if self.strategy in ("llkd", "student"):
+            return [budget] + [0] * (self.n_rounds - 1)
+        return [budget]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.string = True
+        return tags
+
+
+def kappa(before, after):
+    """Agreement of two students on the pool beyond chance: 1 is complete."""
+    before, after = before.argmax(axis=1), after.argmax(axis=1)
+    if np.array_equal(before, after):
+        return 1.0
+    return float(cohen_kappa_score(before, after))

@@ -1,0 +1,120 @@
+"""Where a teacher's probabilities come from, one interface for all: ask about rows."""
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+
+class RecordedTeacher:
+    """A table of probabilities, known beforehand.
+
+    Parameters
+    ----------
+    proba : array-like or data frame of shape (n_samples, n_classes)
+    columns : ndarray
+        The class of each column.
+    """
+
+    def __init__(self, proba, columns):
+        self.table = np.asarray(proba, dtype=float)
+        self.columns = columns
+
+    def __call__(self, rows):
+        return self.table[rows]
+
+    def answers(self, rows):
+        """Those of the rows that the table has an answer for."""
+        return rows[np.isfinite(self.table[rows]).all(axis=1)]
+
+
+class LiveTeacher:
+    """A classifier that is asked for the rows it is needed for.
+
+    Parameters
+    ----------
+    classifier : fitted classifier with predict_proba
+    X : array-like of shape (n_samples, ...)
+    """
+
+    def __init__(self, classifier, X):
+        if not hasattr(classifier, "predict_proba"):
+            raise TypeError(f"The teacher {classifier!r:.100} has no predict_proba.")
+        self.classifier = classifier
+        self.X = X
+        self.columns = np.asarray(classifier.classes_)
+
+    def __call__(self, rows):
+        return np.asarray(self.classifier.predict_proba(_safe_indexing(self.X, rows)), dtype=float)
+
+    def answers(self, rows):
+        """All of the rows."""
+        return rows
+
+
+class Reveal:
+    """What the teacher has said so far; counts the rows it was asked about.
+
+    Parameters
+    ----------
+    teacher : RecordedTeacher or LiveTeacher
+    classes : ndarray of shape (n_classes,)
+        Sorted; a class that the teacher does not know has probability 0.
+    n_samples : int
+
+    Attributes
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        NaN for rows not asked about.
+    n_calls : int
+    """
+
+    def __init__(self, teacher, classes, n_samples):
+        self.teacher = teacher
+        self.position = np.searchsorted(classes, teacher.columns)
+        self.proba = np.full((n_samples, len(classes)), np.nan)
+        self.n_calls = 0
+
+    def ask(self, rows):
+        """Ask about rows; a row is asked about once."""
+        if not len(rows):
+            return
+        answer = self.teacher(rows)
+        check_proba(answer, rows)
+        self.proba[rows] = 0.0
+        self.proba[np.ix_(rows, self.position)] = answer / answer.sum(axis=1, keepdims=True)
+        self.n_calls += len(rows)
+
+
+def check_proba(proba, rows):
+    """Raise a ValueError that names the first row without a distribution over the classes."""
+    with np.errstate(invalid="ignore"):
+        wrong = ~((proba >= 0).all(axis=1) & (np.abs(proba.sum(axis=1) - 1) < 0.01))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"The teacher's probabilities of row {rows[i]} are {proba[i].tolist()}: they have to "
+            "be zero or more and sum to one."
+        )
+
+
+def recorded_teacher(proba, labels, classes, n_samples):
+    """Read the parameter `teacher_proba`; see `LLKDSelector.fit`."""
+    shape = np.shape(proba)
+    if len(shape) != 2 or shape[0] != n_samples:
+        raise ValueError(
+            f"teacher_proba has the shape {shape}; a row for each of the {n_samples} rows of X and "
+            "a column for each class is wanted."
+        )
+    if hasattr(proba, "columns"):
+        columns = list(proba.columns)
+        if classes is not None and set(columns) != set(classes):
+            raise ValueError(f"teacher_proba has the columns {columns}, classes is {classes!r}.")
+    elif classes is not None:
+        columns = list(classes)
+    else:
+        columns = np.unique(labels).tolist()
+    if len(columns) != shape[1] or len(set(columns)) != len(columns):
+        raise ValueError(
+            f"teacher_proba has {shape[1]} columns for the classes {columns}: name them by a data "
+            "frame's columns or by classes=."
+        )
+    return RecordedTeacher(proba, np.array(columns))

@@ -1,0 +1,99 @@
+"""Cross-validation where most rows have no label."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing
+
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+
+
+class UnlabeledSplit:
+    """Split the labelled rows; the unlabelled ones join every training fold.
+
+    ``cv=5`` cannot score rows without a label: it would compare predictions with -1.
+
+    Parameters
+    ----------
+    cv : int or splitter, default=5
+        How the labelled rows are split. An int is the number of stratified folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skllmreg import UnlabeledSplit
+    >>> y = np.array([0, 1, -1, 0, 1, -1])
+    >>> for train, test in UnlabeledSplit(2).split(np.zeros((6, 1)), y):
+    ...     print(train, test)
+    [2 3 4 5] [0 1]
+    [0 1 2 5] [3 4]
+    """
+
+    def __init__(self, cv=5):
+        self.cv = cv
+
+    def __repr__(self):
+        return f"UnlabeledSplit(cv={self.cv!r})"
+
+    def split(self, X, y, groups=None, **params):
+        """Generate indices of training and test rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,)
+            -1, None, NaN or ``pd.NA`` where there is no label.
+        groups : array-like of shape (n_samples,), default=None
+            Passed to the inner splitter.
+        **params
+            Passed to the inner splitter.
+
+        Yields
+        ------
+        train, test : ndarray of int
+        """
+        unlabeled = is_unlabeled(y)
+        labelled, rest = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
+        if not len(labelled):
+            raise ValueError("No row of y has a label: there is nothing to test on.")
+        labels = known_labels(y, unlabeled)
+        if groups is not None:
+            params["groups"] = _safe_indexing(groups, labelled)
+        inner = self._inner(labels)
+        for train, test in inner.split(_safe_indexing(X, labelled), labels, **params):
+            yield np.sort(np.concatenate([labelled[train], rest])), labelled[test]
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Count the splits.
+
+        Parameters
+        ----------
+        X, y, groups : array-like, default=None
+            As for `split`; only some inner splitters need them.
+
+        Returns
+        -------
+        int
+        """
+        labels = None
+        if y is not None:
+            unlabeled = is_unlabeled(y)
+            labelled = np.flatnonzero(~unlabeled)
+            labels = known_labels(y, unlabeled)
+            X, groups = (a if a is None else _safe_indexing(a, labelled) for a in (X, groups))
+        return self._inner(labels).get_n_splits(X, labels, groups)
+
+    def get_metadata_routing(self):
+        """Request what the inner splitter requests.
+
+        Returns
+        -------
+        MetadataRequest
+        """
+        return self._inner(None).get_metadata_routing()
+
+    def _inner(self, labels):
+        if not isinstance(self.cv, Integral) and not hasattr(self.cv, "get_n_splits"):
+            raise ValueError(f"cv is a number of folds or a splitter, got {self.cv!r}.")
+        return check_cv(self.cv, labels, classifier=True)

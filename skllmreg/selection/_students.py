@@ -1,0 +1,109 @@
+"""Fit any classifier to distributions over the classes, and ask it for probabilities."""
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import has_fit_parameter
+
+# A class with a smaller share of a row's target is left out of it: rows are repeated per class, and
+# the tail would only make them many.
+SMALLEST_SHARE = 0.02
+
+
+def fit_student(estimator, X, target, weight, classes):
+    """Fit a clone to weighted targets.
+
+    A soft target becomes one row per class, weighted by the class's share: the weighted log-loss of
+    these is the cross-entropy. Targets that are all hard and of equal weight need no
+    `sample_weight`.
+
+    Parameters
+    ----------
+    estimator : classifier
+    X : array-like of shape (n_samples, ...)
+    target : ndarray of shape (n_samples, n_classes)
+    weight : ndarray of shape (n_samples,)
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    fitted classifier
+    """
+    share = np.where(target >= np.minimum(SMALLEST_SHARE, target.max(axis=1, keepdims=True)), 1, 0)
+    share = share * target
+    rows, codes = np.nonzero(share)
+    share = share[rows, codes] / share.sum(axis=1)[rows] * weight[rows]
+    student = clone(estimator)
+    if len(rows) == len(target) and np.ptp(share) == 0:
+        return student.fit(X, classes[codes])
+    return student.fit(
+        _safe_indexing(X, rows), classes[codes], **{weight_parameter(student): share}
+    )
+
+
+def weight_parameter(estimator):
+    """Name under which `fit` takes the weights, for a pipeline that of its last step."""
+    last = estimator
+    while isinstance(last, Pipeline):
+        last = last.steps[-1][1]
+    if not has_fit_parameter(last, "sample_weight"):
+        raise ValueError(
+            f"{type(last).__name__}.fit takes no sample_weight, which soft labels and weights "
+            'need. Choose another estimator, or labels="hard" with the strategy "all", "random", '
+            '"teacher" or "student".'
+        )
+    if last is estimator:
+        return "sample_weight"
+    if get_config()["enable_metadata_routing"]:
+        last.set_fit_request(sample_weight=True)
+        return "sample_weight"
+    names = []
+    while isinstance(estimator, Pipeline):
+        names.append(estimator.steps[-1][0])
+        estimator = estimator.steps[-1][1]
+    return "__".join([*names, "sample_weight"])
+
+
+def student_proba(student, X, classes):
+    """Probabilities of all `classes`, also of those that the student has not seen.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+    """
+    if not hasattr(student, "predict_proba"):
+        raise TypeError(
+            f"{type(student).__name__} has no predict_proba, which tells how uncertain it is."
+        )
+    proba = np.zeros((X.shape[0] if hasattr(X, "shape") else len(X), len(classes)))
+    proba[:, np.searchsorted(classes, student.classes_)] = student.predict_proba(X)
+    return proba
+
+
+def out_of_fold_proba(estimator, X, target, fold, classes):
+    """Probabilities by students that were not taught the row.
+
+    Parameters
+    ----------
+    estimator : classifier
+    X : array-like of shape (n_samples, ...)
+    target : ndarray of shape (n_samples, n_classes)
+    fold : ndarray of int of shape (n_samples,)
+        The fold of each row; rows of fold -1 are in every training part.
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        NaN in the rows of fold -1.
+    """
+    proba = np.full(target.shape, np.nan)
+    for k in range(fold.max() + 1):
+        train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        student = fit_student(
+            estimator, _safe_indexing(X, train), target[train], np.ones(len(train)), classes
+        )
+        proba[test] = student_proba(student, _safe_indexing(X, test), classes)
+    return proba

@@ -1,0 +1,81 @@
+"""The thresholds of LLKD: what counts as a confident teacher and as a needy student."""
+
+import numpy as np
+
+
+def uncertainty(proba):
+    """Entropy over its largest possible value, from 0 to 1.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    p = np.clip(proba, 1e-12, 1)
+    return -(p * np.log(p)).sum(axis=1) / np.log(p.shape[1])
+
+
+def class_means(values, codes, n_classes):
+    """Mean of all values, and of each class's; the former where a class has no row.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+    codes : ndarray of int of shape (n_samples,)
+    n_classes : int
+
+    Returns
+    -------
+    mean : float
+    by_class : ndarray of shape (n_classes,)
+    """
+    mean = float(values.mean())
+    counts = np.bincount(codes, minlength=n_classes)
+    sums = np.bincount(codes, weights=values, minlength=n_classes)
+    return mean, np.where(counts > 0, sums / np.maximum(counts, 1), mean)
+
+
+def thresholds(mean, by_class):
+    r"""The threshold of each class: :math:`\tau(k) = \tau s_k / \max_j s_j`.
+
+    Parameters
+    ----------
+    mean : float
+        The global threshold.
+    by_class : ndarray of shape (n_classes,)
+        Means of the classes; none above 0 leaves the global threshold to all.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+    """
+    largest = by_class.max()
+    return mean * by_class / largest if largest > 0 else np.full_like(by_class, mean)
+
+
+class MovingMeans:
+    """Global and class means as exponential moving averages over the rounds.
+
+    The first update sets them: no value has to be guessed for the start.
+
+    Parameters
+    ----------
+    momentum : float
+        Share of the past, in [0, 1); 0 forgets it.
+    """
+
+    def __init__(self, momentum):
+        self.momentum = momentum
+        self.means = None
+
+    def update(self, values, codes, n_classes):
+        """Take in the values of a round and return the means."""
+        new = class_means(values, codes, n_classes)
+        if self.means is not None:
+            past, m = self.means, self.momentum
+            new = tuple(m * old + (1 - m) * now for old, now in zip(past, new, strict=True))
+        self.means = new
+        return new

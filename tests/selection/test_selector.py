@@ -1,0 +1,233 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skllmreg import LLKDSelector
+from skllmreg.exceptions import NoLLMWarning
+from skllmreg.selection._strategies import STRATEGIES
+
+quiet = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
+
+
+@quiet
+@parametrize_with_checks([LLKDSelector(), LLKDSelector(strategy="llkd", labels="hard")])
+def test_sklearn_estimator_checks(estimator, check):
+    check(estimator)
+
+
+def pool(n=400, n_labelled=30, accuracy=0.8, seed=0):
+    """Rows, labels with -1, true labels, and a noisy teacher's probabilities."""
+    X, truth = make_classification(
+        n, 6, n_informative=5, n_redundant=0, n_classes=3, random_state=seed
+    )
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(n) > accuracy
+    said = np.where(wrong, (truth + rng.integers(1, 3, n)) % 3, truth)
+    sure = rng.uniform(0.5, 0.9, n) - 0.2 * wrong
+    proba = (np.eye(3)[said] * (1.5 * sure - 0.5)[:, None]) + ((1 - (1.5 * sure - 0.5)) / 3)[
+        :, None
+    ]
+    y = np.where(np.arange(n) < n_labelled, truth, -1)
+    return X, y, truth, proba
+
+
+X, y, truth, proba = pool()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_every_strategy_learns_and_explains_itself(strategy, labels):
+    model = LLKDSelector(LogisticRegression(), strategy=strategy, labels=labels, random_state=0)
+    model.fit(X, y, teacher_proba=proba)
+    plain = LogisticRegression().fit(X[:30], truth[:30]).score(X, truth)
+    assert model.score(X, truth) > plain - 0.02
+    n = len(model.sample_indices_)
+    assert model.sample_weight_.shape == (n,)
+    assert model.soft_labels_.shape == (n, 3)
+    np.testing.assert_array_equal(model.sample_indices_, np.unique(model.sample_indices_))
+    assert set(np.flatnonzero(y != -1)) <= set(model.sample_indices_)
+    np.testing.assert_array_equal(np.flatnonzero(model.transduction_ != -1), model.sample_indices_)
+    np.testing.assert_array_equal(model.labeled_iter_ == 0, y != -1)
+    assert np.isfinite(model.student_uncertainty_[y == -1]).all()
+    assert model.history_[-1]["selected"] == n - 30
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "all"])
+def test_the_budget_bounds_the_rows_that_are_revealed(strategy):
+    model = LLKDSelector(strategy=strategy, max_teacher_calls=60, random_state=0)
+    model.fit(X, y, teacher_proba=proba)
+    assert model.n_teacher_calls_ == 60
+    assert np.isfinite(model.teacher_proba_).all(axis=1).sum() == 60
+    assert model.termination_condition_ == "budget"
+
+
+def test_rows_beyond_the_budget_have_no_influence():
+    fit = LLKDSelector(max_teacher_calls=60, random_state=0).fit
+    one = fit(X, y, teacher_proba=proba)
+    unseen = np.isnan(one.teacher_proba_).any(axis=1)
+    two = fit(X, y, teacher_proba=np.where(unseen[:, None], 1 / 3, proba))
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
+
+
+def test_asking_stops_when_the_students_agree():
+    model = LLKDSelector(max_teacher_calls=300, n_rounds=20, tol=0.5, random_state=0)
+    model.fit(X, y, teacher_proba=proba)
+    assert model.termination_condition_ == "stable"
+    assert model.n_teacher_calls_ < 300
+
+
+def test_all_with_a_budget_is_an_error():
+    with pytest.raises(ValueError, match='strategy="random"'):
+        LLKDSelector(strategy="all", max_teacher_calls=60).fit(X, y, teacher_proba=proba)
+
+
+@quiet
+def test_with_true_labels_only_it_is_the_plain_student():
+    plain = LogisticRegression().fit(X, truth)
+    for params in ({}, {"teacher_proba": proba}):
+        model = LLKDSelector(LogisticRegression()).fit(X, truth, **params)
+        np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(X))
+        assert model.n_teacher_calls_ == 0
+        assert model.termination_condition_ == "all_labeled"
+
+
+def test_second_opinion_corrects_the_teacher():
+    model = LLKDSelector(LogisticRegression(), random_state=0).fit(X, y, teacher_proba=proba)
+    used = model.sample_indices_
+    before = (proba.argmax(axis=1) == truth)[used].mean()
+    assert (model.transduction_ == truth)[used].mean() > before
+
+
+def test_fit_resample_returns_each_row_once_in_order_with_hard_labels():
+    frame = pd.DataFrame(X, index=np.arange(len(X)) + 1000)
+    model = LLKDSelector(strategy="llkd", random_state=0)
+    X_new, y_new = model.fit_resample(frame, y, teacher_proba=proba)
+    assert X_new.index.is_monotonic_increasing
+    assert X_new.index.is_unique
+    np.testing.assert_array_equal(X_new.index - 1000, model.sample_indices_)
+    assert set(y_new) <= {0, 1, 2}
+    np.testing.assert_array_equal(y_new[y[model.sample_indices_] != -1], truth[:30])
+
+
+def test_minus_one_and_one_are_classes_without_a_teacher_only():
+    coding = np.where(truth == 0, -1, 1)
+    with pytest.warns(NoLLMWarning):
+        assert LLKDSelector().fit(X, coding).classes_.tolist() == [-1, 1]
+    with pytest.raises(ValueError, match="classes"):
+        LLKDSelector().fit(X, coding, teacher_proba=proba)
+
+
+@quiet
+def test_unlabelled_rows_without_a_teacher_are_an_error_that_names_one():
+    with pytest.raises(ValueError, match="370 rows have no label, the first of them row 30"):
+        LLKDSelector().fit(X, y)
+
+
+def test_a_frozen_teacher_equals_its_recorded_probabilities():
+    teacher = GaussianNB().fit(X, truth)
+    frozen = LLKDSelector(teacher=FrozenEstimator(teacher), random_state=0).fit(X, y)
+    recorded = LLKDSelector(random_state=0).fit(X, y, teacher_proba=teacher.predict_proba(X))
+    np.testing.assert_allclose(frozen.predict_proba(X), recorded.predict_proba(X))
+
+
+def test_an_unfitted_teacher_is_fitted_on_the_labelled_rows_and_cloned():
+    teacher = KNeighborsClassifier(3)
+    model = LLKDSelector(teacher=teacher, strategy="all").fit(X, y)
+    assert not hasattr(teacher, "classes_")
+    expected = KNeighborsClassifier(3).fit(X[:30], truth[:30]).predict_proba(X[30:])
+    np.testing.assert_array_equal(model.teacher_proba_[30:], expected)
+
+
+def test_no_label_at_all_needs_a_fitted_teacher():
+    with pytest.raises(ValueError, match="FrozenEstimator"):
+        LLKDSelector(teacher=GaussianNB()).fit(X)
+    teacher = FrozenEstimator(GaussianNB().fit(X, truth))
+    assert LLKDSelector(teacher=teacher, random_state=0).fit(X).score(X, truth) > 0.6
+
+
+def test_columns_of_a_frame_and_classes_name_the_columns():
+    names = np.array(["c", "a", "b"])  # of the codes 0, 1, 2
+    named = np.where(y == -1, None, names[y])
+    frame = pd.DataFrame(proba, columns=names)
+    one = LLKDSelector(random_state=0).fit(X, named, teacher_proba=frame)
+    two = LLKDSelector(random_state=0).fit(X, named, teacher_proba=proba, classes=names)
+    three = LLKDSelector(random_state=0).fit(X, named, teacher_proba=pl.DataFrame(frame))
+    assert one.classes_.tolist() == ["a", "b", "c"]
+    np.testing.assert_allclose(one.teacher_proba_[50], proba[50][[1, 2, 0]])
+    for other in (two, three):
+        np.testing.assert_array_equal(one.predict(X), other.predict(X))
+    assert one.transduction_[np.isnan(one.teacher_proba_).any(axis=1)].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"teacher_proba": proba[:, :2]}, "2 columns"),
+        ({"teacher_proba": proba[:50]}, "a row for each of the 400"),
+        ({"teacher_proba": proba, "classes": [0, 1, 5]}, "does not know"),
+        ({"teacher_proba": proba, "classes": [0, 1, 1]}, "3 columns"),
+        ({"teacher_proba": pd.DataFrame(proba), "classes": [0, 1, 5]}, "columns"),
+        ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, np.nan, proba)}, "row 99"),
+        ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, 2.0, proba)}, "row 99"),
+    ],
+)
+def test_wrong_probabilities_are_named(wrong, match):
+    with pytest.raises(ValueError, match=match):
+        LLKDSelector(strategy="all").fit(X, y, **wrong)
+
+
+def test_two_teachers_are_an_error():
+    with pytest.raises(ValueError, match="not both"):
+        LLKDSelector(teacher=GaussianNB()).fit(X, y, teacher_proba=proba)
+
+
+def test_students_without_sample_weight_learn_hard_labels():
+    with pytest.raises(ValueError, match='labels="hard"'):
+        LLKDSelector(KNeighborsClassifier()).fit(X, y, teacher_proba=proba)
+    model = LLKDSelector(KNeighborsClassifier(), labels="hard", strategy="random", random_state=0)
+    assert model.fit(X, y, teacher_proba=proba).score(X, truth) > 0.6
+
+
+def test_soft_labels_minimise_the_cross_entropy():
+    model = LLKDSelector(LogisticRegression(C=1e6, max_iter=1000), strategy="all")
+    model.fit(X, y, teacher_proba=proba)
+    residual = model.predict_proba(X) - np.where((y == -1)[:, None], proba, np.eye(3)[truth])
+    np.testing.assert_allclose(X.T @ residual / len(X), 0, atol=2e-3)
+
+
+def test_pipelines_sparse_rows_and_raw_text_are_taken():
+    texts = np.array([f"word{k} and {'more ' * (i % 3)}of word{k}" for i, k in enumerate(truth)])
+    text_student = make_pipeline(TfidfVectorizer(), SGDClassifier(loss="log_loss", random_state=0))
+    model = LLKDSelector(text_student, random_state=0).fit(texts.tolist(), y, teacher_proba=proba)
+    assert model.score(texts, truth) > 0.95
+    scaled = make_pipeline(StandardScaler(), LogisticRegression())
+    assert LLKDSelector(scaled).fit(X, y, teacher_proba=proba).n_features_in_ == 6
+    one = LLKDSelector(random_state=0).fit(sparse.csr_array(X), y, teacher_proba=proba)
+    two = LLKDSelector(random_state=0).fit(X, y, teacher_proba=proba)
+    np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X), atol=1e-3)
+
+
+def test_a_text_that_is_none_is_named():
+    with pytest.raises(ValueError, match="Row 1 of X is None"):
+        LLKDSelector(strategy="all").fit(["a", None, "b"], [0, 1, -1], teacher_proba=proba[:3, :2])
+
+
+def test_fitted_model_pickles_and_clones():
+    model = LLKDSelector(random_state=0, max_teacher_calls=50).fit(X, y, teacher_proba=proba)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert clone(model).max_teacher_calls == 50
