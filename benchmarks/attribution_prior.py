@@ -6,7 +6,7 @@ choice scores on the set left out, against the shipped setting and against the s
 have been best there (which nobody can know). The splits have seeds of their own, not used to show
 results elsewhere; the rows of small data sets are the same.
 
-    python benchmarks/attribution_prior.py [--data ../shared/data] [--splits 6] [--jobs 1] [--quick]
+    python benchmarks/attribution_prior.py [--data ../shared/data] [--splits 4] [--jobs 1] [--quick]
         [--output benchmarks/results]
 """
 
@@ -199,7 +199,7 @@ def setting_rows(records):
 
 def main():
     parser = options(__doc__, "two data sets, few rows")
-    parser.add_argument("--splits", type=int, default=6)
+    parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     sizes = SHUFFLED_AT if args.quick else (1, 5, 10, 30, 100, 300)

@@ -11,7 +11,7 @@ torch: what remains then is the loop itself. Every fit is repeated, the methods 
 are of one core's work (CPU time), so that other work on the machine does not count; ratios are of
 medians.
 
-    python benchmarks/attribution_speed.py [--data ../shared/data] [--repeats 15] [--quick]
+    python benchmarks/attribution_speed.py [--data ../shared/data] [--repeats 7] [--quick]
         [--output benchmarks/results]
 """
 
@@ -164,7 +164,7 @@ def summary(cells):
 
 def main():
     parser = options(__doc__, "two data sets, one size")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # perfect separation does not converge
     datasets = load_all(args.data, smallest=2 if args.quick else None)
