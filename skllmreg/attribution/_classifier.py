@@ -3,12 +3,12 @@
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import roc_auc_score
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._evidence import fit_candidate
 from skllmreg.attribution._loss import LOG_LOSS, encode_labels
@@ -80,7 +80,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         What of the network is drawn to the scores. The last two are relative to the mean row.
     per_sample : bool, default=True
         Whether the attributions of every row are, or only their mean, as in the authors' code.
-    max_epochs : int, default=50
+    max_epochs : int, default=30
         Most iterations of the network's solver, or passes over the rows with a `batch_size`.
     batch_size : int, default=None
         None trains the network on all rows at once, by L-BFGS; a number by Adam, on that many
@@ -203,7 +203,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         module=None,
         attribution="gradient",
         per_sample=True,
-        max_epochs=50,
+        max_epochs=30,
         batch_size=None,
         learning_rate=0.01,
         early_stopping=False,
@@ -333,12 +333,3 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         """
         eta = self.decision_function(X)
         return self.classes_[eta.argmax(axis=1) if eta.ndim == 2 else (eta > 0).astype(int)]
-
-
-def mean_auc(Y, eta, sample_weight):
-    """ROC AUC of linear predictors, the mean over their outputs."""
-    aucs = [
-        roc_auc_score(labels, values, sample_weight=sample_weight)
-        for labels, values in zip(Y.T, np.asarray(eta).T, strict=True)
-    ]
-    return float(np.mean(aucs))

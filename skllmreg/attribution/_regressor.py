@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from skllmreg.attribution._agreement import correlation
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
@@ -60,7 +61,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         What of the network is drawn to the scores. The last two are relative to the mean row.
     per_sample : bool, default=True
         Whether the attributions of every row are, or only their mean, as in the authors' code.
-    max_epochs : int, default=50
+    max_epochs : int, default=30
         Most iterations of the network's solver, or passes over the rows with a `batch_size`.
     batch_size : int, default=None
         None trains the network on all rows at once, by L-BFGS; a number by Adam, on that many
@@ -164,7 +165,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         module=None,
         attribution="gradient",
         per_sample=True,
-        max_epochs=50,
+        max_epochs=30,
         batch_size=None,
         learning_rate=0.01,
         early_stopping=False,
@@ -268,10 +269,3 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         if self.network_ is not None:
             return self._y_location + self._y_scale * outputs
         return outputs
-
-
-def correlation(a, b, sample_weight):
-    """Weighted correlation; 0 if one of them is constant."""
-    a, b = (x - np.average(x, weights=sample_weight) for x in (a, b))
-    size = np.sqrt((sample_weight @ a**2) * (sample_weight @ b**2))
-    return float(sample_weight @ (a * b) / size) if size > 0 else 0.0

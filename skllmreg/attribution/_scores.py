@@ -184,10 +184,8 @@ def _parse_output(scores, feature_names, n_features, of):
             f"attributions{of} has shape {np.shape(scores)}, but X has {n_features} features; "
             "expected (n_features,) or (n_estimates, n_features)."
         )
-    names = feature_names if feature_names is not None else range(n_features)
-    for row in array:
-        for name, score in zip(names, row, strict=True):
-            _number(score, name, of)
+    for row, column in np.argwhere(~(np.abs(array) <= SCALE)):
+        _number(array[row, column], column if feature_names is None else feature_names[column], of)
     return array
 
 
