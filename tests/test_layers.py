@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "nn": {"exceptions"},
     "datasets": {"exceptions"},
     "attribution": {"exceptions", "llm", "nn"},
-    "selection": {"exceptions", "llm", "nn"},
+    "selection": {"exceptions", "llm", "nn", "students"},
     "augmentation": {"exceptions", "llm", "nn"},
     "students": {"exceptions", "nn"},
 }
@@ -37,14 +37,14 @@ MAY_IMPORT = {
 # stand at the top of a module, because that module is itself imported only when needed.
 HEAVY = {
     "openai": {"llm"},
-    "torch": {"nn", "students"},
-    "skorch": {"nn", "students"},
+    "torch": {"nn", "students", "selection/_net"},
+    "skorch": {"nn", "students", "selection/_net"},
     "transformers": {"students"},
     "pandas": set(MAY_IMPORT),
     "matplotlib": set(MAY_IMPORT),
     "polars": set(),
 }
-AT_THE_TOP = {"torch": {"nn", "students"}, "skorch": {"nn", "students"}}
+AT_THE_TOP = {library: HEAVY[library] for library in ("torch", "skorch")}
 
 
 def name_of(path):

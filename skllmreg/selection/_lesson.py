@@ -48,6 +48,31 @@ class Lesson:
             self.estimator, _safe_indexing(self.X, rows), target, weight, self.classes
         )
 
+    def fit_by_batch(self, rows, proba, target, rule):
+        """Fit a net, to which the rule is applied in every batch.
+
+        Returns
+        -------
+        student : fitted net
+        share : ndarray of shape (len(rows),)
+            In which share of its presentations a row was learned from.
+        """
+        from skllmreg.selection._net import fit_net
+
+        everyone, target, weight = self.training_rows(rows, target, np.ones(len(rows)))
+        asked = np.isin(everyone, rows)
+        teacher = np.full(target.shape, np.nan)
+        teacher[asked] = proba
+        student, share = fit_net(
+            self.estimator,
+            _safe_indexing(self.X, everyone),
+            target,
+            weight,
+            rule=rule,
+            teacher_proba=teacher,
+        )
+        return student, np.nan_to_num(share[asked])
+
     def first_student(self):
         """Fit on the labelled rows; None where these do not tell two classes apart."""
         if len(set(self.codes)) < 2:
@@ -76,4 +101,4 @@ class Lesson:
         student = out_of_fold_proba(
             self.estimator, _safe_indexing(self.X, everyone), target, fold, self.classes
         )
-        return second_opinion(proba, student[asked])[0]
+        return second_opinion(proba, student[asked])

@@ -19,13 +19,13 @@ from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._rows import check_labels, check_rows
 from skllmreg.selection._sources import LiveTeacher, RecordedTeacher, Reveal, recorded_teacher
 from skllmreg.selection._strategies import STRATEGIES, PaperRule, rows_to_ask
-from skllmreg.selection._students import student_proba
+from skllmreg.selection._students import is_net, student_predict, student_proba
 from skllmreg.selection._thresholds import uncertainty
 from skllmreg.selection._unlabeled import with_unlabeled
 
 # Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.
-MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.1
+MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
 
 CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
 
@@ -39,14 +39,17 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : classifier, default=None
-        The student. None is :class:`~sklearn.linear_model.LogisticRegression`.
+        The student. None is :class:`~sklearn.linear_model.LogisticRegression`, and for texts
+        `TextClassifier`. Any other takes soft labels as rows repeated with `sample_weight`; a
+        skorch ``NeuralNetClassifier`` takes them as they are, and the paper's rule is applied in
+        every batch of its training loop instead of every round.
     teacher : classifier with `predict_proba`, default=None
         A fitted one goes in :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the
         labelled rows. `teacher_proba` of `fit` takes its place.
     strategy : {"distill", "llkd", "all", "random", "teacher", "student"}, default="distill"
         - "distill": learns from all answers, after a second opinion on each by students that did
-          not see it. Calls of a limited budget are spent in rounds on rows between two classes,
-          and a tenth of them at random.
+          not see it. Calls of a limited budget are spent in rounds where the student is unsure and
+          the class is rare, a tenth of them at random.
         - "llkd": the paper's rule [1]_. The student learns from rows where the teacher is confident
           and the student is not, each by thresholds of its class that adapt to the round.
           Limited calls are spent at random.
@@ -92,7 +95,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     sample_indices_ : ndarray of int
         Rows it was fitted on, labelled ones included.
     sample_weight_ : ndarray of shape (len(sample_indices_),)
-        Their weights.
+        Their weights; for a net under the paper's rule the share of the epochs in which it
+        selected the row.
     soft_labels_ : ndarray of shape (len(sample_indices_), n_classes)
         Their targets.
     labeled_iter_ : ndarray of int of shape (n_samples,)
@@ -106,8 +110,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     calibration_ : Calibration or None
         ``slope`` (inverse temperature) and ``bias``.
     history_ : list of dict
-        For each round: "calls" so far, "selected" rows, "agreement" of kappa with the round before,
-        thresholds by class.
+        For each round: "calls" so far, rows "selected" (of a net: on average over its epochs),
+        "agreement" (kappa) with the student before, "thresholds" of each class.
     termination_condition_ : {"all_labeled", "budget", "stable"}
         Why no more rows were asked about.
     n_features_in_ : int
@@ -271,7 +275,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        return self.estimator_.predict(check_rows(self, X, reset=False))
+        return student_predict(self.estimator_, check_rows(self, X, reset=False), self.classes_)
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X):
@@ -388,15 +392,17 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 )
             budget = min(budget, self.max_teacher_calls - reveal.n_calls)
         choosy = self.strategy in ("distill", "student") and budget < len(lesson.pool)
-        schedule = self._schedule(budget, choosy)
         rule = None if choosy else self._rule()
+        by_batch = rule is not None and is_net(lesson.estimator)
+        schedule = self._schedule(budget, choosy, by_batch)
         asked = np.zeros(len(lesson.pool), bool)
         q = lesson.pool_proba(lesson.first_student())
+        class_share = np.full(len(self.classes_), 1 / len(self.classes_))
         stable = False
         for number, n_rows in enumerate(schedule, start=1):
             if not stable:
                 rest = np.flatnonzero(~asked)
-                new = rest[rows_to_ask(self.strategy, q[rest], n_rows, number == 1, rng)]
+                new = rest[rows_to_ask(self.strategy, q[rest], n_rows, class_share, rng)]
                 reveal.ask(lesson.pool[new])
                 asked[new] = True
             rows = lesson.pool[asked]
@@ -405,16 +411,28 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 p = self.calibration_(p)
             if self.strategy == "distill" and (stable or number == len(schedule)):
                 p = lesson.reconsidered(rows, p, self.n_folds, rng)
-            chosen, weight, limits = np.ones(len(p), bool), np.ones(len(p)), {}
+            chosen, weight = np.ones(len(p), bool), np.ones(len(p))
             if rule is not None:
-                chosen, weight, limits = rule(p, q[asked])
+                rule.meet_teacher(p)
+            if by_batch:
+                self.estimator_, share = lesson.fit_by_batch(rows, p, self._target(p), rule)
+                chosen = share > 0
+                weight = share[chosen]
+            elif rule is not None:
+                chosen, weight = rule(p, q[asked])
             training = lesson.training_rows(rows[chosen], self._target(p[chosen]), weight)
-            self.estimator_ = lesson.fit(*training)
+            if not by_batch:
+                self.estimator_ = lesson.fit(*training)
             self.labeled_iter_[rows[chosen & (self.labeled_iter_[rows] == -1)]] = number
+            class_share = training[1].mean(axis=0)
             before, q = q, lesson.pool_proba(self.estimator_)
             self.history_.append(
-                {"calls": reveal.n_calls, "selected": int(chosen.sum()), **limits}
-                | {"agreement": kappa(before, q)}
+                {
+                    "calls": reveal.n_calls,
+                    "selected": float(weight.sum()) if by_batch else int(chosen.sum()),
+                    "agreement": kappa(before, q),
+                    "thresholds": {} if rule is None else dict(rule.limits),
+                }
             )
             if stable:
                 break
@@ -443,11 +461,11 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             uncertainty_threshold=self.uncertainty_threshold,
         )
 
-    def _schedule(self, budget, choosy):
+    def _schedule(self, budget, choosy, by_batch):
         """How many rows each round asks about."""
         if choosy:
             return np.diff(np.linspace(0, budget, min(self.n_rounds, budget) + 1).astype(int))
-        if self.strategy in ("llkd", "student"):
+        if self.strategy in ("llkd", "student") and not by_batch:
             return [budget] + [0] * (self.n_rounds - 1)
         return [budget]
 

@@ -10,7 +10,7 @@ STRATEGIES = ("distill", "llkd", "all", "random", "teacher", "student")
 RANDOM_SHARE = 0.1
 
 
-def rows_to_ask(strategy, proba, n_rows, first, rng):
+def rows_to_ask(strategy, proba, n_rows, class_share, rng):
     """Choose the rows that the next calls are spent on.
 
     Parameters
@@ -19,8 +19,8 @@ def rows_to_ask(strategy, proba, n_rows, first, rng):
     proba : ndarray of shape (n_samples, n_classes)
         The student's, of the rows not asked about so far.
     n_rows : int
-    first : bool
-        Whether this is the first round: "distill" does not believe a student of few rows.
+    class_share : ndarray of shape (n_classes,)
+        How much of what the student has learned from belongs to each class.
     rng : RandomState
 
     Returns
@@ -31,22 +31,36 @@ def rows_to_ask(strategy, proba, n_rows, first, rng):
     order = rng.permutation(len(proba))
     if strategy == "student":
         return order[np.argsort(-uncertainty(proba)[order], kind="stable")][:n_rows]
-    if strategy == "distill" and not first:
-        n_random = int(round(RANDOM_SHARE * n_rows))
-        at_random, rest = order[:n_random], order[n_random:]
-        needed = rest[np.argsort(-need(proba)[rest], kind="stable")]
-        return np.concatenate([at_random, needed[: n_rows - n_random]])
+    if strategy == "distill":
+        n_random = round(RANDOM_SHARE * n_rows)
+        rest = order[n_random:]
+        gain = uncertainty(proba) * coverage(proba, class_share)
+        needed = rest[np.argsort(-gain[rest], kind="stable")]
+        return np.concatenate([order[:n_random], needed[: n_rows - n_random]])
     return order[:n_rows]
 
 
-def need(proba):
-    """How close the student's two best classes are, from 0 to 1."""
-    second, first = np.partition(proba, -2, axis=1)[:, -2:].T
-    return 1 - (first - second)
+def coverage(proba, class_share):
+    """Expect how rare a row's class is among what has been learned from.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+    class_share : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    # A class of less than a tenth of an equal share counts as one of a tenth: it may not be there.
+    return proba @ (1 / np.sqrt(np.maximum(class_share, 0.1 / len(class_share))))
 
 
 class PaperRule:
     """LLKD's rule, or one half of it: confident teacher, needy student.
+
+    The teacher does not change, so its means are those of all its answers, found once; the
+    student's move with what it is shown, a batch or the rows of a round.
 
     Parameters
     ----------
@@ -72,6 +86,14 @@ class PaperRule:
         self.weighting = weighting
         self.fixed = {"teacher": confidence_threshold, "student": uncertainty_threshold}
         self.moving = MovingMeans(momentum)
+        self.limits = {}
+
+    def meet_teacher(self, proba):
+        """Find the teacher's thresholds from its answers, of shape (n_samples, n_classes)."""
+        if "teacher" in self.conditions:
+            codes, n_classes = proba.argmax(axis=1), proba.shape[1]
+            means = class_means(proba.max(axis=1), codes, n_classes)
+            self.limits["teacher"] = self._limits("teacher", *means)
 
     def __call__(self, teacher_proba, student_proba):
         """Select among rows, given what teacher and student say of them.
@@ -81,28 +103,23 @@ class PaperRule:
         chosen : ndarray of bool of shape (n_samples,)
         weight : ndarray of shape (n_chosen,)
             Of mean 1.
-        limits : dict of str to ndarray of shape (n_classes,)
-            The thresholds.
         """
-        n_classes = teacher_proba.shape[1]
-        codes = teacher_proba.argmax(axis=1)
-        values = {"teacher": teacher_proba.max(axis=1), "student": uncertainty(student_proba)}
-        # The teacher does not change: its means over the pool are exact, only the student's move.
-        means = {
-            "teacher": class_means(values["teacher"], codes, n_classes),
-            "student": self.moving.update(values["student"], codes, n_classes),
-        }
-        limits = {name: self._limits(name, *means[name]) for name in self.conditions}
+        codes, confidence = teacher_proba.argmax(axis=1), teacher_proba.max(axis=1)
+        need = uncertainty(student_proba)
         chosen = np.ones(len(codes), bool)
-        for name, limit in limits.items():
-            chosen &= values[name] >= limit[codes]
+        if "teacher" in self.conditions:
+            chosen &= confidence >= self.limits["teacher"][codes]
+        if "student" in self.conditions:
+            means = self.moving.update(need, codes, teacher_proba.shape[1])
+            self.limits["student"] = self._limits("student", *means)
+            chosen &= need >= self.limits["student"][codes]
         weight = np.ones(chosen.sum())
         if self.weighting in ("product", "confidence"):
-            weight = weight * values["teacher"][chosen]
+            weight = weight * confidence[chosen]
         if self.weighting in ("product", "uncertainty"):
-            weight = weight * values["student"][chosen]
+            weight = weight * need[chosen]
         total = weight.sum()
-        return chosen, weight * len(weight) / total if total > 0 else weight, limits
+        return chosen, weight * len(weight) / total if total > 0 else weight
 
     def _limits(self, name, mean, by_class):
         if self.fixed[name] != "auto":

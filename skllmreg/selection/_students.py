@@ -9,15 +9,15 @@ from sklearn.utils.validation import has_fit_parameter
 
 # A class with a smaller share of a row's target is left out of it: rows are repeated per class, and
 # the tail would only make them many.
-SMALLEST_SHARE = 0.02
+SMALLEST_SHARE = 0.05
 
 
 def fit_student(estimator, X, target, weight, classes):
     """Fit a clone to weighted targets.
 
-    A soft target becomes one row per class, weighted by the class's share: the weighted log-loss of
-    these is the cross-entropy. Targets that are all hard and of equal weight need no
-    `sample_weight`.
+    A skorch net takes them as they are. For any other classifier a soft target becomes one row per
+    class, weighted by the class's share: the weighted log-loss of these is the cross-entropy.
+    Targets that are all hard and of equal weight need no `sample_weight`.
 
     Parameters
     ----------
@@ -31,6 +31,10 @@ def fit_student(estimator, X, target, weight, classes):
     -------
     fitted classifier
     """
+    if is_net(estimator):
+        from skllmreg.selection._net import fit_net
+
+        return fit_net(estimator, X, target, weight)[0]
     share = np.where(target >= np.minimum(SMALLEST_SHARE, target.max(axis=1, keepdims=True)), 1, 0)
     share = share * target
     rows, codes = np.nonzero(share)
@@ -41,6 +45,17 @@ def fit_student(estimator, X, target, weight, classes):
     return student.fit(
         _safe_indexing(X, rows), classes[codes], **{weight_parameter(student): share}
     )
+
+
+def is_net(estimator):
+    """Whether it is a skorch net; without an import of skorch."""
+    return any(base.__module__.partition(".")[0] == "skorch" for base in type(estimator).__mro__)
+
+
+def student_predict(student, X, classes):
+    """Predicted classes; a net knows their positions only."""
+    predicted = student.predict(X)
+    return classes[predicted] if is_net(student) else predicted
 
 
 def weight_parameter(estimator):
@@ -77,6 +92,8 @@ def student_proba(student, X, classes):
         raise TypeError(
             f"{type(student).__name__} has no predict_proba, which tells how uncertain it is."
         )
+    if is_net(student):
+        return student.predict_proba(X)
     proba = np.zeros((X.shape[0] if hasattr(X, "shape") else len(X), len(classes)))
     proba[:, np.searchsorted(classes, student.classes_)] = student.predict_proba(X)
     return proba

@@ -57,9 +57,10 @@ def thresholds(mean, by_class):
 
 
 class MovingMeans:
-    """Global and class means as exponential moving averages over the rounds.
+    """Global and class means as exponential moving averages.
 
-    The first update sets them: no value has to be guessed for the start.
+    The first update sets them: no value has to be guessed for the start. A class without a row
+    keeps its mean.
 
     Parameters
     ----------
@@ -69,13 +70,17 @@ class MovingMeans:
 
     def __init__(self, momentum):
         self.momentum = momentum
-        self.means = None
+        self.mean = None
 
     def update(self, values, codes, n_classes):
-        """Take in the values of a round and return the means."""
-        new = class_means(values, codes, n_classes)
-        if self.means is not None:
-            past, m = self.means, self.momentum
-            new = tuple(m * old + (1 - m) * now for old, now in zip(past, new, strict=True))
-        self.means = new
-        return new
+        """Take in the values of a batch or round and return the means, as `class_means` does."""
+        mean, by_class = class_means(values, codes, n_classes)
+        if self.mean is None:
+            self.mean, self.by_class = mean, by_class
+        else:
+            present = np.bincount(codes, minlength=n_classes) > 0
+            by_class = np.where(present, by_class, self.by_class)
+            m = self.momentum
+            self.mean = m * self.mean + (1 - m) * mean
+            self.by_class = m * self.by_class + (1 - m) * by_class
+        return self.mean, self.by_class

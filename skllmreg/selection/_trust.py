@@ -10,11 +10,11 @@ def second_opinion(teacher, student):
     r"""Combine the teacher's word on rows with that of students that were not taught them.
 
     Given the class, teacher and out-of-fold student are taken to err independently. Bayes' rule
-    then gives :math:`P(k) \propto t_k s_k^\beta / \pi_k` with the mean of t for the prior
-    :math:`\pi`. The student's slope :math:`\beta` is the one at which it predicts the teacher's
-    labels best, so a student that knows little says little. A row that is *hard* keeps the
-    teacher's label, as the student has no opinion of its own; on a row that is *wrong* a sure
-    student outweighs a half-sure teacher.
+    then gives :math:`P(k) \propto t_k s_k / \pi_k`, with the student's own mean for the prior
+    :math:`\pi`, so that a student that has only learned which class is frequent says nothing. The
+    student is calibrated on the teacher's labels before: one that knows little says little. A row
+    that is *hard* keeps the teacher's label, as the student has no opinion on it; on a row that is
+    *wrong* a sure student outweighs a half-sure teacher.
 
     Parameters
     ----------
@@ -25,14 +25,11 @@ def second_opinion(teacher, student):
 
     Returns
     -------
-    proba : ndarray of shape (n_samples, n_classes)
-    slope : float
-        The student's slope.
+    ndarray of shape (n_samples, n_classes)
     """
-    calibration = fit_calibration(student, teacher.argmax(axis=1))
-    prior = teacher.mean(axis=0)
-    combined = log_proba(teacher) + calibration.slope * log_proba(student) - log_proba(prior)
-    return softmax(combined, axis=1), calibration.slope
+    student = fit_calibration(student, teacher.argmax(axis=1), bias=True)(student)
+    combined = log_proba(teacher) + log_proba(student) - log_proba(student.mean(axis=0))
+    return softmax(combined, axis=1)
 
 
 def fold_of_rows(n_samples, n_folds, rng):

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from skllmreg.selection._strategies import PaperRule, coverage, rows_to_ask
+from skllmreg.selection._thresholds import MovingMeans, class_means, thresholds, uncertainty
+
+PAPER = {
+    "class_thresholds": True,
+    "momentum": 0.9,
+    "weighting": "product",
+    "confidence_threshold": "auto",
+    "uncertainty_threshold": "auto",
+}
+rng = np.random.default_rng(0)
+teacher = rng.dirichlet([0.5, 0.5, 0.5], size=200)
+student = rng.dirichlet([2.0, 2.0, 2.0], size=200)
+
+
+def selected(conditions, **changes):
+    rule = PaperRule(conditions, **(PAPER | changes))
+    rule.meet_teacher(teacher)
+    return *rule(teacher, student), rule
+
+
+def test_uncertainty_is_one_for_equal_probabilities_and_zero_for_certainty():
+    np.testing.assert_allclose(
+        uncertainty(np.array([[0.25] * 4, [1.0, 0, 0, 0]])), [1, 0], atol=1e-9
+    )
+
+
+def test_the_class_with_the_largest_mean_has_the_global_threshold():
+    mean, by_class = class_means(np.array([0.2, 0.4, 0.9]), np.array([0, 0, 1]), 3)
+    assert mean == pytest.approx(0.5)
+    np.testing.assert_allclose(by_class, [0.3, 0.9, 0.5])  # nobody in class 2: the mean
+    np.testing.assert_allclose(thresholds(mean, by_class), [0.5 / 3, 0.5, 0.5 * 5 / 9])
+
+
+def test_moving_means_start_at_the_first_values_and_absent_classes_stay():
+    moving = MovingMeans(0.9)
+    moving.update(np.array([1.0, 0.0]), np.array([0, 1]), 2)
+    mean, by_class = moving.update(np.array([0.0]), np.array([0]), 2)
+    assert mean == pytest.approx(0.45)
+    np.testing.assert_allclose(by_class, [0.9, 0.0])
+
+
+def test_both_conditions_select_what_each_selects():
+    both, _, rule = selected({"teacher", "student"})
+    np.testing.assert_array_equal(both, selected({"teacher"})[0] & selected({"student"})[0])
+    codes = teacher.argmax(axis=1)
+    np.testing.assert_array_equal(
+        both,
+        (teacher.max(axis=1) >= rule.limits["teacher"][codes])
+        & (uncertainty(student) >= rule.limits["student"][codes]),
+    )
+    assert 0 < both.sum() < 200
+
+
+def test_weights_are_products_of_mean_one():
+    chosen, weight, _ = selected({"teacher", "student"})
+    product = (teacher.max(axis=1) * uncertainty(student))[chosen]
+    np.testing.assert_allclose(weight, product / product.mean())
+    assert (selected({"teacher"}, weighting=None)[1] == 1).all()
+
+
+def test_fixed_thresholds_take_the_place_of_the_papers():
+    chosen, _, _ = selected({"teacher"}, confidence_threshold=0.8)
+    np.testing.assert_array_equal(chosen, teacher.max(axis=1) >= 0.8)
+    assert selected({"teacher", "student"}, uncertainty_threshold=1.0)[0].sum() == 0
+
+
+def test_without_class_thresholds_all_classes_have_the_same():
+    *_, rule = selected({"teacher", "student"}, class_thresholds=False)
+    for limit in rule.limits.values():
+        assert np.ptp(limit) == 0
+
+
+@pytest.mark.parametrize("strategy", ["distill", "student", "random"])
+def test_rows_are_asked_once_and_as_many_as_wanted(strategy):
+    rows = rows_to_ask(strategy, student, 50, np.full(3, 1 / 3), np.random.RandomState(0))
+    assert len(set(rows)) == 50
+    assert (
+        len(rows_to_ask(strategy, student, 500, np.full(3, 1 / 3), np.random.RandomState(0))) == 200
+    )
+
+
+def test_distill_asks_where_the_student_is_unsure_and_some_at_random():
+    rows = rows_to_ask("distill", student, 50, np.full(3, 1 / 3), np.random.RandomState(0))
+    most = np.argsort(-uncertainty(student))[:50]
+    assert 45 <= len(set(rows) & set(most)) < 50
+
+
+def test_rare_classes_are_worth_more():
+    rare, frequent = coverage(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0.1, 0.9]))
+    assert rare == pytest.approx(3 * frequent)
+    assert np.isfinite(coverage(np.eye(2), np.array([0.0, 1.0]))).all()
