@@ -1,6 +1,7 @@
 """Attributions of a network: how much, and in which direction, each input moves each output."""
 
 import torch
+from torch.nn import functional
 
 PATH_STEPS = 8  # of the integral along the path, by the midpoint rule
 
@@ -47,14 +48,15 @@ def cosines(attributions, target, floor):
     ----------
     attributions, target : tensors of shape (n_samples or 1, n_outputs, n_features)
     floor : float
-        Added to the length of the attributions (in squares): an attribution of zero, such as that
-        of a row at which all units are dead, has cosine 0 and a finite gradient.
+        What the length of an attribution is taken to be if it is less: one of zero, such as that
+        of a row at which all units are dead, has cosine 0 and a gradient towards the target.
 
     Returns
     -------
     tensor of shape (n_samples,)
     """
-    inner = (attributions * target).sum(dim=(1, 2))
-    length = (attributions.square().sum(dim=(1, 2)) + floor**2).sqrt()
-    target_length = target.square().sum(dim=(1, 2)).sqrt()
-    return inner / (length * target_length.clamp_min(torch.finfo(target.dtype).tiny))
+    attributions, target = attributions.flatten(1), target.flatten(1)
+    length = torch.linalg.vector_norm(attributions, dim=1).clamp_min(floor)
+    target = functional.normalize(target, dim=1, eps=torch.finfo(target.dtype).tiny)
+    inner = attributions @ target[0] if len(target) == 1 else (attributions * target).sum(dim=1)
+    return inner / length

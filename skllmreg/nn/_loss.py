@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from skllmreg.nn._attributions import cosines, input_gradients, path_gradients
 
-MIN_LENGTH = 1e-3  # below this length of an attribution its direction fades
+MIN_LENGTH = 1e-3  # of an attribution: shorter ones do not point fully anywhere
 
 
 def log_loss(outputs, Y):
@@ -77,7 +77,7 @@ class AlignedLoss(torch.nn.Module):
         if self.gamma:
             value = value + self.gamma * self.misalignment(module, X, outputs, row_weight)
         if self.alpha:
-            value = value + self.alpha / 2 * sum(w.square().sum() for w in weights(module))
+            value = value + self.alpha / 2 * sum(torch.vdot(w, w) for w in weights(module))
         return value
 
     def data_loss(self, outputs, Y, loss_weight):
@@ -103,5 +103,5 @@ class AlignedLoss(torch.nn.Module):
 
 
 def weights(module):
-    """Trainable parameters that are not biases."""
-    return [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    """Trainable parameters that are not biases, each as a vector."""
+    return [p.flatten() for p in module.parameters() if p.requires_grad and p.ndim > 1]

@@ -194,6 +194,7 @@ def train(network, loss, rows, validation, *, batch_size, learning_rate, max_epo
             "batch_size": -1,
             "optimizer__line_search_fn": "strong_wolfe",
             "optimizer__max_iter": at_once,
+            "optimizer__history_size": 10,
             "optimizer__tolerance_grad": tol,
             "optimizer__tolerance_change": tol,
         }
