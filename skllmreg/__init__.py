@@ -14,6 +14,7 @@ _HOME = {
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
     "LLMFeatureSelector": "skllmreg.attribution",
+    "LLMTeacherClassifier": "skllmreg.selection",
     "UnlabeledSplit": "skllmreg.selection",
     "describe_features": "skllmreg.attribution",
     "elicit_attributions": "skllmreg.attribution",

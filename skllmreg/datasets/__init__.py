@@ -1,5 +1,6 @@
 """Small data that ships with the package."""
 
 from skllmreg.datasets._attributions import load_attributions
+from skllmreg.datasets._messages import load_helpdesk
 
-__all__ = ["load_attributions"]
+__all__ = ["load_attributions", "load_helpdesk"]

@@ -6,6 +6,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.students._checks import check_texts
 
 
 def check_rows(estimator, X, *, reset):
@@ -40,15 +41,6 @@ def is_text(X):
     if getattr(X, "ndim", 1) != 1 or not len(X):
         return False
     return isinstance(next(iter(X)), str)
-
-
-def check_texts(X):
-    """Return texts as an array of objects; an entry that is no str is an error."""
-    X = np.asarray(X, dtype=object)
-    for i, text in enumerate(X):
-        if not isinstance(text, str):
-            raise ValueError(f"Row {i} of X is {text!r:.50}, the others are texts.")
-    return X
 
 
 def check_labels(y, n_samples, has_teacher):

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from sklearn.utils import _safe_indexing, check_random_state
@@ -16,12 +17,14 @@ from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitt
 from skllmreg.exceptions import NoLLMWarning
 from skllmreg.selection._calibration import fit_calibration
 from skllmreg.selection._lesson import Lesson
-from skllmreg.selection._rows import check_labels, check_rows
+from skllmreg.selection._llm_teacher import LLMTeacherClassifier
+from skllmreg.selection._rows import check_labels, check_rows, is_text
 from skllmreg.selection._sources import LiveTeacher, RecordedTeacher, Reveal, recorded_teacher
 from skllmreg.selection._strategies import STRATEGIES, PaperRule, rows_to_ask
 from skllmreg.selection._students import is_net, student_predict, student_proba
 from skllmreg.selection._thresholds import uncertainty
 from skllmreg.selection._unlabeled import with_unlabeled
+from skllmreg.students import TextClassifier
 
 # Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.
@@ -40,9 +43,9 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     ----------
     estimator : classifier, default=None
         The student. None is :class:`~sklearn.linear_model.LogisticRegression`, and for texts
-        `TextClassifier`. Any other takes soft labels as rows repeated with `sample_weight`; a
-        skorch ``NeuralNetClassifier`` takes them as they are, and the paper's rule is applied in
-        every batch of its training loop instead of every round.
+        :class:`~skllmreg.students.TextClassifier`. Any other takes soft labels as rows repeated
+        with `sample_weight`; a skorch ``NeuralNetClassifier`` takes them as they are, and the
+        paper's rule is applied in every batch of its training loop instead of every round.
     teacher : classifier with `predict_proba`, default=None
         A fitted one goes in :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the
         labelled rows. `teacher_proba` of `fit` takes its place.
@@ -66,7 +69,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     calibration : {"auto", "temperature", "bias"} or None, default="auto"
         How the teacher's probabilities are corrected by the labelled rows: one temperature, or that
         and a bias for each class, which presumes that labelled rows are a random sample. "auto" is
-        "temperature" for "distill" and None for the others.
+        "temperature" for "distill" and None for the others. A teacher that is fitted here knows
+        the labelled rows and stays as it is.
     confidence_threshold : "auto" or float, default="auto"
         Least probability of the teacher's label. "auto": the paper's.
     uncertainty_threshold : "auto" or float, default="auto"
@@ -226,7 +230,6 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         X = check_rows(self, X, reset=True)
         unlabeled, labels = check_labels(y, _num_samples(X), has_teacher)
         labelled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
-        estimator = LogisticRegression() if self.estimator is None else self.estimator
         if not has_teacher:
             warnings.warn(
                 "There is no teacher: the student is fitted on the labelled rows alone.",
@@ -240,7 +243,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         else:
             self.classes_, reveal = np.unique(labels), None
         codes = np.searchsorted(self.classes_, labels)
-        self._learn(Lesson(X, estimator, self.classes_, labelled, codes, pool), reveal)
+        self._learn(Lesson(X, self._student(X), self.classes_, labelled, codes, pool), reveal)
         return self
 
     def fit_resample(self, X, y=None, *, teacher_proba=None, classes=None):
@@ -307,6 +310,13 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.decision_function(check_rows(self, X, reset=False))
 
+    def _student(self, X):
+        if self.estimator is not None:
+            return self.estimator
+        if is_text(X):
+            return TextClassifier(random_state=check_random_state(self.random_state).randint(2**31))
+        return LogisticRegression()
+
     def _source(self, X, labelled, labels, teacher_proba, classes):
         """Whom to ask; its `columns` are the classes."""
         if self.teacher is not None and teacher_proba is not None:
@@ -315,7 +325,9 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         if teacher_proba is not None:
             source = recorded_teacher(teacher_proba, labels, classes, _num_samples(X))
         else:
-            source = LiveTeacher(self._fitted_teacher(X, labelled, labels), X)
+            teacher = self._fitted_teacher(X, labelled, labels)
+            needs_no_fit = isinstance(teacher, FrozenEstimator | LLMTeacherClassifier)
+            source = LiveTeacher(teacher, X, knows_labels=not needs_no_fit)
         unknown = set(labels.tolist()) - set(source.columns.tolist())
         if unknown:
             raise ValueError(
@@ -342,7 +354,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         method = self.calibration
         if method == "auto":
             method = "temperature" if self.strategy == "distill" else None
-        rows = reveal.teacher.answers(lesson.labelled)
+        rows = reveal.teacher.honest_answers(lesson.labelled)
         if method is None or not len(rows):
             return None
         most = MOST_CALIBRATION_ROWS

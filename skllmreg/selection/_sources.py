@@ -21,8 +21,8 @@ class RecordedTeacher:
     def __call__(self, rows):
         return self.table[rows]
 
-    def answers(self, rows):
-        """Those of the rows that the table has an answer for."""
+    def honest_answers(self, rows):
+        """Those of the labelled rows that the table has an answer for."""
         return rows[np.isfinite(self.table[rows]).all(axis=1)]
 
 
@@ -33,21 +33,24 @@ class LiveTeacher:
     ----------
     classifier : fitted classifier with predict_proba
     X : array-like of shape (n_samples, ...)
+    knows_labels : bool
+        Whether it was fitted on the labelled rows, so that these say nothing about its errors.
     """
 
-    def __init__(self, classifier, X):
+    def __init__(self, classifier, X, *, knows_labels):
         if not hasattr(classifier, "predict_proba"):
             raise TypeError(f"The teacher {classifier!r:.100} has no predict_proba.")
         self.classifier = classifier
         self.X = X
+        self.knows_labels = knows_labels
         self.columns = np.asarray(classifier.classes_)
 
     def __call__(self, rows):
         return np.asarray(self.classifier.predict_proba(_safe_indexing(self.X, rows)), dtype=float)
 
-    def answers(self, rows):
-        """All of the rows."""
-        return rows
+    def honest_answers(self, rows):
+        """All of the labelled rows, or none."""
+        return rows[:0] if self.knows_labels else rows
 
 
 class Reveal:

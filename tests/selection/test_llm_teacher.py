@@ -1,0 +1,156 @@
+import json
+import math
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from skllmreg import ChatModel, LLKDSelector, LLMTeacherClassifier
+from skllmreg.exceptions import InvalidReplyError
+from skllmreg.llm import _labels
+from tests.loopback import completion, last
+
+MEANINGS = {"refund": "wants money back", "delivery": "asks for a parcel", "other": "the rest"}
+TEXTS = [f"Where is parcel {i}?" for i in range(6)] + [f"Refund order {i}" for i in range(6)]
+LABELS = np.array(["delivery"] * 6 + ["refund"] * 6)
+
+
+@pytest.fixture(autouse=True)
+def _forget_servers(monkeypatch):
+    monkeypatch.setattr(_labels, "_without_logprobs", set())
+
+
+def question(body):
+    """The row that a request is about: the last quoted part of its prompt."""
+    return last(body).rpartition("<<<\n")[2].partition("\n>>>")[0]
+
+
+def by_logprobs(body, share=0.8):
+    letter = "A" if "parcel" in question(body) else "C"  # delivery, other, refund
+    top = [
+        {"token": token, "logprob": math.log(p), "bytes": None}
+        for token, p in ((letter, share), ("B", 1 - share))
+    ]
+    return completion(letter, logprobs={"content": [{**top[0], "top_logprobs": top}]})
+
+
+@pytest.fixture
+def teacher(loopback):
+    loopback.reply = by_logprobs
+    return LLMTeacherClassifier(
+        ChatModel("tiny", base_url=loopback.base_url),
+        task="Sort messages to the help desk.",
+        class_descriptions=MEANINGS,
+    )
+
+
+def test_with_class_descriptions_it_needs_no_fit(teacher, loopback):
+    check_is_fitted(teacher)
+    assert teacher.classes_.tolist() == ["delivery", "other", "refund"]
+    proba = teacher.predict_proba(TEXTS[5:7])
+    np.testing.assert_allclose(proba, [[0.8, 0.2, 0], [0, 0.2, 0.8]])
+    assert teacher.predict(TEXTS[5:7]).tolist() == ["delivery", "refund"]
+    prompt = loopback.prompts[0]
+    assert "Task: Sort messages to the help desk." in prompt
+    assert "- refund: wants money back" in prompt
+
+
+def test_votes_are_counted_when_asked_for(teacher, loopback):
+    letters = iter("AAABC")
+    loopback.reply = lambda body: next(letters)
+    teacher.set_params(confidence="votes")
+    np.testing.assert_allclose(teacher.predict_proba(["x"]), [[0.6, 0.2, 0.2]])
+
+
+def test_stated_probabilities_are_normalised_and_repaired(teacher, loopback):
+    answers = iter(
+        [{"delivery": 0, "other": 0, "refund": 0}, {"delivery": 0.6, "other": 0.2, "refund": 0.4}]
+    )
+    loopback.reply = lambda body: json.dumps(next(answers))
+    teacher.set_params(confidence="stated")
+    np.testing.assert_allclose(teacher.predict_proba(["x"]), [[0.5, 1 / 6, 1 / 3]])
+    assert "sum to 0" in last(loopback.requests[1])
+
+
+@pytest.mark.parametrize("confidence", ["stated", "votes"])
+def test_a_reply_that_is_no_class_is_an_error_and_no_guess(teacher, loopback, confidence):
+    loopback.reply = lambda body: "I would say refund, probably"
+    with pytest.raises(InvalidReplyError):
+        teacher.set_params(confidence=confidence).predict_proba(["x"])
+
+
+def test_examples_come_from_all_classes_and_never_answer_for_themselves(teacher, loopback):
+    teacher.set_params(n_examples=4, random_state=0).fit(TEXTS, LABELS)
+    assert sorted(label for _, label in teacher.examples_) == ["delivery"] * 2 + ["refund"] * 2
+    assert loopback.requests == []
+    shown, label = teacher.examples_[0]
+    teacher.predict_proba([shown])
+    assert loopback.prompts[0].count(shown) == 1
+    assert loopback.prompts[0].count("Example:") == 3
+
+
+def test_unsure_rows_are_abstained_from(teacher, loopback):
+    loopback.reply = lambda body: by_logprobs(body, 0.9 if "3" in question(body) else 0.6)
+    teacher.set_params(abstain_below=0.7)
+    assert teacher.predict(TEXTS[2:5]).tolist() == [None, "delivery", None]
+    assert teacher.set_params(abstain_label="?").predict(TEXTS[2:4]).tolist() == ["?", "delivery"]
+    numbers = clone(teacher).set_params(
+        class_descriptions={0: "delivery", 1: "other", 2: "refund"}, abstain_label=None
+    )
+    assert numbers.predict(TEXTS[2:4]).tolist() == [-1, 0]
+
+
+def test_calibration_on_labelled_rows_tells_the_error_before_and_after(teacher, loopback):
+    loopback.reply = lambda body: by_logprobs(body, 0.97)
+    labels = LABELS.copy()
+    labels[[0, 1, 6, 7]] = "other"
+    teacher.set_params(calibrate=True).fit(TEXTS, labels)
+    before, after = teacher.calibration_error_
+    assert teacher.calibration_.slope < 1
+    assert after < before
+    assert teacher.predict_proba(TEXTS[:1]).max() < 0.97
+
+
+def test_table_rows_are_shown_as_names_and_values(teacher, loopback):
+    frame = pd.DataFrame({"subject": ["parcel"], "days": [3], "empty": [np.nan]})
+    teacher.predict_proba(frame)
+    assert "subject: parcel\ndays: 3\n>>>" in loopback.prompts[0]
+    with pytest.raises(ValueError, match="shape"):
+        teacher.predict_proba([1.0, 2.0])
+
+
+def test_text_of_the_user_is_never_a_format(teacher, loopback):
+    teacher.predict_proba(["parcel {task} %s {0}"])
+    assert "parcel {task} %s {0}" in loopback.prompts[0]
+
+
+def test_contract(teacher):
+    with pytest.raises(ValueError, match="needs llm=ChatModel"):
+        LLMTeacherClassifier(class_descriptions=MEANINGS).predict(["x"])
+    with pytest.raises(NotFittedError, match="class_descriptions"):
+        clone(teacher).set_params(class_descriptions=None).predict(["x"])
+    again = pickle.loads(pickle.dumps(clone(teacher)))
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), teacher.predict_proba(TEXTS))
+    assert teacher.__sklearn_tags__().input_tags.string
+    assert "class_descriptions" in repr(teacher)
+
+
+def test_the_selector_counts_rows_and_not_requests(teacher, loopback):
+    y = np.where(np.arange(12) % 6 < 2, LABELS, None)
+    for _ in range(2):  # the second time from the cache
+        model = LLKDSelector(
+            teacher=teacher, strategy="random", max_teacher_calls=5, random_state=0
+        )
+        model.fit(TEXTS, y)
+        assert model.n_teacher_calls_ == 5
+        assert len(loopback.requests) == 5
+    assert model.score(TEXTS, LABELS) > 0.9
+
+
+def test_the_selector_needs_no_label_when_classes_are_described(teacher):
+    model = LLKDSelector(teacher=teacher, random_state=0).fit(TEXTS)
+    assert (model.predict(TEXTS) == LABELS).all()
