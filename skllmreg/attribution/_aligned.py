@@ -77,7 +77,9 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
         return value, np.r_[dV.ravel(), np.vdot(dW, direction) + alpha * length, db]
 
     align = gamma > 0 and np.any(target)
-    start = np.r_[target.ravel(), 1.0, np.zeros(n_outputs)] if align else None
+    # |V| is free and scales its part of the Hessian, gamma / |V|^2: this is near that of the rest.
+    size = max(1.0, 3 * np.sqrt(gamma))
+    start = np.r_[size * target.ravel(), 1.0, np.zeros(n_outputs)] if align else None
     if start is None:
         start = np.zeros(n_outputs * (n_features + 1))
     lower = np.full(len(start), -np.inf)
