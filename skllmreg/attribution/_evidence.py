@@ -17,8 +17,8 @@ Each candidate is fitted to its posterior mode and weighted by its Laplace evide
 weight (log-normal in tau); the model is the weighted mean of the fits. This is Bayesian model
 averaging [1]_ with the evidence of MacKay [2]_.
 
-The constants were chosen on seven data sets, each judged by the other six; the rows that show the
-results were not among those used. See ``benchmarks/attribution_prior.py``.
+The constants were chosen on seven data sets, by splits other than those that show the results;
+``benchmarks/attribution_prior.py`` judges them with each data set left out in turn.
 
 References
 ----------
