@@ -18,7 +18,7 @@ chance.
 
 Records are kept in selection.jsonl as they come; an interrupted run goes on where it was.
 
-    python benchmarks/selection.py [--data ../shared/data] [--seeds 5] [--quick]
+    python benchmarks/selection.py [--data ../shared/data] [--seeds 5] [--quick] [--report]
         [--output benchmarks/results]
 """
 
@@ -133,6 +133,7 @@ def run(name, data, proba, student_name, seed):
 def main():
     parser = options(__doc__, "two small sets, two seeds")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--report", action="store_true", help="only tabulate the kept records")
     args = parser.parse_args()
     sets = {name: SETS[name] for name in (QUICK if args.quick else SETS)}
     folder = output_folder(args)
@@ -147,13 +148,14 @@ def main():
             data, proba = recorded_emotion(args.data, data)
         loaded[name], sizes[name] = (data, proba), len(data.y)
     n_seeds = 2 if args.quick else args.seeds
-    for seed in range(n_seeds):
-        for name in sets:
+    for name in sets:
+        for seed in range(0 if args.report else n_seeds):
             for student in STUDENTS:
                 if not kept.has(name, student, seed):
                     kept.add(run(name, *loaded[name], student, seed))
                     print(f"{time.perf_counter() - start:.0f} s: {name}, {student}, {seed}")
     records = [r for r in kept.records if r["seed"] < n_seeds and r["set"] in sets]
+    sizes = {name: n for name, n in sizes.items() if any(r["set"] == name for r in records)}
     verdicts = claims(records, sizes)
     text = report(records, sizes, verdicts, made_by())
     print(text)

@@ -15,6 +15,7 @@ _HOME = {
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
     "LLMFeatureSelector": "skllmreg.attribution",
     "LLMTeacherClassifier": "skllmreg.selection",
+    "SelectionDisplay": "skllmreg.selection",
     "UnlabeledSplit": "skllmreg.selection",
     "describe_features": "skllmreg.attribution",
     "elicit_attributions": "skllmreg.attribution",

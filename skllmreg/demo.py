@@ -1,6 +1,8 @@
-"""Few-shot learning curves on the breast-cancer data: no key, no network.
+"""Few labels and what an LLM knows: no key, no network.
 
-The LLM's scores are recorded ones (:func:`skllmreg.datasets.load_attributions`).
+Learning curves on the breast-cancer data with recorded scores
+(:func:`skllmreg.datasets.load_attributions`), and help-desk messages with a recorded teacher
+(:func:`skllmreg.datasets.load_helpdesk`).
 """
 
 import argparse
@@ -13,8 +15,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from skllmreg import _demo_distill
 from skllmreg.attribution import LLMAttributionRegularizedClassifier
-from skllmreg.datasets import load_attributions
+from skllmreg.datasets import load_attributions, load_helpdesk
 
 ROWS_PER_CLASS = (1, 5, 10, 30, 100)
 SCORES_ALONE = "LLM's scores alone"
@@ -127,5 +130,7 @@ def main(argv=None):
         print(f"Figure: {args.output}\n")
     except ImportError:
         print("No figure: matplotlib is not installed (pip install 'skllmreg[plot]').\n")
+    print(_demo_distill.text(min(args.splits, 3)))
+    print("\n" + textwrap.fill(load_helpdesk().descr, 88) + "\n")
     print(REAL_LLM)
     return 0

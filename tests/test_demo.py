@@ -11,6 +11,8 @@ def test_demo_prints_table_provenance_and_real_llm(tmp_path, capsys):
     for text in ("logistic regression", "LLM's scores alone", "paper's setting", "auto", "± "):
         assert text in out
     assert "may have read about it" in out
+    assert "+ 150 calls, skllmreg" in out
+    assert "too easy for a claim" in out
     assert "llm=ChatModel(" in out
     assert figure.read_bytes().startswith(b"\x89PNG")
 

@@ -1,8 +1,15 @@
 """Sample selection (LLKD): learn the right rows from a teacher, with few calls."""
 
 from skllmreg.selection._calibration import expected_calibration_error
+from skllmreg.selection._display import SelectionDisplay
 from skllmreg.selection._llm_teacher import LLMTeacherClassifier
 from skllmreg.selection._selector import LLKDSelector
 from skllmreg.selection._split import UnlabeledSplit
 
-__all__ = ["LLKDSelector", "LLMTeacherClassifier", "UnlabeledSplit", "expected_calibration_error"]
+__all__ = [
+    "LLKDSelector",
+    "LLMTeacherClassifier",
+    "SelectionDisplay",
+    "UnlabeledSplit",
+    "expected_calibration_error",
+]

@@ -1,0 +1,36 @@
+import matplotlib
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from skllmreg import LLKDSelector, SelectionDisplay
+
+matplotlib.use("agg")
+
+X, truth = load_iris(return_X_y=True)
+y = np.where(np.arange(150) % 10 == 0, truth, -1)
+proba = np.random.default_rng(0).dirichlet([1, 1, 1], 150) / 2 + np.eye(3)[truth] / 2
+
+
+@pytest.mark.parametrize("strategy", ["distill", "llkd"])
+def test_every_row_asked_about_is_drawn_once(strategy):
+    model = LLKDSelector(strategy=strategy, max_teacher_calls=60, random_state=0)
+    display = SelectionDisplay.from_estimator(model.fit(X, y, teacher_proba=proba))
+    drawn = sum(len(line.get_xdata()) for line in display.ax_.get_lines())
+    asked = np.isfinite(model.teacher_proba_).all(axis=1) & (y == -1)
+    assert drawn == asked.sum() == len(display.confidence)
+    assert (display.round_ > 0).sum() == (model.labeled_iter_ > 0).sum()
+    matplotlib.pyplot.close("all")
+
+
+def test_it_draws_into_given_axes():
+    _, ax = matplotlib.pyplot.subplots()
+    model = LLKDSelector(random_state=0).fit(X, y, teacher_proba=proba)
+    assert SelectionDisplay.from_estimator(model, ax=ax).ax_ is ax
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
+def test_without_a_teacher_there_is_nothing_to_draw():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        SelectionDisplay.from_estimator(LLKDSelector().fit(X, truth))
