@@ -80,11 +80,11 @@ def test_a_linear_module_reaches_the_linear_solution(n_classes):
 
 
 def test_a_linear_module_reaches_the_linear_regression():
-    X, _, scores = toy()
+    X, scores = toy()[0], [2.0, 9.0, 0.0, 5.0]  # right in sign, wrong in size
     y = 100 + X @ [3, 1, 0, 0.1] + np.random.default_rng(0).normal(size=len(X))
     linear = LLMAttributionRegularizedRegressor(attributions=scores, gamma=0.3).fit(X, y)
     module = LLMAttributionRegularizedRegressor(
-        attributions=scores, gamma=0.3, module=torch.nn.Linear, max_epochs=500
+        attributions=scores, gamma=0.3, module=torch.nn.Linear, max_epochs=500, random_state=0
     ).fit(X, y)
     np.testing.assert_allclose(module.predict(X), linear.predict(X), atol=0.01 * y.std())
 
@@ -108,6 +108,13 @@ def test_auto_learns_what_the_linear_model_cannot_where_rows_are_many():
     )
     aucs = [roc_auc_score(y_test, m.decision_function(X_test)) for m in (linear, network)]
     assert aucs[1] > aucs[0] + 0.03
+
+
+def test_a_class_of_one_row_is_no_obstacle():
+    X, y, scores = toy(120)
+    y = np.arange(120) == 7
+    model = classifier(scores, gamma="auto", max_epochs=3).fit(X, y)
+    assert model.predict_proba(X).shape == (120, 2)
 
 
 # Alignment
