@@ -39,7 +39,7 @@ from skllmreg import LLMAttributionRegularizedClassifier
 NAME = "attribution_mlp"
 UNITS = 100
 SIZES = (5, 10, 30, 100, 300)
-CLAIMED_K, CLAIMED_GAIN, CLAIMED_SPEED = 10, 0.03, 5
+CLAIMED_DATASETS, CLAIMED_K, CLAIMED_GAIN, CLAIMED_SPEED = 7, 10, 0.03, 5
 
 
 class PublishedMLP(ClassifierMixin, BaseEstimator):
@@ -157,7 +157,10 @@ def verdict(records, sizes):
             f"(claim: {CLAIMED_SPEED})",
         ),
     ):
-        lines.append(f"{'PASS' if passed else 'FAIL'}  {text}")
+        word = "PASS" if passed else "FAIL"
+        if len(at(records, CLAIMED_K)) < CLAIMED_DATASETS:
+            word = "    "  # the claim is about a mean over all of them
+        lines.append(f"{word}  {text}")
     for k in sizes:
         gain, error = paired(at(records, k), AUTO, LINEAR)
         lines.append(f"      network auto - linear auto, k = {k}: {gain:+.4f} ± {error:.4f}")
