@@ -12,7 +12,8 @@ gauge does not matter.
 
 The cosine ignores the length of W. Where the labels contradict the scores, the objective would
 therefore like W -> 0 along T: no loss on the alignment, log 2 on the labels. So W = r V/|V| with
-r >= `MIN_LENGTH`, and the length is one variable of the search.
+r >= `MIN_LENGTH`, and the length is one variable of the search. Such an objective has two valleys;
+both are searched.
 
 References
 ----------
@@ -27,7 +28,7 @@ FTOL = 4 * np.finfo(float).eps  # the loss cannot be told apart any finer; `tol`
 
 
 def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, tol):
-    """Minimise the objective from the direction of the scores.
+    """Minimise the objective from the direction of the scores, and from that of the labels.
 
     Parameters
     ----------
@@ -70,36 +71,44 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
         size = np.linalg.norm(V)
         direction = V / size
         value, dW, db = mean_loss(length * direction, b)
-        value += gamma * (1 - np.vdot(direction, target)) + alpha / 2 * length[0] ** 2
+        # 1 - cos without the cancellation that would drown the loss where gamma is large.
+        value += gamma / 2 * np.sum((direction - target) ** 2) + alpha / 2 * length[0] ** 2
         dU = length * dW - gamma * target
         # The length of V is free: its gradient has no part along V.
         dV = (dU - np.vdot(dU, direction) * direction) / size
         return value, np.r_[dV.ravel(), np.vdot(dW, direction) + alpha * length, db]
 
-    align = gamma > 0 and np.any(target)
+    def search(function, start, lower=-np.inf):
+        options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tol, "ftol": FTOL}
+        result = minimize(
+            function, start, jac=True, method="L-BFGS-B", bounds=Bounds(lower), options=options
+        )
+        free = result.jac[result.x > lower]  # at a bound the gradient need not vanish
+        converged = result.status == 0 or (result.status == 2 and np.abs(free).max() < 100 * tol)
+        return result, converged
+
+    def search_plain():
+        result, converged = search(plain, np.zeros(n_outputs * (n_features + 1)))
+        W, b = np.split(result.x, [n_outputs * n_features])
+        return W.reshape(n_outputs, n_features), b, result.nit, converged
+
+    if gamma == 0 or not np.any(target):
+        return search_plain()
     # |V| is free and scales its part of the Hessian, gamma / |V|^2: this is near that of the rest.
     size = max(1.0, 3 * np.sqrt(gamma))
-    start = np.r_[size * target.ravel(), 1.0, np.zeros(n_outputs)] if align else None
-    if start is None:
-        start = np.zeros(n_outputs * (n_features + 1))
-    lower = np.full(len(start), -np.inf)
-    if align:
-        lower[n_outputs * n_features] = MIN_LENGTH
-    result = minimize(
-        aligned if align else plain,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=Bounds(lower),
-        options={
-            "maxiter": max_iter,
-            "maxfun": 2 * max_iter,
-            "gtol": tol,
-            "ftol": FTOL,
-            "maxcor": 20,
-        },
+    starts = [np.r_[size * target.ravel(), 1.0, np.zeros(n_outputs)]]
+    base_rates = np.zeros((n_outputs, n_features)), loss.intercept(weight @ Y)
+    if np.vdot(mean_loss(*base_rates)[1], target) >= 0:
+        # The labels contradict the scores. On the way from the scores' direction to that of the
+        # labels the length may get stuck at its bound: the way from the labels' side counts too.
+        W, b, *_ = search_plain()
+        length = max(np.linalg.norm(W), MIN_LENGTH)
+        starts.append(np.r_[size * W.ravel() / length, length, b])
+    lower = np.full(len(starts[0]), -np.inf)
+    lower[n_outputs * n_features] = MIN_LENGTH
+    result, converged = min(
+        (search(aligned, start, lower) for start in starts), key=lambda found: found[0].fun
     )
-    W = result.x[: n_outputs * n_features].reshape(n_outputs, n_features)
-    if align:
-        W = result.x[n_outputs * n_features] * W / np.linalg.norm(W)
-    return W, result.x[-n_outputs:], result.nit, result.status != 1
+    V, length, b = np.split(result.x, [n_outputs * n_features, n_outputs * n_features + 1])
+    V = V.reshape(n_outputs, n_features)
+    return length * V / np.linalg.norm(V), b, result.nit, converged

@@ -123,6 +123,12 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             return None
         return validate_data(self, X_unlabeled, accept_sparse="csr", dtype=np.float64, reset=False)
 
+    def _measure(self, agreement):
+        """Agreement of the labels with the scores alone; NaN without scores."""
+        if self.attributions_ is None:
+            return np.nan
+        return agreement(target_direction(self.attributions_, self._transform_one()))
+
     def _transform_one(self):
         """The score transform to use where it has to be a single one."""
         if callable(self.score_transform):
@@ -158,23 +164,30 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         self.prior_weight_ = float(weights[self.candidates_["transform"] != "none"].sum())
         return coef, intercept
 
-    def _warn_of_conflict(self, measure, reached, chance, margin):
-        """Warn if the labels want the scores turned round, or ignored as not nearly good enough.
+    def _warn_of_conflict(self, coef, agreement, measure, chance, margin):
+        """Warn if the labels want the scores turned round, or say that they are good for nothing.
 
-        `agreement_` is compared with what the fitted model has `reached` by the same measure, whose
-        value by `chance` has that `margin`.
+        `agreement` measures how well a direction such as `coef` ranks the training rows; by
+        `chance` it has that value, give or take that `margin`.
         """
         if self.attributions_ is None or not np.any(self.attributions_):
             return
         before = (1 - PLAIN_WEIGHT) / PLAIN_WEIGHT
         odds = self.prior_weight_ / max(1 - self.prior_weight_, 1e-300)
-        useless = self.agreement_ - chance < (reached - chance) / 2 and odds < before / 3
-        if useless or self.agreement_ < chance - margin:
+        against = self.agreement_ < chance - margin
+        if not against and odds < before / 3:
+            # The labels do without the scores: because they know better, or because these are off?
+            target = target_direction(self.attributions_, self._transform_one())
+            rng = np.random.default_rng(0)
+            shuffled = [agreement(rng.permutation(target, axis=1)) for _ in range(100)]
+            half_way = (agreement(coef) + chance) / 2
+            against = self.agreement_ < max(half_way, np.quantile(shuffled, 0.9))
+        if against:
             warnings.warn(
                 "The labels contradict the attribution scores: on the training rows, these alone "
-                f"have {measure} of {self.agreement_:.2f} (the fitted model: {reached:.2f}), and "
-                f"the odds that they help went from {before:.0f} to {odds:.2g}. The model follows "
-                "the labels; check what the scores speak for, and how the features are coded.",
+                f"have {measure} of {self.agreement_:.2f}, and the odds that they help went from "
+                f"{before:.0f} to {odds:.2g}. The model follows the labels; check what the scores "
+                "speak for, and how the features are coded.",
                 PriorConflictWarning,
                 stacklevel=3,
             )

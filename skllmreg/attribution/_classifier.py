@@ -13,7 +13,6 @@ from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._evidence import fit_candidate
 from skllmreg.attribution._loss import LOG_LOSS, encode_labels
 from skllmreg.attribution._network import has_network
-from skllmreg.attribution._scores import target_direction
 
 
 class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
@@ -115,7 +114,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         What `llm` answered, to be read, saved, edited; None if it was not asked.
     scale_ : ndarray of shape (n_features,)
         What the features were divided by: standard deviations, for an indicator half its range;
-        infinite for a feature that does not vary. Ones without `standardize`.
+        infinite for a feature that does not vary, but 2 if it is 0 or 1 throughout: it may be an
+        indicator. Ones without `standardize`.
     agreement_ : float
         ROC AUC of the scores alone on the training rows (several classes: mean of one class
         against the others): 1 where labels and scores agree, 0.5 for none, 0 where they contradict.
@@ -141,7 +141,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         found as above.
     PriorConflictWarning
         If the labels contradict the scores: with "auto", if these alone rank the training rows
-        worse than chance, or half as well as the model at most and it had better ignore them.
+        worse than chance, or if the labels do without them and shuffled scores rank as well or
+        these half as well as the model.
 
     See Also
     --------
@@ -244,6 +245,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
         sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows. With ``gamma="auto"`` the sum of the weights is
+            therefore the number of rows that speak against the scores.
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without labels, from which the scale of the features is found: better than from a
             handful of labelled ones. The attributions of a network are aligned there too.
@@ -272,16 +275,17 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self._set_attributions(self.classes_, self.class_descriptions)
         X_unlabeled = self._check_unlabeled(X_unlabeled)
         Z, location, scale = self._scale(X, weight, X_unlabeled)
-        self.agreement_ = np.nan
-        if self.attributions_ is not None:
-            target = target_direction(self.attributions_, self._transform_one())
-            self.agreement_ = mean_auc(Y, Z @ target.T, weight)
+
+        def agreement(direction):
+            return mean_auc(Y, Z @ direction.T, weight)
+
+        self.agreement_ = self._measure(agreement)
         linear = None
         if self.gamma == "auto":
             linear = self._fit_auto(Z, Y, weight, fit_candidate)
             # The standard deviation of an AUC by chance, with classes of equal size.
             margin = 2 / np.sqrt(3 * weight.sum())
-            self._warn_of_conflict("an AUC", mean_auc(Y, Z @ linear[0].T, weight), 0.5, margin)
+            self._warn_of_conflict(linear[0], agreement, "an AUC", 0.5, margin)
         elif not has_network(self):
             linear = self._fit_fixed(Z, Y, weight, LOG_LOSS)
         self.coef_ = self.intercept_ = None

@@ -256,8 +256,8 @@ def whitened(X, deviation_sd):
             features,
             lambda B: (X.T @ (vectors[:, keep] / np.sqrt(values[keep]) @ B.T)).T * deviation_sd,
         )
-    U, singular, Vt = np.linalg.svd(X * deviation_sd, full_matrices=False)
-    return U * singular, lambda B: (B @ Vt) * deviation_sd
+    span, triangle = np.linalg.qr((X * deviation_sd).T)
+    return triangle.T, lambda B: (B @ span.T) * deviation_sd
 
 
 def _fit_large(X, Y, sample_weight, prior):

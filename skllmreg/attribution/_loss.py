@@ -8,15 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit, logit, logsumexp, softmax
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss per row, and what `eta` predicts `Y` to be; their difference is its gradient."""
+    """A loss per row.
+
+    Its gradient is `mean` (what `eta` predicts `Y` to be) less `Y`; `intercept` inverts `mean`.
+    """
 
     value: Callable
     mean: Callable
+    intercept: Callable
 
 
 def encode_labels(y, n_classes):
@@ -41,5 +45,9 @@ def curvature(P, k, m):
     return P[:, k] * ((k == m) - P[:, m])
 
 
-LOG_LOSS = Loss(log_loss, probabilities)
-HALF_SQUARED_ERROR = Loss(lambda eta, Y: 0.5 * np.sum((eta - Y) ** 2, axis=1), lambda eta: eta)
+LOG_LOSS = Loss(
+    log_loss, probabilities, lambda mean: logit(mean) if len(mean) == 1 else np.log(mean)
+)
+HALF_SQUARED_ERROR = Loss(
+    lambda eta, Y: 0.5 * np.sum((eta - Y) ** 2, axis=1), lambda eta: eta, lambda mean: mean
+)

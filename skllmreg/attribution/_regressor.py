@@ -9,7 +9,6 @@ from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
 from skllmreg.attribution._network import has_network
-from skllmreg.attribution._scores import target_direction
 
 
 class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
@@ -95,7 +94,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         What `llm` answered, to be read, saved, edited; None if it was not asked.
     scale_ : ndarray of shape (n_features,)
         What the features were divided by: standard deviations, for an indicator half its range;
-        infinite for a feature that does not vary. Ones without `standardize`.
+        infinite for a feature that does not vary, but 2 if it is 0 or 1 throughout: it may be an
+        indicator. Ones without `standardize`.
     agreement_ : float
         Correlation of the scores alone with y on the training rows.
     prior_weight_ : float
@@ -204,9 +204,13 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
         sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows. With ``gamma="auto"`` the sum of the weights is
+            therefore the number of rows that speak against the scores.
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without a target, from which the scale of the features is found: better than from
-            a handful of labelled ones. The attributions of a network are aligned there too.
+            a handful of labelled ones, above all for columns that are constant in those. In a
+            Pipeline: ``Pipeline(..., transform_input=["X_unlabeled"])``. The attributions of a
+            network are aligned there too.
 
         Returns
         -------
@@ -232,15 +236,17 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         y_mean = np.average(y, weights=weight)
         y_scale = np.sqrt(np.average((y - y_mean) ** 2, weights=weight)) or 1.0
         target = (y - y_mean) / y_scale
-        self.agreement_ = np.nan
-        if self.attributions_ is not None:
-            direction = target_direction(self.attributions_, self._transform_one())
-            self.agreement_ = correlation(target, Z @ direction[0], weight)
+
+        def agreement(direction):
+            return correlation(target, Z @ direction[0], weight)
+
+        self.agreement_ = self._measure(agreement)
         linear = None
         if self.gamma == "auto":
             linear = self._fit_auto(Z, target[:, None], weight, fit_gaussian, slopes=SLOPES)
-            reached = correlation(target, Z @ linear[0][0], weight)
-            self._warn_of_conflict("a correlation", reached, 0, 2 / np.sqrt(weight.sum()))
+            self._warn_of_conflict(
+                linear[0], agreement, "a correlation", 0, 2 / np.sqrt(weight.sum())
+            )
         elif not has_network(self):
             linear = self._fit_fixed(Z, target[:, None], weight, HALF_SQUARED_ERROR)
         self.coef_ = self.intercept_ = None

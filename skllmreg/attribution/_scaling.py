@@ -10,9 +10,9 @@ def feature_scaling(X, sample_weight):
     The scale is part of the prior: it turns scores into coefficients. So it has to be sensible
     for two rows already:
 
-    - the standard deviation, but not less than ``rms / n**2``: two rows that are nearly equal in a
-      column say little about its scale. Ten rows make the floor a hundredth of the root mean
-      square and it is rarely met;
+    - the standard deviation, but not less than ``rms / 2**n``: two rows that are nearly equal in a
+      column say little about its scale. With ten rows the floor is a thousandth of the root mean
+      square and rarely met;
     - for a column with two values, half their distance whatever their frequencies: a rare category
       is not blown up;
     - a column that is constant here: 2 if it may be an indicator (all 0 or all 1), so that the
@@ -49,7 +49,9 @@ def feature_scaling(X, sample_weight):
     scale = np.where(inner == 0, (high - low) / 2, scale)
     constant = high - low <= 10 * np.finfo(float).eps * rms
     indicator = np.isin(low, (0, 1))
-    scale = np.maximum(scale, rms / total**2)
+    # Weights are counts, so that two equal rows are one of weight 2; but not of less than a row.
+    n_rows = max(total, len(sample_weight))
+    scale = np.maximum(scale, rms * 0.5 ** min(n_rows, 1000))
     scale[constant] = np.where(indicator, 2.0, np.inf)[constant]
     return np.zeros_like(mean) if sparse.issparse(X) else mean, scale
 

@@ -136,8 +136,24 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
 
 def _is_by_class(attributions):
     return isinstance(attributions, Mapping) and all(
-        isinstance(scores, (Mapping, list, tuple, np.ndarray)) for scores in attributions.values()
+        isinstance(scores, (Mapping, list, tuple)) or np.ndim(scores) > 0
+        for scores in attributions.values()
     )
+
+
+def _with_names(scores):
+    """Turn a data frame (a row per estimate) or a series with names into dicts."""
+    columns, index = getattr(scores, "columns", None), getattr(scores, "index", None)
+    names = columns if columns is not None else None if callable(index) else index
+    if names is None or not all(isinstance(name, str) for name in names):
+        return scores
+    rows = [
+        dict(zip(names, row, strict=True)) for row in np.atleast_2d(np.asarray(scores)).tolist()
+    ]
+    doubled = {name for name in names if list(names).count(name) > 1}
+    if doubled:
+        raise ValueError(f"The scores of {sorted(doubled)} are doubled.")
+    return rows
 
 
 def _match_classes(attributions, classes):
@@ -155,13 +171,13 @@ def _match_classes(attributions, classes):
 
 def _parse_output(scores, feature_names, n_features, of):
     """Estimates of one output: (n_estimates, n_features)."""
-    if isinstance(scores, Mapping):
-        scores = [scores]
+    scores = [scores] if isinstance(scores, Mapping) else _with_names(scores)
     if isinstance(scores, (list, tuple)) and any(isinstance(s, Mapping) for s in scores):
         if feature_names is None:
             raise ValueError(
-                "The attribution scores have feature names, but X has none. Give X as a data "
-                'frame (in a pipeline: `.set_output(transform="pandas")` on the steps before), '
+                "The attribution scores have feature names, but X has none. Give X as a data frame "
+                "whose column names are all strings (in a pipeline: "
+                '`.set_output(transform="pandas")` on the steps before), '
                 "or give the scores as an array in the order of the columns."
             )
         where = [of if len(scores) == 1 else f"{of} in estimate {i}" for i in range(len(scores))]
@@ -229,7 +245,12 @@ def target_direction(scores, transform):
     Several outputs are centred first: softmax does not change when the same vector is added to
     the coefficients of every class.
     """
-    direction = transform(scores)
+    direction = np.asarray(transform(scores.copy()), dtype=float)
+    if direction.shape != scores.shape or not np.isfinite(direction).all():
+        raise ValueError(
+            f"score_transform must turn finite scores into as many finite numbers; it turned shape "
+            f"{scores.shape} into {direction.shape}, with values such as {direction.ravel()[:3]}."
+        )
     if len(direction) > 1:
         direction = direction - direction.mean(axis=0)
     length = np.linalg.norm(direction)

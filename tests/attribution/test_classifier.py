@@ -209,6 +209,30 @@ def test_contradicting_labels_do_not_collapse_the_coefficients():
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+@quiet
+@pytest.mark.parametrize("gamma", [1e-8, 1e-4, 0.01, 0.1])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_contradicting_labels_do_not_stop_the_search(gamma, n_classes):
+    """The objective is never worse than at the solution without scores."""
+    X, y, _ = toy(n_classes=n_classes)
+    plain = LLMAttributionRegularizedClassifier(gamma=0, tol=1e-9).fit(X, y)
+    against = -np.sign(plain.coef_ * plain.scale_) * np.abs(plain.coef_ * plain.scale_).clip(1, 10)
+    against = against[0] if n_classes == 2 else dict(enumerate(against))
+    model = LLMAttributionRegularizedClassifier(attributions=against, gamma=gamma, tol=1e-9)
+
+    def objective(m, target):
+        Z = m.coef_ * m.scale_
+        loss = -np.mean(np.log(m.predict_proba(X)[np.arange(len(y)), y]))
+        cosine = np.vdot(Z, target) / np.linalg.norm(Z) / np.linalg.norm(target)
+        return loss + gamma * (1 - cosine) + m.alpha / 2 * np.vdot(Z, Z)
+
+    model.fit(X, y)
+    target = target_direction(model.attributions_, SCORE_TRANSFORMS["expm1"])
+    assert objective(model, target) <= objective(plain, target) + 1e-9
+    if gamma <= 1e-4:
+        np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), atol=1e-2)
+
+
 @pytest.mark.parametrize("wrong", ["negated", "shuffled"])
 def test_wrong_scores_do_no_lasting_harm(wrong):
     X, y = load_breast_cancer(return_X_y=True)

@@ -46,3 +46,13 @@ def test_sparse_scales_are_the_dense_ones_without_centring():
     np.testing.assert_allclose(scale[[0, 1, 2, 3, 5, 6]], scale_of(counts)[[0, 1, 2, 3, 5, 6]])
     assert not location.any()
     assert sparse.issparse(scaled(sparse.csr_array(counts), location, scale))
+
+
+def test_weights_of_less_than_a_row_do_not_change_the_scale():
+    expected = scale_of(X[:, :1])
+    np.testing.assert_allclose(scale_of(X[:, :1], np.full(50, 1e-3)), expected)
+
+
+def test_an_offset_of_the_column_does_not_matter_with_twenty_rows():
+    column = X[:20, :1]
+    np.testing.assert_allclose(scale_of(column + 1e5), scale_of(column))

@@ -123,3 +123,23 @@ def test_directions_have_length_one_and_no_common_part():
     assert np.linalg.norm(direction) == pytest.approx(1)
     np.testing.assert_allclose(direction.sum(axis=0), 0, atol=1e-15)
     np.testing.assert_array_equal(target_direction(np.zeros((1, 3)), np.exp) * 0, np.zeros((1, 3)))
+
+
+def test_frames_and_series_are_matched_by_name():
+    rows = pd.DataFrame({"b": [1, 3], "a": [5, 7]})
+    classes = np.array([0, 1])
+    np.testing.assert_array_equal(
+        parse_attributions(rows, ["a", "b"], 2, classes)[:, 0], [[5, 1], [7, 3]]
+    )
+    for mean in (rows.mean(), {1: rows.mean()}):
+        np.testing.assert_array_equal(parse_attributions(mean, ["a", "b"], 2, classes)[0], [[6, 2]])
+    by_position = pd.Series([6, 2])
+    np.testing.assert_array_equal(
+        parse_attributions(by_position, ["a", "b"], 2, classes)[0], [[6, 2]]
+    )
+
+
+@pytest.mark.parametrize("transform", [lambda s: s * np.nan, lambda s: s[:, :1]])
+def test_a_transform_that_loses_scores_is_named(transform):
+    with pytest.raises(ValueError, match="score_transform must"):
+        target_direction(np.ones((1, 2)), transform)
