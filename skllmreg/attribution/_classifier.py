@@ -42,7 +42,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     attributions : dict, list of dict, array-like, Attributions or None, default=None
         Scores from -10 to 10 in place of an LLM:
 
-        - ``{feature: score}``, or a list of such: several estimates;
+        - ``{feature: score}``, or a list or a data frame of such rows: several estimates;
         - an array of shape (n_features,) or (n_estimates, n_features);
         - ``{class: one of these}``. Two classes need one key only: what speaks for
           ``classes_[0]`` speaks against ``classes_[1]``.
@@ -61,8 +61,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside the mean log-loss, of a network
         that of all weights but biases; only with a numeric `gamma`.
     standardize : bool, default=True
-        Scale features inside; ``coef_`` is in the units of X all the same. False takes X as it
-        is, which then has to be scaled: scores are about features of comparable spread.
+        Scale features inside; ``coef_`` is in the units of X all the same. Sparse X is not centred.
+        False takes X as it is, which then has to be scaled: scores are about features of comparable
+        spread.
     class_weight : dict or "balanced", default=None
         Weights of the classes, as in :class:`~sklearn.linear_model.LogisticRegression`.
     max_iter : int, default=1000
@@ -249,7 +250,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
             therefore the number of rows that speak against the scores.
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without labels, from which the scale of the features is found: better than from a
-            handful of labelled ones. The attributions of a network are aligned there too.
+            handful of labelled ones, above all for columns that are constant in those. In a
+            Pipeline: ``Pipeline(..., transform_input=["X_unlabeled"])``. The attributions of a
+            network are aligned there too.
 
         Returns
         -------
