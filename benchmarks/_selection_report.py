@@ -128,7 +128,7 @@ def reached(records, student):
                 for b in budgets
                 if scores(records, arm, b, student=student)[name].mean() >= 0.99 * all_soft.mean()
             ]
-            cells.append(f"{name} {min(enough):.0%}" if enough else f"{name} 100 %")
+            cells.append(f"{name} {min(enough):.0%}" if enough else f"{name} not below 100%")
         lines.append(f"- {arm}: " + ", ".join(cells))
     return lines
 

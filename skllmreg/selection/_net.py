@@ -1,16 +1,17 @@
 """Teach a skorch student: soft targets, and LLKD's rule for every batch, through its loss.
 
 The user's net needs no subclass: its criterion is wrapped while it is fitted, and its training rows
-carry the teacher's word where labels would be.
+carry their numbers where labels would be, by which the loss finds the teacher's word.
 """
 
+import copy
 from functools import partial
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from skllmreg.selection._strategies import PaperRule
 
@@ -40,15 +41,12 @@ def fit_net(estimator, X, target, weight, *, rule=None, teacher_proba=None):
     if not isinstance(estimator, NeuralNetClassifier):
         raise TypeError(f"{type(estimator).__name__} is no skorch NeuralNetClassifier.")
     net = clone(estimator)
-    if teacher_proba is None:
-        teacher_proba = np.full(target.shape, np.nan)
-    table = Table(target, weight, teacher_proba)
-    tally = np.zeros((2, len(target)), dtype=np.int64)
+    lesson = BatchLesson(target, weight, rule, teacher_proba)
     criterion, train_split = net.criterion, net.train_split
     nonlinearity = net.predict_nonlinearity
     wrapped = {
-        "criterion": partial(TeachingLoss, criterion, rule, target.shape[1], tally),
-        "train_split": TeachingSplit(train_split, table),
+        "criterion": partial(TeachingLoss, criterion, lesson),
+        "train_split": TeachingSplit(train_split),
     }
     if nonlinearity == "auto" and is_cross_entropy(criterion):
         # skorch infers the softmax from the criterion, which it does not see now.
@@ -57,9 +55,8 @@ def fit_net(estimator, X, target, weight, *, rule=None, teacher_proba=None):
     net.fit(X, target.argmax(axis=1))
     net.criterion, net.train_split, net.predict_nonlinearity = criterion, train_split, nonlinearity
     net.criterion_ = net.criterion_.base
-    shown, used = tally
     with np.errstate(invalid="ignore"):
-        return net, used / shown
+        return net, lesson.used / lesson.shown
 
 
 def is_cross_entropy(criterion):
@@ -68,56 +65,94 @@ def is_cross_entropy(criterion):
     return issubclass(kind, torch.nn.CrossEntropyLoss)
 
 
-class Table:
-    """What the training loop has to know of each row, as one tensor.
+def taught(dataset):
+    """Copy a skorch data set, with labels that name the rows: -1 - row, so that they are no class.
 
-    Columns: the target (n_classes), the teacher's probabilities (n_classes), weight, row.
+    Swapping the labels costs nothing per row, as a data set around it would.
     """
-
-    def __init__(self, target, weight, teacher_proba):
-        rows = np.arange(len(target), dtype=np.float64)
-        # Double: a single has whole numbers up to 16 million only.
-        self.values = torch.as_tensor(np.column_stack([target, teacher_proba, weight, rows]))
-
-
-class Taught(Dataset):
-    """A data set whose labels are the rows of a table."""
-
-    def __init__(self, dataset, table):
-        self.dataset = dataset
-        self.table = table
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, i):
-        return self.dataset[i][0], self.table.values[i]
+    if getattr(dataset, "y", None) is None:
+        raise TypeError(f"The net's data set, a {type(dataset).__name__}, has no attribute y.")
+    dataset = copy.copy(dataset)
+    dataset.y = -1 - np.arange(len(dataset))
+    return dataset
 
 
 class TeachingSplit:
     """The net's own split into training and validation; only the training part is taught."""
 
-    def __init__(self, split, table):
+    def __init__(self, split):
         self.split = split
-        self.table = table
 
     def __call__(self, dataset, y=None, **params):
-        taught = Taught(dataset, self.table)
         if not self.split:
-            return taught, None
+            return taught(dataset), None
         train, valid = self.split(dataset, y, **params)
         if train is dataset:
-            return taught, valid
+            return taught(dataset), valid
         if not isinstance(train, Subset) or train.dataset is not dataset:
             raise TypeError(
                 "The net's train_split has to return a torch Subset of the data for training, as "
                 f"skorch's ValidSplit does; got {type(train).__name__}."
             )
-        return Subset(taught, train.indices), valid
+        return Subset(taught(dataset), train.indices), valid
+
+
+class BatchLesson:
+    """Targets and weights of the rows, and which of a batch are learned from.
+
+    Parameters
+    ----------
+    target, weight, rule, teacher_proba
+        As in `fit_net`.
+
+    Attributes
+    ----------
+    shown, used : ndarray of int of shape (n_samples,)
+        How often each row was shown and learned from.
+    """
+
+    def __init__(self, target, weight, rule: PaperRule | None, teacher_proba):
+        self.n_classes = target.shape[1]
+        # Hard targets as classes: a cheaper loss.
+        hard = bool((target.max(axis=1) == 1).all())
+        self.target = torch.as_tensor(target.argmax(axis=1) if hard else target.astype(np.float32))
+        self.weight = np.asarray(weight, dtype=np.float32)
+        self.rule = rule
+        self.teacher_proba = teacher_proba
+        self.all_asked = rule is not None and not np.isnan(teacher_proba[:, 0]).any()
+        self.shown, self.used = np.zeros((2, len(target)), dtype=np.int64)
+
+    def batch(self, rows, output):
+        """Return target and weight of the rows: 0 where not selected, else over their number."""
+        target, rows = self.target[rows], rows.numpy()
+        weight = self.weight[rows]
+        if self.rule is not None:
+            weight *= self._selected(self.teacher_proba[rows], output)
+        self.shown[rows] += 1
+        used = weight > 0
+        self.used[rows] += used
+        return target, torch.from_numpy(weight / max(np.count_nonzero(used), 1))
+
+    def _selected(self, teacher_proba, output):
+        assert self.rule is not None
+        q = output.detach().cpu().numpy()
+        q = np.exp(q - q.max(axis=1, keepdims=True))
+        q /= q.sum(axis=1, keepdims=True)
+        chosen = np.zeros(len(q), dtype=np.float32)
+        if self.all_asked:
+            found, chosen_weight = self.rule(teacher_proba, q)
+            chosen[found] = chosen_weight
+            return chosen
+        asked = ~np.isnan(teacher_proba[:, 0])
+        chosen[~asked] = 1.0
+        if asked.any():
+            found, chosen_weight = self.rule(teacher_proba[asked], q[asked])
+            chosen[np.flatnonzero(asked)[found]] = chosen_weight
+        return chosen
 
 
 class TeachingLoss(torch.nn.Module):
-    """Cross-entropy to the targets of a `Table`, over the rows that the rule selects.
+    """Cross-entropy to the targets of a `BatchLesson`, over the rows that it selects.
 
     The mean over the selected rows of weight times loss; a batch without any has loss 0. Plain
     labels, as in validation, go to the net's own criterion.
@@ -126,15 +161,12 @@ class TeachingLoss(torch.nn.Module):
     ----------
     criterion : class or instance
         The net's own.
-    rule : PaperRule or None
-    n_classes : int
-    tally : ndarray of int of shape (2, n_samples)
-        Counts how often a row is shown and learned from.
+    lesson : BatchLesson
     **params
         Of the criterion.
     """
 
-    def __init__(self, criterion, rule: PaperRule | None, n_classes, tally, **params):
+    def __init__(self, criterion, lesson, **params):
         super().__init__()
         self.base = criterion(**params) if isinstance(criterion, type) else criterion
         if not isinstance(self.base, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss):
@@ -143,48 +175,25 @@ class TeachingLoss(torch.nn.Module):
                 "CrossEntropyLoss on logits or NLLLoss on probabilities."
             )
         self.on_logits = isinstance(self.base, torch.nn.CrossEntropyLoss)
-        self.rule = rule
-        self.n_classes = n_classes
-        self.tally = tally
+        self.lesson = lesson
 
     def forward(self, output, label):
-        """Compute the loss; `label` is plain or holds rows of the table."""
+        """Compute the loss; a label is a class, or names a row as `taught` does."""
         if not self.on_logits:
             output = torch.log(output + torch.finfo(output.dtype).eps)
-        if label.ndim == 1:
+        if int(label[0]) >= 0:
             return self.base(output, label)
-        if output.shape[1] != self.n_classes:
+        if output.shape[1] != self.lesson.n_classes:
             raise ValueError(
-                f"The module has {output.shape[1]} outputs; there are {self.n_classes} classes."
+                f"The module has {output.shape[1]} outputs; there are {self.lesson.n_classes} "
+                "classes."
             )
-        k = self.n_classes
-        weight = label[:, 2 * k].to(output)
-        rows = label[:, 2 * k + 1].long().cpu().numpy()
-        self.tally[0, rows] += 1
-        if self.rule is None:
-            self.tally[1, rows] += 1
-        else:
-            weight = weight * self._selected(output, label[:, k : 2 * k], rows)
+        target, weight = self.lesson.batch((-1 - label).cpu(), output)
         losses = torch.nn.functional.cross_entropy(
             output,
-            label[:, :k].to(output),
+            target.to(output) if target.ndim == 2 else target.to(output.device),
             weight=self.base.weight,
             label_smoothing=getattr(self.base, "label_smoothing", 0.0),
             reduction="none",
         )
-        return (weight * losses).sum() / (weight > 0).sum().clamp(min=1)
-
-    def _selected(self, output, teacher_proba, rows):
-        """Weights by the rule, 0 for rows that are not selected."""
-        assert self.rule is not None
-        p = teacher_proba.cpu().numpy()
-        weight = np.ones(len(p))
-        asked = ~np.isnan(p[:, 0])
-        if asked.any():
-            q = torch.softmax(output.detach(), dim=1).double().cpu().numpy()
-            chosen, chosen_weight = self.rule(p[asked], q[asked])
-            found = np.zeros(asked.sum())
-            found[chosen] = chosen_weight
-            weight[asked] = found
-        self.tally[1, rows] += weight > 0
-        return torch.as_tensor(weight).to(output)
+        return torch.dot(weight.to(losses), losses)

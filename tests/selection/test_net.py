@@ -6,7 +6,7 @@ from skorch import NeuralNetClassifier
 from skorch.helper import predefined_split
 
 from skllmreg import LLKDSelector
-from skllmreg.selection._net import TeachingLoss, fit_net
+from skllmreg.selection._net import BatchLesson, TeachingLoss, fit_net
 
 X, truth = make_classification(300, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)
 X = X.astype(np.float32)
@@ -76,13 +76,15 @@ def test_an_empty_selection_has_loss_zero_and_a_gradient():
     def nothing(teacher_proba, student_proba):
         return np.zeros(len(teacher_proba), bool), np.empty(0)
 
-    loss = TeachingLoss(torch.nn.CrossEntropyLoss, nothing, 3, np.zeros((2, 4), int))
+    lesson = BatchLesson(proba[:4], np.ones(4), nothing, proba[:4])
+    loss = TeachingLoss(torch.nn.CrossEntropyLoss, lesson)
     output = torch.zeros(4, 3, requires_grad=True)
-    rows = np.column_stack([proba[:4], proba[:4], np.ones(4), np.arange(4)])
-    value = loss(output, torch.as_tensor(rows))
+    value = loss(output, -1 - torch.arange(4))
     value.backward()
     assert value.item() == 0
     assert (output.grad == 0).all()
+    assert lesson.shown.tolist() == [1] * 4
+    assert lesson.used.tolist() == [0] * 4
 
 
 def test_other_losses_and_outputs_are_refused():

@@ -1,0 +1,79 @@
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skllmreg import LLKDSelector
+from skllmreg.students import TransformerClassifier
+
+TEXTS = ["parcel is late", "where is parcel", "refund me", "i want refund now"] * 6
+LABELS = np.array(["delivery", "delivery", "money", "money"] * 6)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A model and tokenizer of a few hundred numbers, in a folder as the hub has them."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("tiny")
+    words = sorted({word for text in TEXTS for word in text.split()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+    )
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(folder)
+    return TransformerClassifier(
+        str(folder), max_epochs=20, batch_size=8, lr=0.01, device="cpu", random_state=0
+    )
+
+
+def test_it_loads_trains_and_predicts(tiny):
+    model = clone(tiny).fit(TEXTS, LABELS)
+    assert model.score(TEXTS, LABELS) == 1
+    assert model.predict(["my parcel", "my refund"]).tolist() == ["delivery", "money"]
+    np.testing.assert_allclose(model.predict_proba(TEXTS).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_weight_zero_is_not_learned(tiny):
+    flipped = np.where(LABELS == "money", "delivery", "money")
+    weight = np.repeat([1.0, 0.0], len(TEXTS))
+    model = clone(tiny).fit(TEXTS * 2, np.concatenate([LABELS, flipped]), sample_weight=weight)
+    assert model.score(TEXTS, LABELS) == 1
+
+
+def test_fitted_model_pickles(tiny):
+    model = clone(tiny).set_params(max_epochs=1).fit(TEXTS, LABELS)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(again.predict_proba(TEXTS), model.predict_proba(TEXTS), rtol=1e-5)
+
+
+def test_it_is_a_student_of_the_selector(tiny):
+    y = np.where(np.arange(24) < 4, LABELS, None)
+    proba = 0.8 * (LABELS[:, None] == np.array(["delivery", "money"])) + 0.1
+    model = LLKDSelector(clone(tiny), strategy="all").fit(TEXTS, y, teacher_proba=proba)
+    assert model.score(TEXTS, LABELS) == 1
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"skllmreg\[transformers\]"):
+        TransformerClassifier().fit(["a", "b"], [0, 1])
+
+
+def test_contract():
+    with pytest.raises(NotFittedError):
+        TransformerClassifier().predict(["a"])
+    with pytest.raises(ValueError, match="str"):
+        TransformerClassifier().fit([1.0, 2.0], [0, 1])
+    assert clone(TransformerClassifier("x", lr=1e-4)).get_params()["lr"] == 1e-4
