@@ -73,6 +73,8 @@ class RequestError(LLMError):
         Seconds after which the server wants to be asked again.
     transient : bool
         Whether another try may succeed.
+    sent : bool
+        Whether anything went out: a host that cannot be reached has got nothing.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class RequestError(LLMError):
         code: str = "",
         retry_after: float | None = None,
         transient: bool = False,
+        sent: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after = retry_after
         self.transient = transient
+        self.sent = sent
 
 
 class UndescribedClassWarning(UserWarning):

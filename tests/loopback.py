@@ -25,6 +25,8 @@ class Behaviour:
     delay: float = 0.0
     cut: int | None = None  # send so many bytes of what was announced, then close
     drip: float | None = None  # seconds between single bytes, for ever
+    raw: bytes | None = None  # in place of status and headers
+    dripped: bytes = b" "
     reset: bool = False
 
 
@@ -146,6 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
+        if behaviour.raw is not None:
+            self.close_connection = True
+            self.wfile.write(behaviour.raw)
+            return self.drip(behaviour)
         headers = {"Content-Type": "application/json"} | behaviour.headers
         self.send_response(behaviour.status)
         for name, value in headers.items():
@@ -153,10 +159,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(10**9 if behaviour.drip else len(body)))
         self.end_headers()
         if behaviour.drip:
-            with contextlib.suppress(OSError):
-                while True:
-                    self.wfile.write(b" ")
-                    time.sleep(behaviour.drip)
+            return self.drip(behaviour)
         self.wfile.write(body[: behaviour.cut])
         if behaviour.cut is not None:
             self.close_connection = True
+
+    def drip(self, behaviour):
+        with contextlib.suppress(OSError):
+            while behaviour.drip:
+                self.wfile.write(behaviour.dripped)
+                time.sleep(behaviour.drip)

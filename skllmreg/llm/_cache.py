@@ -8,16 +8,18 @@ import atexit
 import functools
 import json
 import os
+import shlex
 import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import CacheError
+from skllmreg.llm._record import FIELDS
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
 SCHEMA_VERSION = 1
@@ -73,7 +75,7 @@ _open_lock = threading.Lock()
 def _open(path: Path | None, read_only: bool) -> "Store":
     with _open_lock:
         store = _open_once(path, read_only)
-        if path is not None and not store.is_current():  # the file was removed or replaced
+        if not store.is_current():  # the file was removed or replaced
             store.close()
             _open_once.cache_clear()
             store = _open_once(path, read_only)
@@ -104,14 +106,15 @@ if hasattr(os, "register_at_fork"):
 
 
 class Store:
-    """A connection to one cache file, shared by the threads of a process.
+    """One cache file; its connection is shared by the threads of a process.
 
     Parameters
     ----------
     path : Path or None
         None keeps everything in memory.
     read_only : bool
-        Leave the file exactly as it is, as a replay from a committed file must.
+        Leave the file exactly as it is, as a replay from a committed file must. Others may change
+        it meanwhile: each look at it is a connection of its own.
     """
 
     def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
@@ -119,6 +122,9 @@ class Store:
         self.read_only = read_only
         self._lock = threading.RLock()
         self._pid = os.getpid()
+        if read_only:
+            self.read("SELECT 1")  # raises now where it cannot be read
+            return
         with self._explained():
             self._db = self._connect()
             self._identity = self._stat()
@@ -127,10 +133,11 @@ class Store:
         if self.read_only:
             assert self.path is not None
             if not self.path.exists():
-                raise CacheError(f"There is no cache file {self.path} to replay from.")
+                raise CacheError(f"There is no cache file {self.path}.")
+            if not self.path.stat().st_size:
+                raise CacheError(f"The cache file {self.path} is empty: nothing was recorded.")
             # A file without a write-ahead log is read without leaving one behind.
-            log = Path(f"{self.path}-wal")
-            how = "mode=ro" if log.exists() else "immutable=1"
+            how = "mode=ro" if self._has_log() else "immutable=1"
             name = f"{self.path.as_uri()}?{how}"
         elif self.path is None:
             name = ":memory:"
@@ -193,15 +200,26 @@ class Store:
         stat = os.stat(self.path)
         return stat.st_dev, stat.st_ino
 
+    def _has_log(self) -> bool:
+        return os.path.exists(f"{self.path}-wal")
+
+    def _state(self) -> tuple[Any, ...]:
+        """What changes when another process writes."""
+        assert self.path is not None
+        stat = os.stat(self.path)
+        return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, self._has_log()
+
     def is_current(self) -> bool:
         """Whether the path still names the file that is open."""
+        if self.read_only or self.path is None:
+            return True
         try:
             return self._stat() == self._identity
         except OSError:
             return False
 
     def close(self) -> None:
-        if os.getpid() == self._pid:
+        if not self.read_only and os.getpid() == self._pid:
             self._db.close()
 
     @contextmanager
@@ -214,7 +232,7 @@ class Store:
             if "locked" in text or "busy" in text:
                 advice = f"Another process has held it for {BUSY:g} s: end it, or use another path."
             elif "full" in text or "No space" in text:
-                advice = "Free some space, `python -m skllmreg cache prune`, or use another path."
+                advice = "Free some space, delete the file, or use another path."
             elif "malformed" in text or "not a database" in text or "JSON" in text:
                 advice = "Move the file away; a new one is made."
             else:
@@ -223,10 +241,33 @@ class Store:
                 error
             )
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def read(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
         with self._lock, self._explained():
-            yield self._db
+            if not self.read_only:
+                return self._db.execute(query, values).fetchall()
+            while True:
+                before = self._state() if self.path and self.path.exists() else None
+                try:
+                    with closing(self._connect()) as db:
+                        rows = db.execute(query, values).fetchall()
+                except sqlite3.DatabaseError:
+                    if before == self._state():
+                        raise
+                else:
+                    # "immutable" takes no lock: what was read while others wrote may be torn.
+                    if before == self._state():
+                        return rows
+
+    def compact(self) -> None:
+        """Give the space of removed entries back to the file system."""
+        with self._lock, self._explained():
+            self._db.execute("VACUUM")
+
+    def prune_command(self, *keys: str) -> str:
+        """The command line that removes entries."""
+        named = " ".join(key[:12] for key in keys)
+        return f"python -m skllmreg cache prune --file {shlex.quote(str(self.path))} --key {named}"
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -248,31 +289,31 @@ class Store:
         for first in range(0, len(keys), 500):
             some = keys[first : first + 500]
             marks = ",".join("?" * len(some))
-            with self.reading() as db:
-                rows = db.execute(
-                    f"SELECT key, reply FROM entries WHERE key IN ({marks})", some
-                ).fetchall()
-            for key, reply in rows:
+            for key, reply in self.read(
+                f"SELECT key, reply FROM entries WHERE key IN ({marks})", some
+            ):
                 found[key] = self._load(key, reply)
         return found
 
     def _load(self, key: str, reply: str) -> dict[str, Any]:
         try:
-            return json.loads(reply)
-        except ValueError:
+            record = json.loads(reply)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not record.keys() >= FIELDS:
             raise CacheError(
                 f"The entry {key[:12]} of the cache file {self.path} is damaged: "
-                f"`python -m skllmreg cache prune --key {key[:12]}` removes it."
-            ) from None
+                f"`{self.prune_command(key)}` removes it."
+            )
+        return record
 
     def lease(self, key: str, holder: str) -> Any:
         """Take the right to ask: None; else the record that is there by now; else HELD."""
         taken = "SELECT 1 FROM leases WHERE key = ? AND expires > ? AND holder != ?"
-        with self.reading() as db:  # writers are alone: look first
-            if reply := db.execute("SELECT reply FROM entries WHERE key = ?", (key,)).fetchone():
-                return self._load(key, reply[0])
-            if db.execute(taken, (key, time.time(), holder)).fetchone():
-                return HELD
+        if found := self.lookup([key]):  # writers are alone: look first
+            return found[key]
+        if self.read(taken, (key, time.time(), holder)):
+            return HELD
         with self.writing() as db:
             if reply := db.execute("SELECT reply FROM entries WHERE key = ?", (key,)).fetchone():
                 return self._load(key, reply[0])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,16 +11,24 @@ from typing import Any
 from skllmreg.exceptions import CacheError
 from skllmreg.llm import _ledger
 from skllmreg.llm._cache import Store, open_store
+from skllmreg.llm._text import one_line, read_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 if it could be done."""
     args = _parser().parse_args(argv)
     try:
-        store = open_store(args.file, read_only=args.action != "prune")
+        # Only what is there is opened: a slip of the pen makes no file.
+        store = open_store(args.file, read_only=True)
+        if args.action == "prune" or args.action == "pauses" and args.lift:
+            store = open_store(args.file)
         return args.run(store, args)
     except CacheError as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # as in `... | head`
+        # What is left in the buffer would raise again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -27,9 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--file", default="default", help="the cache file (default: the user's)")
     choice = argparse.ArgumentParser(add_help=False)
-    choice.add_argument("--model", help="entries of this model")
-    choice.add_argument("--containing", metavar="TEXT", help="entries whose prompt holds this text")
-    choice.add_argument("--key", metavar="PREFIX", help="entries whose key begins like this")
+    choice.add_argument("--model", type=_text, help="entries of this model")
+    choice.add_argument(
+        "--containing", type=_text, metavar="TEXT", help="entries whose prompt holds this text"
+    )
+    choice.add_argument(
+        "--key", type=_text, nargs="+", metavar="PREFIX", help="entries whose key begins like this"
+    )
     choice.add_argument("--older-than", type=float, metavar="DAYS", help="entries of before")
     parser = argparse.ArgumentParser(prog="python -m skllmreg cache", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
@@ -46,58 +59,70 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("--all", action="store_true", help="all entries")
     action = actions.add_parser("usage", parents=[common], help="show the ledger")
     action.set_defaults(run=_usage)
+    what = "show the pauses that servers have asked for"
+    action = actions.add_parser("pauses", parents=[common], help=what, description=what)
+    action.add_argument("--lift", action="store_true", help="end them: the next run asks at once")
+    action.set_defaults(run=_pauses)
     return parser
 
 
-def _entries(store: Store, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The entries that the arguments choose, the newest first."""
-    chosen = {
-        "model": args.model,
-        "key": args.key,
-        "before": None if args.older_than is None else time.time() - 86_400 * args.older_than,
-    }
-    with store.reading() as db:
-        for key, created, server, model, request, reply in db.execute(
-            "SELECT key, created, server, model, request, reply FROM entries "
-            "WHERE (:model IS NULL OR model = :model) AND (:before IS NULL OR created < :before) "
-            "AND (:key IS NULL OR substr(key, 1, length(:key)) = :key) ORDER BY created DESC",
-            chosen,
+def _text(value: str) -> str:
+    if not value:  # it would be found in every entry
+        raise argparse.ArgumentTypeError("an empty text chooses nothing")
+    return value
+
+
+def _keys(store: Store, args: argparse.Namespace) -> list[str]:
+    """Keys of the entries that the arguments choose, the newest first."""
+    before = None if args.older_than is None else time.time() - 86_400 * args.older_than
+    containing = None if args.containing is None else json.dumps(args.containing)[1:-1]
+    rows = store.read(
+        "SELECT key FROM entries WHERE (:model IS NULL OR model = :model) "
+        "AND (:before IS NULL OR created < :before) "
+        "AND (:containing IS NULL OR instr(request, :containing)) ORDER BY created DESC",
+        {"model": args.model, "before": before, "containing": containing},
+    )
+    prefixes = tuple(args.key) if args.key else ("",)
+    return [key for (key,) in rows if key.startswith(prefixes)]
+
+
+def _entries(store: Store, keys: list[str]) -> Iterator[dict[str, Any]]:
+    """The entries themselves; what is damaged has None for a request or a reply."""
+    for key in keys:
+        for created, server, model, request, reply in store.read(
+            "SELECT created, server, model, request, reply FROM entries WHERE key = ?", (key,)
         ):
-            asked = json.loads(request)
-            if args.containing is None or any(
-                args.containing in message["content"] for message in asked["messages"]
-            ):
-                yield {
-                    "key": key,
-                    "created": created,
-                    "server": server,
-                    "model": model,
-                    "request": asked,
-                    "reply": json.loads(reply),
-                }
+            entry = {"key": key, "created": created, "server": server, "model": model}
+            yield entry | {"request": _load(request), "reply": _load(reply)}
+
+
+def _load(text: str) -> Any:
+    try:
+        return read_json(text)
+    except ValueError:
+        return None
 
 
 def _list(store: Store, args: argparse.Namespace) -> int:
-    n = 0
-    for n, entry in enumerate(_entries(store, args), start=1):
-        if n <= args.n:
-            day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["created"]))
-            prompt = _short(entry["request"]["messages"][-1]["content"])
-            reply = _short(entry["reply"]["text"] or "")
-            print(f"{entry['key'][:12]}  {day}  {entry['model']}\n    {prompt}\n    -> {reply}")
-    print(f"{n:,} entries in {store.path}" + (f", {args.n} shown" if n > args.n else ""))
+    keys = _keys(store, args)
+    n_shown = min(max(args.n, 0), len(keys))
+    for entry in _entries(store, keys[:n_shown]):
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["created"]))
+        try:
+            prompt = one_line(entry["request"]["messages"][-1]["content"])
+            reply = one_line(entry["reply"]["text"] or "")
+        except (KeyError, TypeError, AttributeError):
+            prompt, reply = "damaged", "prune it"
+        print(f"{entry['key'][:12]}  {day}  {one_line(entry['model'])}")
+        print(f"    {prompt}\n    -> {reply}")
+    print(f"{len(keys):,} entries in {store.path}" + (f", {n_shown} shown" if n_shown else ""))
     return 0
 
 
-def _short(text: str, width: int = 90) -> str:
-    """One printable line: a reply may hold control characters that a terminal obeys."""
-    line = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
-    return line if len(line) <= width else line[: width - 3] + "..."
-
-
 def _export(store: Store, args: argparse.Namespace) -> int:
-    for entry in _entries(store, args):
+    for entry in _entries(store, _keys(store, args)):
         print(json.dumps(entry))
+    sys.stdout.flush()
     return 0
 
 
@@ -106,12 +131,20 @@ def _prune(store: Store, args: argparse.Namespace) -> int:
     if args.all == any(value is not None for value in chosen):
         print("Say which entries, or --all.", file=sys.stderr)
         return 2
-    keys = [(entry["key"],) for entry in _entries(store, args)]
+    keys = _keys(store, args)
     with store.writing() as db:
-        db.executemany("DELETE FROM entries WHERE key = ?", keys)
-    with store.reading() as db:
-        db.execute("VACUUM")
+        db.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
     print(f"{len(keys):,} entries removed from {store.path}")
+    store.compact()
+    return 0
+
+
+def _pauses(store: Store, args: argparse.Namespace) -> int:
+    for name, end in _ledger.pauses(store).items():
+        print(f"{one_line(name)}  {end - time.time():,.0f} s")
+    if args.lift:
+        _ledger.lift_pauses(store)
+        print("lifted")
     return 0
 
 

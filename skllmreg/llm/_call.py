@@ -12,6 +12,7 @@ from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._prompts import Messages, number_samples
 from skllmreg.llm._reply import Reply
 from skllmreg.llm._source import Source
+from skllmreg.llm._text import map_strings
 
 MAX_REPAIRS = 2
 
@@ -28,11 +29,14 @@ class Call:
         Further checks of the value that the source's schema lets pass.
     max_concurrency : int
         Threads.
+    first_token : bool
+        Whether the first token is all that is wanted: an answer may be cut off after it.
     """
 
     source: Source
     validate: Callable[[Any], Any] | None
     max_concurrency: int
+    first_token: bool = False
 
     def tasks(self, conversations: list[Messages]) -> list[Task]:
         samples = number_samples(conversations)
@@ -73,21 +77,34 @@ class Call:
     def _answer(self, task: Task) -> Reply:
         """Ask, check, and tell the model what was wrong; runs in a thread."""
         messages = task.messages
-        records, costs, all_cached = [], [], True
+        records, costs, keys, all_cached = [], [], [], True
         for n_repairs in range(MAX_REPAIRS + 1):
             record, cost, cached = self.source.fetch(messages, task.sample)
             records.append(record)
             costs.append(cost)
+            keys.append(self.source.key(messages, task.sample))
             all_cached &= cached
             try:
                 value = self._check(record)
             except UnusableError as error:
                 problems = error.problems
+            except InvalidReplyError as error:
+                raise self._advise(error, keys) from None
             else:
                 return self._reply(records, value, costs, cached=all_cached)
             if n_repairs < MAX_REPAIRS:
                 messages = self._repair(messages, record["text"], problems)
-        raise _invalid(record, problems, f"after {MAX_REPAIRS} repair rounds it is still wrong")
+        what = f"after {MAX_REPAIRS} repair rounds it is still wrong"
+        raise self._advise(_invalid(record, problems, what), keys)
+
+    def _advise(self, error: InvalidReplyError, keys: list[str]) -> InvalidReplyError:
+        """Say how to get another answer: all rounds are kept."""
+        if self.source.caching:
+            error.args = (
+                f"{error} The reply is kept, and the same request gets it again: change the "
+                f"prompt, or `{self.source.store.prune_command(*keys)}`.",
+            )
+        return error
 
     def _check(self, record: dict[str, Any]) -> Any:
         """The value of a reply; UnusableError where another try may help."""
@@ -98,14 +115,15 @@ class Call:
         if not text:
             hint = ": a larger max_tokens in request_options may help" if reason == "length" else ""
             raise _invalid(record, [f"finish_reason {reason!r}"], f"it is empty{hint}")
+        cut_off = "it was cut off: raise max_tokens in request_options"
+        if reason == "length" and self.source.schema is None and not self.first_token:
+            raise _invalid(record, [f"finish_reason {reason!r}"], cut_off)
         try:
             value = text if self.source.schema is None else parse_json(text, self.source.schema)
             return value if self.validate is None else self._validated(value)
         except UnusableError as error:
             if reason == "length":
-                raise _invalid(
-                    record, error.problems, "it was cut off: raise max_tokens in request_options"
-                ) from None
+                raise _invalid(record, error.problems, cut_off) from None
             raise
 
     def _validated(self, value: Any) -> Any:
@@ -129,7 +147,7 @@ class Call:
         return [
             *messages,
             {"role": "assistant", "content": text},
-            {"role": "user", "content": complaint},
+            {"role": "user", "content": map_strings(complaint)},  # a validator may quote anything
         ]
 
     def _reply(self, records, value, costs, *, cached: bool) -> Reply:
@@ -158,8 +176,14 @@ class Call:
         n_done = sum(reply is not None for reply in replies)
         done = f"{n_done:,} of {len(replies):,} prompts are answered"
         if n_done and self.source.caching and not self.source.replay:
-            done += f" and kept in {self.source.store.path}: run again, and they cost nothing"
+            if lost := self.source.n_not_stored:
+                done += f", {lost:,} of them could not be kept; the others are"
+            else:
+                done += " and"
+            done += f" kept in {self.source.store.path}: run again, and they cost nothing"
         if isinstance(error, BudgetExceededError):
+            if self.source.last_failure:
+                done += f". The last failure was: {str(self.source.last_failure).rstrip('.')}"
             done += ". A new ChatModel starts a new count; give it a larger budget to go on"
         error.replies = replies
         error.args = (f"Prompt {task.index}: {str(error).rstrip('.')}. {done}.",)
@@ -173,12 +197,6 @@ class Call:
         head = f"Prompt {task.index}: {error}"
         if len(failures) > 1:
             head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"
-        if self.source.caching:
-            path = self.source.store.path
-            head += (
-                " The reply is kept, and the same request gets it again: change the prompt, or "
-                f"`python -m skllmreg cache prune --file {path} --key {task.key[:12]}`."
-            )
         error.args = (head,)
         return error
 

@@ -2,29 +2,23 @@
 
 import copy
 import inspect
+import math
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from skllmreg.llm import _client, _ledger
+from skllmreg.llm import _ledger
 from skllmreg.llm._cache import open_store
 from skllmreg.llm._call import Call
 from skllmreg.llm._json import check_schema
+from skllmreg.llm._keys import resolve_url
 from skllmreg.llm._labels import label_probabilities
+from skllmreg.llm._params import check_params, price_of, without_secrets
 from skllmreg.llm._progress import progress_bar
 from skllmreg.llm._prompts import Messages, as_conversations, estimate_tokens
 from skllmreg.llm._reply import LabelProbabilities, Quote, Reply, Usage
 from skllmreg.llm._source import Source
 
-# Options that the edge sets by itself.
-_RESERVED = {
-    "model": "it is the first parameter of ChatModel",
-    "messages": "they are the prompts",
-    "temperature": "it is a parameter of ChatModel",
-    "stream": "answers are stored whole",
-    "n": "pass a prompt n times for n samples of it",
-    "response_format": "pass a schema to `complete`",
-}
 GUESSED_COMPLETION = 256
 
 
@@ -55,12 +49,13 @@ class ChatModel:
     requests_per_minute, tokens_per_minute : float, default=None
         Limits, shared by all processes that use the same cache file.
     timeout : float, default=60.0
-        Seconds for one answer.
+        Seconds for one exchange, from the connection to the last byte.
     max_retries : int, default=5
         How often a request is repeated where that can help: 408, 409, 429, 5xx, lost connections,
         malformed replies. Retry-After is honoured up to an hour.
     request_budget : int, default=None
-        Requests that this object and its copies may send in all, in this and other processes.
+        Requests that this object and its copies may send in all, in this and other processes;
+        repetitions and weaker forms of a request count, too.
     token_budget : int, default=None
         Tokens, of prompts and answers, that they may take.
     cost_budget : float, default=None
@@ -152,7 +147,7 @@ class ChatModel:
         shown = [repr(params.pop("model"))]
         for name, value in params.items():
             if value != defaults[name].default:
-                shown.append(f"{name}={_without_secrets(value)!r}")
+                shown.append(f"{name}={without_secrets(name, value)!r}")
         return f"ChatModel({', '.join(shown)})"
 
     def complete(
@@ -188,8 +183,8 @@ class ChatModel:
         Raises
         ------
         InvalidReplyError
-            At the end, if a reply is still wrong after two repair rounds, was cut off, or is a
-            refusal; the other prompts are answered first.
+            At the end, if a reply is still wrong after two repair rounds, was cut off (without a
+            schema, or within its JSON), or is a refusal; the other prompts are answered first.
         BudgetExceededError, CacheError, ReplayMissError, RequestError
             As soon as it happens; what is under way is waited for and kept.
 
@@ -210,11 +205,12 @@ class ChatModel:
         schema: dict[str, Any] | None = None,
         validate: Callable[[Any], Any] | None = None,
         extra: dict[str, Any] | None = None,
+        first_token: bool = False,
         progress: bool | None = None,
         description: str | None = None,
     ) -> list[Reply]:
         """`complete`, with options that are not the user's."""
-        call = self._call(schema, validate, extra)
+        call = self._call(schema, validate, extra, first_token)
         tasks = call.tasks(conversations)
         with progress_bar(len(tasks), progress, description or self.model) as tick:
             return call.run(tasks, tick)
@@ -325,19 +321,20 @@ class ChatModel:
         schema: dict[str, Any] | None,
         validate: Callable[[Any], Any] | None,
         extra: dict[str, Any] | None = None,
+        first_token: bool = False,
     ) -> Call:
         """Check all parameters and put together what the prompts of a call have in common."""
         if schema is not None:
             check_schema(schema)
-        self._check_params()
-        url = _client.resolve_url(self.base_url)
+        check_params(self._params())
+        url = resolve_url(self.base_url)
         replay = self.mode == "replay"
         store = open_store(self.cache, read_only=replay)
         account = _ledger.Account(
             run=self._run,
             server=url,
             model=self.model,
-            prices=self._price(),
+            prices=price_of(self.model, self.prices),
             request_budget=self.request_budget,
             token_budget=self.token_budget,
             cost_budget=self.cost_budget,
@@ -359,41 +356,7 @@ class ChatModel:
             replay=replay,
             expected_completion=self._expected_completion(store, account)[0],
         )
-        return Call(source, validate, self.max_concurrency)
-
-    def _check_params(self) -> None:
-        if not isinstance(self.model, str) or not self.model:
-            raise ValueError(f"model is the name of a model, got {self.model!r}.")
-        if self.mode not in ("live", "replay"):
-            raise ValueError(f'mode is "live" or "replay", got {self.mode!r}.')
-        for name in ("timeout", "requests_per_minute", "tokens_per_minute", "max_concurrency"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is positive, got {value!r}.")
-        if self.cache is None and self.mode == "replay":
-            raise ValueError('mode="replay" needs a cache to replay from.')
-        budgets = ("request_budget", "token_budget", "cost_budget")
-        if self.cache is None and any(getattr(self, name) is not None for name in budgets):
-            raise ValueError(
-                "A budget is counted in the cache file, so that it holds across workers: "
-                "cache=None has none."
-            )
-        if self.cost_budget is not None and self._price() is None:
-            raise ValueError(f"cost_budget needs prices, which name no price of {self.model!r}.")
-        options = self.request_options or {}
-        for name in options.keys() & _RESERVED.keys():
-            raise ValueError(f"request_options must not set {name!r}: {_RESERVED[name]}.")
-        for name in ("extra_headers", "extra_query"):
-            for field in options.get(name) or {}:
-                if _client.is_secret_name(field):
-                    raise ValueError(
-                        f"request_options[{name!r}] holds {field!r}, which looks like a secret: "
-                        "put a key into an environment variable and name it in api_key_env."
-                    )
-
-    def _price(self) -> tuple[float, float] | None:
-        price = self.prices.get(self.model) if isinstance(self.prices, dict) else self.prices
-        return None if price is None else (float(price[0]), float(price[1]))
+        return Call(source, validate, self.max_concurrency, first_token)
 
     def _expected_completion(self, store: Any, account: _ledger.Account) -> tuple[int, str]:
         options = self.request_options or {}
@@ -402,17 +365,5 @@ class ChatModel:
                 return options[name], f"{name} of request_options"
         mean, n = _ledger.mean_completion(store, account)
         if n and mean:
-            return round(mean), f"the mean of {n:,} earlier answers"
+            return math.ceil(mean), f"the mean of {n:,} earlier requests"
         return GUESSED_COMPLETION, f"a guess of {GUESSED_COMPLETION} for each answer"
-
-
-def _without_secrets(value: Any) -> Any:
-    """The value with those fields hidden that `_check_params` would refuse."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: "..."
-        if _client.is_secret_name(str(name)) and isinstance(inner, str)
-        else _without_secrets(inner)
-        for name, inner in value.items()
-    }

@@ -5,83 +5,20 @@ What goes out is what was asked for and nothing else; what comes back is a parse
 of them leaves this file, not even as the context of another one.
 """
 
-import email.utils
+import contextlib
 import functools
-import ipaddress
 import os
 import threading
-import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from skllmreg.exceptions import RequestError
+from skllmreg.llm._keys import Secret, is_loopback, read_key
 from skllmreg.llm._record import parse_payload, read_record
+from skllmreg.llm._refusal import refusal
+from skllmreg.llm._text import read_json
+from skllmreg.llm._wire import Exchange, TooLateError, exchange, guard
 
-OPENAI_URL = "https://api.openai.com/v1"
-# Servers of one's own want no key, the client insists on one.
-DUMMY_KEY = "no-key"
 LARGEST_REPLY = 32 * 2**20
-
-# Refusals that no repetition heals, though their status alone would allow one.
-_FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
-_SECRET_WORDS = ("auth", "key", "token", "cookie", "secret")
-
-
-def resolve_url(base_url: str | None) -> str:
-    """The address in its one form; raises where it is none, or carries a secret."""
-    url = OPENAI_URL if base_url is None else str(base_url).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url is an address such as http://localhost:8000/v1, got {url!r}.")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(
-            "base_url carries a user, a password or a query, which would be stored and printed. "
-            "Put the key into an environment variable and name it in api_key_env."
-        )
-    return url
-
-
-def is_openai(url: str) -> bool:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme == "https" and (
-        host == "api.openai.com" or host.endswith(".api.openai.com")
-    )
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a header or query parameter of that name would hold a secret."""
-    return any(word in name.lower() for word in _SECRET_WORDS)
-
-
-def read_key(url: str, api_key_env: str | None) -> str:
-    """The key, read from the environment at the moment of the call.
-
-    OPENAI_API_KEY is sent to OpenAI alone; a variable that is named goes where the user points it.
-    """
-    if api_key_env is None and not is_openai(url):
-        return DUMMY_KEY
-    name = api_key_env or "OPENAI_API_KEY"
-    key = os.environ.get(name, "")
-    if not key:
-        raise RequestError(
-            f"The environment variable {name} is not set: {url} wants a key. Set it, or name "
-            "another variable in api_key_env, or give the base_url of a server of your own."
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise RequestError(
-            f"The environment variable {name} holds a space, a line end or another character "
-            "that a key cannot have."
-        )
-    return key
 
 
 def _open_client(url: str, key: str, timeout: float) -> Any:
@@ -94,18 +31,22 @@ def _open_client(url: str, key: str, timeout: float) -> Any:
 def _make_client(url: str, key: str, timeout: float) -> Any:
     import openai
 
+    http_client = openai.DefaultHttpxClient(
+        timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
+        # A redirect would carry the prompts to a host that nobody named.
+        follow_redirects=False,
+        # A proxy of the environment is the user's network; the loopback needs none.
+        trust_env=not is_loopback(url),
+        # The SDK would read the body of an error without a limit.
+        event_hooks={"response": [functools.partial(_refuse, url, Secret(key))]},
+    )
     client = openai.OpenAI(
         api_key=key,
         base_url=url,
         max_retries=0,  # ours: the SDK gives up where Retry-After is above 120 s
-        http_client=openai.DefaultHttpxClient(
-            timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
-            # A redirect would carry the prompts to a host that nobody named.
-            follow_redirects=False,
-            # A proxy of the environment is the user's network; the loopback needs none.
-            trust_env=not _is_loopback(url),
-        ),
+        http_client=http_client,
     )
+    guard(http_client)
     # The SDK fills these from OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY,
     # OPENAI_WEBHOOK_SECRET and OPENAI_CUSTOM_HEADERS whatever the address.
     client.organization = client.project = None
@@ -126,6 +67,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_clients)
 
 
+def prepare(url: str, api_key_env: str | None, timeout: float) -> None:
+    """Import and open what `send` needs: it takes a while, and a start may be promised before."""
+    with contextlib.suppress(Exception):  # it happens again, and is told, in `send`
+        _open_client(url, read_key(url, api_key_env).value, timeout)
+
+
 def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]) -> dict[str, Any]:
     """Post one chat completion and return the record of its answer.
 
@@ -136,7 +83,7 @@ def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]
     api_key_env : str or None
         Name of the variable that holds the key.
     timeout : float
-        Seconds for the whole answer, however slowly it drips.
+        Seconds for the whole exchange, however slowly it drips.
     body : dict
         "model", "messages" and the options; "extra_headers" and "extra_query" as in the SDK.
 
@@ -149,138 +96,98 @@ def send(url: str, api_key_env: str | None, timeout: float, body: dict[str, Any]
     Raises
     ------
     RequestError
-        With `status`, `retry_after`, and `transient` where another try may succeed.
+        With `status`, `retry_after`, `sent`, and `transient` where another try may succeed.
     """
-    key = _Secret(read_key(url, api_key_env))
     fields = {**body}
     around = {name: fields.pop(name, None) for name in ("extra_headers", "extra_query")}
     fields |= fields.pop("extra_body", {})
     # The messages go as they are, not through the SDK's walk along its type annotations: that is
     # a fifth of the time that a request costs.
-    text = _exchange(
+    payload = _exchange(
         url,
-        key,
+        read_key(url, api_key_env),
         timeout,
         lambda client: client.chat.completions.with_streaming_response.create(
             model=body["model"], messages=[], extra_body=fields, **around
         ),
     )
-    return read_record(parse_payload(text, url), url)
+    return read_record(payload, url)
 
 
 def list_models(url: str, api_key_env: str | None, timeout: float) -> list[str]:
     """Names of the models that the server offers."""
-    text = _exchange(
+    payload = _exchange(
         url,
-        _Secret(read_key(url, api_key_env)),
+        read_key(url, api_key_env),
         timeout,
         lambda client: client.models.with_streaming_response.list(),
     )
-    models = parse_payload(text, url).get("data") or []
+    models = payload.get("data")
+    models = models if isinstance(models, list) else []
     return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
 
 
-class _Secret:
-    """Keeps the key out of tracebacks that show local variables."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def hide(self, text: str) -> str:
-        """Drop the key from what a server says: some echo the headers they got."""
-        return text if self.value == DUMMY_KEY else text.replace(self.value, "[key]")
-
-
-def _exchange(url: str, key: _Secret, timeout: float, call: Any) -> str:
+def _exchange(url: str, key: Secret, timeout: float, call: Any) -> dict[str, Any]:
     """Send, read the whole answer within the time, turn every failure into a RequestError."""
+    with exchange(timeout, key.hide) as now:
+        try:
+            with call(_open_client(url, key.value, timeout)) as response:
+                return parse_payload(_read_body(response, url), url, key.hide)
+        except Exception as error:
+            failure = _explain(error, now, url, timeout)
+    # Outside of the handler, so that the SDK's exception is not its context; without the frames of
+    # the SDK, whose variables hold the key.
+    failure.__context__ = None
+    raise failure.with_traceback(None)
+
+
+def _explain(error: Exception, now: Exchange, url: str, timeout: float) -> RequestError:
     import openai
 
-    deadline = time.monotonic() + timeout
-    try:
-        with call(_open_client(url, key.value, timeout)) as response:
-            return key.hide(_read_body(response, deadline, url))
-    except RequestError as error:
-        failure = error
-    except openai.APIStatusError as error:
-        failure = _from_status(error, url, key)
-    except openai.APIConnectionError as error:
+    doctor = f"Is the server up? `python -m skllmreg doctor --base-url {url}` tells."
+    late = isinstance(error, (openai.APITimeoutError, TooLateError))
+    if isinstance(error, RequestError):
+        return error
+    if late and now.sent:
+        what = f"did not answer within {timeout:g} s. {doctor}"
+    elif late or isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
-        what = (
-            f"did not answer within {timeout:g} s"
-            if isinstance(error, openai.APITimeoutError)
-            else f"cannot be reached ({key.hide(str(cause)) or type(cause).__name__})"
-        )
-        failure = RequestError(
-            f"{url} {what}. Is the server up? `python -m skllmreg doctor --base-url {url}` tells.",
-            transient=True,
-        )
-    except Exception as error:
-        failure = RequestError(
+        what = f"cannot be reached ({now.hide(str(cause)) or type(cause).__name__}). {doctor}"
+    else:
+        return RequestError(
             f"The request to {url} could not be made: {type(error).__name__}: "
-            f"{key.hide(str(error))[:200]}. Are the request_options right?"
+            f"{now.hide(str(error))[:200]}. Are the request_options right?",
+            sent=now.sent,
         )
-    # Outside of the handler, so that the SDK's exception is not its context.
-    failure.__context__ = None
-    raise failure
+    return RequestError(f"{url} {what}", transient=True, sent=now.sent)
 
 
-def _read_body(response: Any, deadline: float, url: str) -> str:
-    # The client's own timeout is for each read: a reply that drips would never end.
+def _read_body(response: Any, url: str) -> str:
     chunks, size = [], 0
     try:
         for chunk in response.iter_bytes():
             chunks.append(chunk)
             size += len(chunk)
-            if time.monotonic() > deadline:
-                problem = "is still sending its reply after the timeout"
-                break
             if size > LARGEST_REPLY:
                 problem = f"sent more than {LARGEST_REPLY:,} bytes for one reply"
                 break
         else:
-            return b"".join(chunks).decode("utf-8", errors="replace")
-    except Exception as error:  # httpx or httpx2, whichever the SDK stands on
-        problem = f"broke off in its reply ({type(error).__name__})"
-    raise RequestError(f"{url} {problem}.", transient=True)
+            return b"".join(chunks).decode("utf-8-sig", errors="replace")
+    except Exception as error:  # of httpx, or of its successor, whichever the SDK stands on
+        late = isinstance(error, TooLateError) or "Timeout" in type(error).__name__
+        problem = "is still sending its reply after the timeout"
+        if not late:
+            problem = f"broke off in its reply ({type(error).__name__})"
+    raise RequestError(f"{url} {problem}.", transient=True, sent=True)
 
 
-def _from_status(error: Any, url: str, key: _Secret) -> RequestError:
-    status, headers = error.status_code, error.response.headers
-    body = error.body if isinstance(error.body, dict) else {}
-    message = body.get("message") or body.get("detail") or error.response.text
-    message = " ".join(key.hide(str(message)).split())[:500]
-    code = str(body.get("code") or body.get("type") or "")
-    transient = (
-        (status in (408, 409, 429) or (status >= 500 and status not in (501, 505)))
-        and code not in _FINAL_CODES
-        and headers.get("x-should-retry") != "false"
-    )
-    hint = {
-        301: " Give the address it redirects to as base_url.",
-        401: " Is the key right? api_key_env names the variable that holds it.",
-        404: f" Does base_url end in /v1, and does the server have this model? "
-        f"`python -m skllmreg doctor --base-url {url}` tells.",
-    }.get(301 if 300 <= status < 400 else status, "")
-    return RequestError(
-        f"{url} answered with status {status}: {message or 'no message'}{hint}",
-        status=status,
-        code=code,
-        retry_after=_retry_after(headers),
-        transient=transient,
-    )
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds to wait as the server says, in any of the three forms that are used."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / unit)
-        except (KeyError, ValueError):
-            continue
+def _refuse(url: str, key: Secret, response: Any) -> None:
+    """Raise for any status but 2xx, before the SDK sees it."""
+    if 200 <= response.status_code < 300:
+        return
+    text = _read_body(response, url)
     try:
-        when = email.utils.parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError, TypeError):
-        return None
-    return max(0.0, when.timestamp() - time.time())
+        said = read_json(text, key.hide)
+    except ValueError:
+        said = key.hide(text)
+    raise refusal(url, response.status_code, said, response.headers)

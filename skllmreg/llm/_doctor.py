@@ -1,15 +1,15 @@
 """``python -m skllmreg doctor``: is the server up, what can it do, what falls back to what."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from skllmreg.exceptions import RequestError
-from skllmreg.llm import _client
+from skllmreg.llm import _client, _keys
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._structured import in_form
+from skllmreg.llm._text import one_line, read_json
 
 # A prompt that asks for prose: only a server that keeps to the schema answers with JSON.
 PROSE = "Tell me in one short sentence of plain prose how warm it is in summer."
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
     args = parser.parse_args(argv)
     try:
-        url = _client.resolve_url(args.base_url)
+        url = _keys.resolve_url(args.base_url)
         models = _models(url, args)
-        model = args.model or (None if _client.is_openai(url) else next(iter(models), None))
+        model = args.model or (None if _keys.is_openai(url) else next(iter(models), None))
         if model is None:
             print("model        name one with --model to see what it can do")
             return 0 if models else 1
@@ -51,7 +51,8 @@ def _models(url: str, args: argparse.Namespace) -> list[str]:
         if error.status is None or args.model is None:
             raise
         models = []  # not every server lists its models
-    shown = ", ".join(models[:8]) + (f" and {len(models) - 8} more" if len(models) > 8 else "")
+    shown = ", ".join(map(one_line, models[:8]))
+    shown += f" and {len(models) - 8} more" if len(models) > 8 else ""
     print(f"models       {shown or 'it lists none'}")
     if args.model and models and args.model not in models:
         print(f"             {args.model} is not among them")
@@ -64,7 +65,7 @@ def _check_model(url: str, model: str, args: argparse.Namespace) -> None:
         return _client.send(url, args.api_key_env, args.timeout, body)
 
     record = ask("Answer with the single word: yes.")
-    print(f"model        {model} answers ({(record['text'] or '')[:40]!r})")
+    print(f"model        {model} answers ({one_line(record['text'] or '', 40)!r})")
     if record["completion_tokens"] is None:
         print("usage        not counted by the server -> token budgets rest on estimates")
     strict = _report("json_schema", lambda: _keeps_to_schema(ask, 0))
@@ -96,7 +97,7 @@ def _keeps_to_schema(ask: Callable[..., dict[str, Any]], form: int) -> str:
         if form == 0:
             parse_json(record["text"] or "", SCHEMA)
         else:
-            json.loads(record["text"] or "")
+            read_json(record["text"] or "")
     except (UnusableError, ValueError):
         return "taken, but not kept to"
     return "yes"

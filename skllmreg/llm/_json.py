@@ -10,6 +10,8 @@ import math
 import re
 from typing import Any
 
+from skllmreg.llm._text import map_strings
+
 _KEYWORDS = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items", "minItems", "maxItems"},
@@ -19,10 +21,9 @@ _KEYWORDS = {
     "boolean": set(),
 }
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
-
-
-# So many brackets of prose are tried for a JSON value: each costs time in proportion to the text.
-MOST_STARTS = 200
+# A bracket of prose, as in {this} or [see below], does not go on as JSON does.
+_OPENING = re.compile(r"[\[{]")
+_START = re.compile(r"""\{\s*(["}]|$)|\[\s*([\[\]{"0-9-]|true|false|null|$)""")
 
 
 class UnusableError(ValueError):
@@ -111,12 +112,13 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
     for candidate in (text, *fenced) if len(fenced) == 1 else (text,):
         doubled.clear()
         try:
-            return decoder.decode(candidate.strip())
+            return map_strings(decoder.decode(candidate.strip()))
         except RecursionError:
             raise UnusableError(["the JSON is nested too deeply"]) from None
         except ValueError as error:
             reason = str(error)
-    values = _scan(text, decoder, {"object": "{", "array": "["}.get(schema["type"]), doubled)
+    wanted = {"object": dict, "array": list}.get(schema["type"])
+    values = _scan(text, decoder, wanted, doubled) if wanted else []
     if len(values) > 1:
         raise UnusableError([f"one JSON value is wanted, there are {len(values)}"])
     if not values:
@@ -124,26 +126,29 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
     return values[0]
 
 
-def _scan(
-    text: str, decoder: json.JSONDecoder, opening: str | None, doubled: list[str]
-) -> list[Any]:
-    """All JSON values of one kind that stand in prose; broken ones are passed over."""
+def _scan(text: str, decoder: json.JSONDecoder, wanted: type, doubled: list[str]) -> list[Any]:
+    """All JSON values of one kind that stand in prose; nothing is taken from inside a value."""
     values: list[Any] = []
     doubled.clear()
-    position = text.find(opening) if opening else -1
-    for _ in range(MOST_STARTS):
-        if position < 0:
-            break
+    position = 0
+    while opening := _OPENING.search(text, position):
+        position = opening.end()
+        if not _START.match(text, opening.start()):
+            continue
         n_doubled = len(doubled)
         try:
-            value, end = decoder.raw_decode(text, position)
-            values.append(value)
+            value, position = decoder.raw_decode(text, opening.start())
+            value = map_strings(value)
         except RecursionError:
             raise UnusableError(["the JSON is nested too deeply"]) from None
-        except ValueError:
+        except ValueError as error:
+            raise UnusableError(
+                [f"the JSON that begins at character {opening.start()} is broken ({error})"]
+            ) from None
+        if isinstance(value, wanted):
+            values.append(value)
+        else:
             del doubled[n_doubled:]
-            end = position + 1
-        position = text.find(opening, end) if opening else -1
     return values
 
 

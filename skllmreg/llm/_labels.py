@@ -99,7 +99,7 @@ def _from_logprobs(
     n_tokens = min(MOST_TOKENS, max(5, 2 * len(codes)))
     extra = {"logprobs": True, "top_logprobs": n_tokens}
     try:
-        replies = chat._complete(asked, extra=extra, **progress)
+        replies = chat._complete(asked, extra=extra, first_token=True, **progress)
     except InvalidReplyError as error:
         replies = error.replies
     return [None if reply is None else _read_logprobs(reply, codes) for reply in replies]
@@ -137,6 +137,6 @@ def _from_votes(
         return code
 
     repeated = [messages for messages in asked for _ in range(n_samples)]
-    replies = chat._complete(repeated, validate=validate, **progress)
+    replies = chat._complete(repeated, validate=validate, first_token=True, **progress)
     votes = np.array([reply.value for reply in replies]).reshape(len(asked), n_samples)
     return (votes[:, :, None] == np.arange(len(codes))).mean(axis=1)

@@ -64,13 +64,8 @@ def _add(db, account: Account, day: str, **amounts) -> None:
     )
 
 
-def spent(store: Store, run: str) -> tuple[int, int, float]:
-    """Requests, tokens and dollars of a run, what is reserved included."""
-    with store.reading() as db:
-        return _spent(db, run)
-
-
 def _spent(db, run: str) -> tuple[int, int, float]:
+    """Requests, tokens and dollars of a run, what is reserved included."""
     return db.execute(
         "SELECT COALESCE(SUM(requests), 0), "
         "COALESCE(SUM(prompt_tokens + completion_tokens + reserved_tokens), 0), "
@@ -121,7 +116,8 @@ def settle(
     reservation: Reservation,
     used: tuple[int, int] | None,
     *,
-    refused: bool = False,
+    sent: bool = True,
+    billed: bool = True,
 ) -> float | None:
     """Put the true numbers in place of the reservation.
 
@@ -129,9 +125,11 @@ def settle(
     ----------
     used : (prompt tokens, completion tokens) or None
         None where no answer came.
-    refused : bool
-        The server said no: nothing was paid, and the request is given back. Otherwise a request
-        without an answer may have been billed and stays counted, with what was reserved for it.
+    sent : bool
+        Whether anything went out; else the request is given back.
+    billed : bool
+        Whether a request without an answer may be on the bill: what was reserved for it stays
+        counted.
 
     Returns
     -------
@@ -142,13 +140,13 @@ def settle(
     reserved_cost = account.cost(reservation.prompt_tokens, reservation.completion_tokens) or 0.0
     cost = account.cost(*used) if used else None
     with store.writing() as db:
-        if used or refused:
+        if used or not billed:
             prompt_tokens, completion_tokens = used or (0, 0)
             _add(
                 db,
                 account,
                 reservation.day,
-                requests=0 if used else -1,
+                requests=0 if sent else -1,
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
                 cost=cost,
@@ -174,8 +172,24 @@ def slow_down(store: Store, account: Account, sent: float, retry_after: float | 
 
 
 def blocked_until(store: Store, account: Account) -> float:
-    with store.reading() as db:
-        return _load_bucket(db, account).blocked_until
+    """The end of the pause that the server has called for, if any."""
+    rows = store.read("SELECT state FROM limits WHERE name = ?", (_bucket_name(account),))
+    return json.loads(rows[0][0])["blocked_until"] if rows else 0.0
+
+
+def pauses(store: Store) -> dict[str, float]:
+    """The ends of all pauses that are not over, by server and model."""
+    rows = store.read("SELECT name, state FROM limits")
+    ends = {name: json.loads(state)["blocked_until"] for name, state in rows}
+    return {name: end for name, end in ends.items() if end > time.time()}
+
+
+def lift_pauses(store: Store) -> None:
+    """Forget who was promised which start: the next requests go out at once."""
+    with store.writing() as db:
+        db.execute(
+            "DELETE FROM limits WHERE json_extract(state, '$.blocked_until') > ?", (time.time(),)
+        )
 
 
 def _load_bucket(db, account: Account) -> Bucket:
@@ -202,22 +216,20 @@ def count_cached(store: Store, account: Account, n: int) -> None:
 
 def usage(store: Store, run: str | None = None) -> list[Usage]:
     """What was used, by day and model; of one run, or of all."""
-    with store.reading() as db:
-        rows = db.execute(
-            "SELECT day, model, SUM(requests), SUM(cached), SUM(prompt_tokens), "
-            "SUM(completion_tokens), SUM(cost) FROM ledger WHERE ?1 IS NULL OR run = ?1 "
-            "GROUP BY day, model ORDER BY day, model",
-            (run,),
-        ).fetchall()
+    rows = store.read(
+        "SELECT day, model, SUM(requests), SUM(cached), SUM(prompt_tokens), "
+        "SUM(completion_tokens), SUM(cost) FROM ledger WHERE ?1 IS NULL OR run = ?1 "
+        "GROUP BY day, model ORDER BY day, model",
+        (run,),
+    )
     return [Usage(*row) for row in rows]
 
 
 def mean_completion(store: Store, account: Account) -> tuple[float, int]:
-    """Mean completion tokens of the answers of this model so far, and their number."""
-    with store.reading() as db:
-        total, n = db.execute(
-            "SELECT COALESCE(SUM(completion_tokens), 0), COALESCE(SUM(requests), 0) "
-            "FROM ledger WHERE server = ? AND model = ?",
-            (account.server, account.model),
-        ).fetchone()
+    """Mean completion tokens of the requests to this model so far, and their number."""
+    ((total, n),) = store.read(
+        "SELECT COALESCE(SUM(completion_tokens), 0), COALESCE(SUM(requests), 0) "
+        "FROM ledger WHERE server = ? AND model = ?",
+        (account.server, account.model),
+    )
     return (total / n if n else 0.0), n

@@ -1,15 +1,21 @@
 """Say what a replay misses, and what comes nearest to it."""
 
 import difflib
+import heapq
 import json
+from collections.abc import Callable
 from typing import Any
 
 from skllmreg.llm._cache import Store
 from skllmreg.llm._prompts import Messages
 
-# Comparing texts is slow: only the last entries of a large cache, and their beginnings.
+# Comparing texts is slow: only the last entries of a large cache, only their beginnings, and with
+# regard to the order of letters only those that have the same letters.
 N_COMPARED = 500
+N_CANDIDATES = 10
 LENGTH = 2_000
+
+Entry = tuple[str, str, dict[str, Any]]
 
 
 def describe_miss(
@@ -26,22 +32,10 @@ def describe_miss(
         f"No answer in {store.path} for sample {sample} of this prompt to {model!r}, and "
         f'mode="replay" asks nobody: {text[:300]!r}.'
     )
-    with store.reading() as db:
-        rows = db.execute(
-            "SELECT server, model, request FROM entries ORDER BY created DESC LIMIT ?",
-            (N_COMPARED,),
-        ).fetchall()
-    if not rows:
+    near_entry = _same_messages(store, messages, model) or _nearest(store, text, model)
+    if near_entry is None:
         return f"{head} The cache is empty."
-    requests = [(row[0], row[1], json.loads(row[2])) for row in rows]
-    matcher = difflib.SequenceMatcher(autojunk=False)
-    matcher.set_seq2(text[:LENGTH])
-
-    def likeness(entry: tuple[str, str, dict[str, Any]]) -> tuple[float, bool]:
-        matcher.set_seq1(entry[2]["messages"][-1]["content"][:LENGTH])
-        return matcher.quick_ratio(), entry[1] == model
-
-    near_url, near_model, near = max(requests, key=likeness)
+    near_url, near_model, near = near_entry
     differs = [
         f"{name} is {there!r:.200} there, {here!r:.200} here"
         for name, there, here in (
@@ -65,3 +59,36 @@ def describe_miss(
         f"{head} The nearest differs from character {at} on: {there[max(at - 20, 0) : at + 80]!r} "
         f"there, {text[max(at - 20, 0) : at + 80]!r} here."
     )
+
+
+def _same_messages(store: Store, messages: Messages, model: str) -> Entry | None:
+    """An entry with exactly these messages, wherever it is; of the same model if there is one."""
+    beginning = json.dumps({"messages": messages})[:-1] + ","  # as `put` writes requests
+    rows = store.read(
+        "SELECT server, model, request FROM entries WHERE substr(request, 1, ?1) = ?2 "
+        "ORDER BY model = ?3 DESC, created DESC LIMIT 1",
+        (len(beginning), beginning, model),
+    )
+    return _entry(rows[0]) if rows else None
+
+
+def _nearest(store: Store, text: str, model: str) -> Entry | None:
+    """Of the newest entries, the one whose last message is most like the text."""
+    rows = store.read(
+        "SELECT server, model, request FROM entries ORDER BY created DESC LIMIT ?", (N_COMPARED,)
+    )
+    matcher = difflib.SequenceMatcher(autojunk=False)
+    matcher.set_seq2(text[:LENGTH])
+
+    def likeness(entry: Entry, ratio: Callable[[], float]) -> tuple[float, bool]:
+        matcher.set_seq1(entry[2]["messages"][-1]["content"][:LENGTH])
+        return ratio(), entry[1] == model
+
+    some = heapq.nlargest(
+        N_CANDIDATES, map(_entry, rows), key=lambda entry: likeness(entry, matcher.quick_ratio)
+    )
+    return max(some, key=lambda entry: likeness(entry, matcher.ratio), default=None)
+
+
+def _entry(row: tuple[str, str, str]) -> Entry:
+    return row[0], row[1], json.loads(row[2])

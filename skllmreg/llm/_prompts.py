@@ -68,6 +68,15 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def equal_form(value: Any) -> Any:
+    """A JSON value in the one form of all that are equal to it: 0.0 is 0."""
+    if isinstance(value, dict):
+        return {name: equal_form(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [equal_form(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def cache_key(identity: str, messages: Messages, sample: int) -> str:
     """Hash of all that decides an answer; `identity` is what a call's prompts have in common."""
     text = f"{identity}\n{canonical(messages)}\n{sample}"

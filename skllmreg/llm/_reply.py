@@ -81,7 +81,7 @@ class Usage:
     model : str
         The model that was asked.
     requests : int
-        Requests sent that were answered, or that may have been billed.
+        Requests that were sent, those that failed included.
     cached : int
         Answers that came from the cache and cost nothing.
     prompt_tokens, completion_tokens : int

@@ -1,8 +1,10 @@
 """Where an answer comes from: the cache, or the server with budget, limits and retries."""
 
 import contextlib
+import functools
 import logging
 import random
+import shlex
 import threading
 import time
 import uuid
@@ -14,10 +16,13 @@ from typing import Any
 from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError, RequestError
 from skllmreg.llm import _cache, _client, _ledger, _limits
 from skllmreg.llm._nearest import describe_miss
-from skllmreg.llm._prompts import Messages, cache_key, canonical, estimate_tokens
+from skllmreg.llm._prompts import Messages, cache_key, canonical, equal_form, estimate_tokens
 from skllmreg.llm._structured import ask_structured
 
 _logger = logging.getLogger("skllmreg.llm")
+
+# Seconds; who waits longer is told why.
+LONG_WAIT = 30.0
 
 
 class StoppedError(Exception):
@@ -48,6 +53,13 @@ class Source:
         Whether answers are kept; whether they may come from the cache only.
     expected_completion : int
         Tokens that are reserved for an answer.
+
+    Attributes
+    ----------
+    n_not_stored : int
+        Answers that the cache could not take.
+    last_failure : RequestError or None
+        Why a request was repeated, last.
     """
 
     url: str
@@ -64,9 +76,13 @@ class Source:
     expected_completion: int
     holder: str = field(default_factory=lambda: uuid.uuid4().hex)
     stop: threading.Event = field(default_factory=threading.Event)
+    n_not_stored: int = 0
+    last_failure: RequestError | None = None
 
     def __post_init__(self) -> None:
-        self._identity = canonical([self.url, self.model, self.options, self.schema])
+        shared = [self.url, self.model, self.options, self.schema]
+        self._identity = canonical(equal_form(shared))
+        self._told, self._lock = 0.0, threading.Lock()
 
     def key(self, messages: Messages, sample: int) -> str:
         return cache_key(self._identity, messages, sample)
@@ -117,6 +133,7 @@ class Source:
         try:
             self.store.put(key, self.url, self.model, request, record)
         except CacheError as error:
+            self.n_not_stored += 1
             warnings.warn(
                 f"An answer was paid for but is not stored: {error}",
                 AnswerNotStoredWarning,
@@ -126,34 +143,49 @@ class Source:
 
     def _ask(self, messages: Messages) -> tuple[dict[str, Any], float | None]:
         """One answer from the server, with retries where they can succeed."""
+        _client.prepare(self.url, self.api_key_env, self.timeout)
         prompt_tokens = estimate_tokens(messages, self.schema)
+
+        def send(body: dict[str, Any]) -> tuple[dict[str, Any], float | None]:
+            return self._pay_and_send(body, prompt_tokens)
+
         for n_failures in range(self.max_retries + 1):
             if self.stop.is_set():
                 raise StoppedError
-            reservation = _ledger.reserve(
-                self.store, self.account, prompt_tokens, self.expected_completion
-            )
             try:
-                self._wait_until(reservation.start)
-            except StoppedError:
-                _ledger.settle(self.store, self.account, reservation, None, refused=True)
-                raise
-            sent = time.time()
-            try:
-                record = ask_structured(
-                    self._send, self.url, self.model, messages, self.options, self.schema
+                return ask_structured(
+                    send, self.url, self.model, messages, self.options, self.schema
                 )
             except RequestError as error:
-                # A status is a refusal; without one, the answer may be on the bill.
-                refused = error.status is not None or not error.transient
-                _ledger.settle(self.store, self.account, reservation, None, refused=refused)
                 if not error.transient or n_failures == self.max_retries:
                     raise
-                self._wait_after(error, sent, n_failures)
-            else:
-                used = _used_tokens(record, prompt_tokens)
-                return record, self._settle_quietly(reservation, used)
+                self.last_failure = error
+                self._wait_after(error, n_failures)
         raise AssertionError("unreachable")
+
+    def _pay_and_send(
+        self, body: dict[str, Any], prompt_tokens: int
+    ) -> tuple[dict[str, Any], float | None]:
+        """One request, counted before it goes out and corrected afterwards."""
+        reservation = _ledger.reserve(
+            self.store, self.account, prompt_tokens, self.expected_completion
+        )
+        give_back = functools.partial(_ledger.settle, self.store, self.account, reservation, None)
+        try:
+            self._wait_until(reservation.start)
+        except StoppedError:
+            give_back(sent=False, billed=False)
+            raise
+        started = time.time()
+        try:
+            record = _client.send(self.url, self.api_key_env, self.timeout, body)
+        except RequestError as error:
+            give_back(sent=error.sent, billed=error.sent and _may_be_billed(error.status))
+            if error.status == 429 and error.transient:
+                _ledger.slow_down(self.store, self.account, started, error.retry_after)
+            raise
+        used = _used_tokens(record, prompt_tokens)
+        return record, self._settle_quietly(reservation, used)
 
     def _settle_quietly(self, reservation, used) -> float | None:
         # The answer is paid for: nothing may keep it from its caller.
@@ -162,16 +194,8 @@ class Source:
         except CacheError:
             return self.account.cost(*used)
 
-    def _send(self, body: dict[str, Any]) -> dict[str, Any]:
-        return _client.send(self.url, self.api_key_env, self.timeout, body)
-
-    def _wait_after(self, error: RequestError, sent: float, n_failures: int) -> None:
-        if (error.retry_after or 0.0) > _limits.LONGEST_PAUSE:
-            raise error
+    def _wait_after(self, error: RequestError, n_failures: int) -> None:
         if error.status == 429:
-            _ledger.slow_down(self.store, self.account, sent, error.retry_after)
-            if (error.retry_after or 0.0) > 30.0:
-                _logger.warning("%s asks for a pause of %g s", self.url, error.retry_after)
             return  # the pause is everybody's, and the next reservation knows it
         backoff = min(_limits.FIRST_PAUSE * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
         self._wait_until(time.time() + max(error.retry_after or 0.0, backoff))
@@ -179,15 +203,37 @@ class Source:
     def _wait_until(self, moment: float) -> None:
         """Wait for one's turn, and for the end of a pause that was called meanwhile."""
         while (seconds := moment - time.time()) > 0:
+            if seconds > LONG_WAIT:
+                self._tell_pause()
             if self.stop.wait(seconds):
                 raise StoppedError
             moment = max(moment, _ledger.blocked_until(self.store, self.account))
 
+    def _tell_pause(self) -> None:
+        """Say, once for each pause, why nothing happens."""
+        end = _ledger.blocked_until(self.store, self.account)
+        with self._lock:
+            told, self._told = self._told, max(self._told, end)
+        if end > max(told, time.time()):
+            lift = f"pauses --file {shlex.quote(str(self.store.path))} --lift"
+            _logger.warning(
+                "%s has asked for a pause (status 429): nothing is sent for %.0f s, until %s. "
+                "To go on earlier, interrupt, run `python -m skllmreg cache %s` and start again.",
+                self.url,
+                end - time.time(),
+                time.strftime("%H:%M:%S", time.localtime(end)),
+                lift,
+            )
+
+
+def _may_be_billed(status: int | None) -> bool:
+    """Whether somebody may have answered: a gateway that gave up does not know."""
+    return status is None or status in (502, 504) or status >= 520
+
 
 def _used_tokens(record: dict[str, Any], prompt_tokens: int) -> tuple[int, int]:
     """As counted by the server; estimated where it does not count."""
-    completion = record["completion_tokens"]
-    if not isinstance(completion, int):
+    counted, completion = record["prompt_tokens"], record["completion_tokens"]
+    if completion is None:
         completion = len((record["text"] or "").encode()) // 3 + 1
-    counted = record["prompt_tokens"]
-    return (counted if isinstance(counted, int) else prompt_tokens), completion
+    return (prompt_tokens if counted is None else counted), completion

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._json import is_closed
 from skllmreg.llm._prompts import Messages
+
+T = TypeVar("T")
 
 FORMS = ("json_schema", "json_object", "prompt only")
 
@@ -18,13 +20,13 @@ _known: dict[tuple[str, str], int] = {}
 
 
 def ask_structured(
-    send: Callable[[dict[str, Any]], dict[str, Any]],
+    send: Callable[[dict[str, Any]], T],
     url: str,
     model: str,
     messages: Messages,
     options: dict[str, Any],
     schema: dict[str, Any] | None,
-) -> dict[str, Any]:
+) -> T:
     """Send one request; where the server refuses its response_format, in the next weaker form.
 
     That a server takes a form does not mean that it keeps to it: the reply is parsed all the same.
@@ -34,14 +36,14 @@ def ask_structured(
         return send(body)
     for form in range(_known.get((url, model), 0), len(FORMS)):
         try:
-            record = send(body | in_form(form, messages, schema))
+            answer = send(body | in_form(form, messages, schema))
         except RequestError as error:
             # What the last form does not heal was not about the form.
             if error.status not in NOT_SUPPORTED or form == len(FORMS) - 1:
                 raise
         else:
             _known[url, model] = form
-            return record
+            return answer
     raise AssertionError("unreachable")
 
 

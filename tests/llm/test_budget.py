@@ -4,9 +4,10 @@ import joblib
 import pytest
 from sklearn.base import clone
 
-from skllmreg.exceptions import BudgetExceededError
-from skllmreg.llm import ChatModel
-from tests.loopback import completion, error
+from skllmreg.exceptions import BudgetExceededError, RequestError
+from skllmreg.llm import ChatModel, _limits
+from skllmreg.llm._cache import open_store
+from tests.loopback import Behaviour, completion, error
 
 
 def names(n, prefix="prompt"):
@@ -96,16 +97,44 @@ def test_a_cost_budget_is_kept_in_dollars(loopback):
     assert row.cost <= 0.001
 
 
-def test_refused_requests_are_given_back_and_lost_ones_are_not(loopback):
-    from tests.loopback import Behaviour
+def test_a_request_budget_holds_for_requests_that_fail_and_names_the_last_failure(
+    loopback, monkeypatch
+):
+    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
+    loopback.reply = lambda body: error(500, "out of memory")
+    chat = ChatModel("tiny", base_url=loopback.base_url, request_budget=2)
+    with pytest.raises(BudgetExceededError, match="last failure was: .* status 500: out of memory"):
+        chat.complete(["a"])
+    assert len(loopback.requests) == chat.usage()[0].requests == 2
 
-    chat = ChatModel("tiny", base_url=loopback.base_url, request_budget=3)
-    loopback.failures.append(error(500, headers={"retry-after": "0.01"}))
-    chat.complete(["a"])
-    assert chat.usage()[0].requests == 1
-    loopback.failures.append(Behaviour(reset=True))
-    chat.complete(["b"])
-    assert chat.usage()[0].requests == 3
+
+def test_a_host_that_cannot_be_reached_takes_nothing_of_the_budget(monkeypatch):
+    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
+    chat = ChatModel("tiny", base_url="http://127.0.0.1:9/v1", request_budget=1, max_retries=2)
+    with pytest.raises(RequestError, match="cannot be reached .*refused"):
+        chat.complete(["a"])
+    assert chat.usage()[0].requests == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [(error(503), False), (error(504), True), (Behaviour(reset=True), True)],
+)
+def test_tokens_stay_reserved_where_an_answer_may_have_been_billed(loopback, fault, billed):
+    loopback.reply = lambda body: fault
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_retries=0, request_budget=1)
+    with pytest.raises(RequestError):
+        chat.complete(["a"])
+    ((reserved,),) = open_store("default").read("SELECT reserved_tokens FROM ledger")
+    assert (reserved > 0) is billed
+
+
+def test_weaker_forms_of_a_request_count(loopback):
+    loopback.reply = lambda body: error(400) if "response_format" in body else "3"
+    chat = ChatModel("counted", base_url=loopback.base_url, request_budget=2)
+    with pytest.raises(BudgetExceededError):
+        chat.complete(["a"], schema={"type": "integer"})
+    assert len(loopback.requests) == 2
 
 
 def test_quote_says_what_complete_then_takes(loopback):
@@ -128,7 +157,7 @@ def test_quote_learns_the_length_of_answers_from_the_ledger(loopback):
     assert "guess" in chat.quote(["a"]).basis
     chat.complete(["a"])
     quote = chat.quote(["b"])
-    assert (quote.completion_tokens, quote.basis) == (5, "the mean of 1 earlier answers")
+    assert (quote.completion_tokens, quote.basis) == (5, "the mean of 1 earlier requests")
     assert quote.cost is None
 
 

@@ -1,4 +1,5 @@
 import os
+import shlex
 import sqlite3
 import stat
 import threading
@@ -7,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError
-from skllmreg.llm import ChatModel, _cache
+from skllmreg.exceptions import (
+    AnswerNotStoredWarning,
+    CacheError,
+    InvalidReplyError,
+    ReplayMissError,
+    RequestError,
+)
+from skllmreg.llm import ChatModel, _cache, _nearest
 from skllmreg.llm._cache import HELD, default_path, open_store
-from tests.loopback import Behaviour, completion
+from skllmreg.llm._cache_cli import main
+from skllmreg.llm._record import FIELDS
+from tests.loopback import Behaviour, completion, error
 
-RECORD = {"text": "hello"}
+RECORD = dict.fromkeys(FIELDS) | {"text": "hello"}
 
 
 @pytest.fixture
@@ -115,7 +124,7 @@ def test_the_lease_of_a_dead_holder_is_taken_over_and_that_of_a_live_one_is_not(
 def test_the_first_answer_stays(path):
     store = open_store(path)
     store.put("k", "server", "model", {}, RECORD)
-    store.put("k", "server", "model", {}, {"text": "other"})
+    store.put("k", "server", "model", {}, RECORD | {"text": "other"})
     assert store.lookup(["k", "missing"]) == {"k": RECORD}
 
 
@@ -206,10 +215,42 @@ class TestReplay:
         with pytest.raises(ReplayMissError, match="the sample is 0 there, 1 here"):
             self.replay(loopback, recorded).complete(["What is 1 + 1?"] * 2)
 
-    def test_an_empty_file_is_no_cache(self, loopback, tmp_path):
+    def test_an_empty_file_is_told(self, loopback, tmp_path):
         (tmp_path / "empty").write_bytes(b"")
-        with pytest.raises(CacheError, match="not a cache of this package"):
+        with pytest.raises(CacheError, match="empty: nothing was recorded"):
             self.replay(loopback, tmp_path / "empty").complete(["a"])
+
+    def test_what_is_recorded_while_a_replay_is_open_is_found(self, loopback, recorded):
+        replay = self.replay(loopback, recorded)
+        replay.complete(["What is 1 + 1?"])
+        with pytest.raises(ReplayMissError):
+            replay.complete(["new"])
+        live = ChatModel("tiny", base_url=loopback.base_url, cache=recorded, temperature=0)
+        live.complete(["new"])
+        assert replay.complete(["new"])[0].cached
+        open_store(recorded).close()  # what was in the log is now in the file
+        assert len(replay.complete(["What is 1 + 1?", "new"])) == 2
+
+    def test_a_file_that_is_written_during_a_look_is_looked_at_again(self, recorded, monkeypatch):
+        states = iter([1, 2, 3, 3])
+        monkeypatch.setattr(_cache.Store, "_state", lambda self: next(states))
+        store = _cache.Store.__new__(_cache.Store)
+        store.path, store.read_only, store._lock = recorded, True, threading.RLock()
+        assert store.read("SELECT COUNT(*) FROM entries") == [(2,)]
+        assert list(states) == []
+
+    def test_a_prompt_that_is_there_with_other_options_is_found_in_any_cache(
+        self, loopback, recorded, monkeypatch
+    ):
+        monkeypatch.setattr(_nearest, "N_COMPARED", 1)  # the second prompt is the newest
+        with pytest.raises(ReplayMissError, match="same prompt is there, but the options is"):
+            self.replay(loopback, recorded, temperature=1).complete(["What is 1 + 1?"])
+
+    def test_the_nearest_has_its_letters_in_the_same_order(self, loopback, path):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=path, max_concurrency=1)
+        chat.complete(["age 12, height 34", "age 43, height 21"])
+        with pytest.raises(ReplayMissError, match="nearest .* 'age 12, height 34' there"):
+            self.replay(loopback, path, temperature=None).complete(["age 12, height 43"])
 
     def test_a_file_that_is_not_there_is_not_made(self, loopback, path):
         with pytest.raises(CacheError, match="no cache file"):
@@ -259,28 +300,60 @@ class TestBrokenFiles:
 
     def test_full(self, loopback, path):
         store = open_store(path)
-        with store.reading() as db:
-            ((n_pages,),) = db.execute("PRAGMA page_count")
-            db.execute(f"PRAGMA max_page_count = {n_pages}")
-        ChatModel("tiny", base_url=loopback.base_url, cache=path)
+        ((n_pages,),) = store.read("PRAGMA page_count")
+        store.read(f"PRAGMA max_page_count = {n_pages}")
         long = ["x" * 100_000]
         with pytest.warns(AnswerNotStoredWarning, match="paid for but is not stored.*full"):
             (reply,) = ChatModel("tiny", base_url=loopback.base_url, cache=path).complete(long)
         assert reply.text.startswith("reply to x")
 
-    def test_damaged_entry(self, loopback, path):
-        chat = ChatModel("tiny", base_url=loopback.base_url, cache=path)
+    @pytest.mark.parametrize("reply", ["{", "{}", "3", "[" * 100_000])
+    def test_damaged_entry_is_removed_by_the_command_that_is_named(self, loopback, tmp_path, reply):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=tmp_path / "my cache")
         chat.complete(["a"])
-        with open_store(path).writing() as db:
-            db.execute("UPDATE entries SET reply = '{'")
-        with pytest.raises(CacheError, match="is damaged: .*prune --key"):
+        with open_store(chat.cache).writing() as db:
+            db.execute("UPDATE entries SET reply = ?", (reply,))
+        with pytest.raises(CacheError, match="is damaged: .*prune --file '") as caught:
             chat.complete(["a"])
+        for action in ("list", "export"):
+            assert main([action, "--file", str(chat.cache)]) == 0
+        run_advice(caught.value)
+        assert chat.complete(["a"])[0].text == "reply to a"
+
+
+def test_the_error_does_not_claim_to_have_kept_what_it_could_not(loopback, monkeypatch):
+    monkeypatch.setattr(_cache.Store, "put", fail)
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
+    loopback.reply = lambda body: error(401) if body["messages"][0]["content"] == "2" else "fine"
+    with (
+        pytest.warns(AnswerNotStoredWarning),
+        pytest.raises(RequestError, match="2 of 3 prompts are answered, 2 of them could not be"),
+    ):
+        chat.complete(["0", "1", "2"])
+
+
+def fail(self, *args):
+    raise CacheError("disk full")
+
+
+def run_advice(error):
+    """Run the command that stands in the error's message."""
+    words = shlex.split(str(error).split("`")[1])
+    assert words[:4] == ["python", "-m", "skllmreg", "cache"]
+    assert main(words[4:]) == 0
+
+
+def test_the_command_for_a_bad_reply_removes_its_repair_rounds(loopback):
+    loopback.reply = lambda body: "nope"
+    chat = ChatModel("tiny", base_url=loopback.base_url)
+    for n_requests in (3, 6):
+        with pytest.raises(InvalidReplyError) as caught:
+            chat.complete(["a"], schema={"type": "integer"})
+        assert len(loopback.requests) == n_requests
+        run_advice(caught.value)
 
 
 def test_a_paid_answer_is_returned_though_it_cannot_be_stored(loopback, monkeypatch):
-    def fail(self, *args):
-        raise CacheError("disk full")
-
     monkeypatch.setattr(_cache.Store, "put", fail)
     chat = ChatModel("tiny", base_url=loopback.base_url)
     with pytest.warns(AnswerNotStoredWarning, match="disk full"):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -71,8 +73,26 @@ def test_usage_shows_the_ledger(filled, capsys):
     assert "unknown  other" in out
 
 
-def test_a_missing_file_is_told_and_not_made(tmp_path, capsys):
+@pytest.mark.parametrize("option", ["--key", "--containing", "--model"])
+def test_an_empty_text_chooses_nothing_instead_of_everything(filled, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["prune", option, ""])
+    assert "an empty text chooses nothing" in capsys.readouterr().err
+    assert filled.quote(["first", "second"]).cached == 2
+
+
+def test_a_reader_that_goes_away_is_no_error(filled):
+    command = [sys.executable, "-m", "skllmreg", "cache", "export"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+@pytest.mark.parametrize("action", [["list"], ["prune", "--all"], ["pauses", "--lift"]])
+def test_a_missing_file_is_told_and_not_made(tmp_path, capsys, action):
     path = tmp_path / "missing.sqlite3"
-    assert main(["list", "--file", str(path)]) == 1
+    assert main([*action, "--file", str(path)]) == 1
     assert str(path) in capsys.readouterr().err
     assert not path.exists()

@@ -122,6 +122,13 @@ def test_what_does_not_change_the_answer_keeps_the_key(loopback):
     assert other.complete(["a"])[0].cached
 
 
+def test_equal_values_have_the_same_key(loopback):
+    params = {"base_url": loopback.base_url, "request_options": {"top_p": 1.0}}
+    ChatModel("tiny", temperature=0, **params).complete(["a"])
+    params["request_options"] = {"top_p": 1}
+    assert ChatModel("tiny", temperature=0.0, **params).complete(["a"])[0].cached
+
+
 def test_prompts_may_be_any_iterable_of_strings(loopback):
     replies = ChatModel("tiny", base_url=loopback.base_url).complete(np.array(["a", "b"]))
     assert [reply.text for reply in replies] == ["reply to a", "reply to b"]
@@ -150,14 +157,30 @@ def test_wrong_prompts_are_named(prompts, error, match):
     [
         ({"model": ""}, "name of a model"),
         ({"mode": "fast"}, "mode is"),
-        ({"timeout": 0}, "timeout is positive"),
-        ({"max_concurrency": 0}, "max_concurrency is positive"),
+        ({"timeout": 0}, "timeout is a positive number"),
+        ({"max_concurrency": 0}, "max_concurrency is a whole number, 1 or more"),
         ({"cache": None, "request_budget": 1}, "counted in the cache file"),
         ({"cache": None, "mode": "replay"}, "needs a cache"),
         ({"cost_budget": 1.0}, "needs prices"),
         ({"cost_budget": 1.0, "prices": {"other": (1, 1)}}, "no price of 'tiny'"),
         ({"request_options": {"n": 2}}, "must not set 'n'"),
         ({"request_options": {"extra_headers": {"Authorization": "x"}}}, "looks like a secret"),
+        ({"max_retries": -1}, "max_retries is a whole number, 0"),
+        ({"max_retries": "3"}, "max_retries is a whole number"),
+        ({"max_retries": None}, "max_retries is a whole number"),
+        ({"max_concurrency": 2.5}, "max_concurrency is a whole number"),
+        ({"timeout": "5"}, "timeout is a positive number, got '5'"),
+        ({"request_budget": "5"}, "request_budget is a whole number"),
+        ({"cost_budget": float("nan"), "prices": (1, 1)}, "cost_budget is a number"),
+        ({"temperature": float("nan")}, "temperature is a number"),
+        ({"prices": (1,)}, "prices is "),
+        ({"prices": (-1, 1)}, "prices is "),
+        ({"prices": 3}, "prices is "),
+        ({"prices": {"tiny": "cheap"}}, "prices is "),
+        ({"cache": 5}, "cache is "),
+        ({"request_options": ["seed"]}, "request_options is a dict"),
+        ({"request_options": {"seed": np.int64(1)}}, "request_options cannot be sent as JSON"),
+        ({"base_url": "http://localhost:99999/v1"}, "base_url is an address"),
         ({"base_url": "localhost:8000"}, "base_url is an address"),
         ({"base_url": "http://me:pw@localhost/v1"}, "carries a user"),
         ({"base_url": "http://localhost/v1?key=1"}, "carries a user"),

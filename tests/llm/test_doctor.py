@@ -1,7 +1,7 @@
 import pytest
 
 from skllmreg.llm._doctor import main
-from tests.loopback import completion, error, last
+from tests.loopback import Behaviour, _Handler, completion, error, last
 
 
 def able(body):
@@ -80,3 +80,14 @@ def test_without_a_model_openai_is_not_asked_anything(monkeypatch, capsys):
     monkeypatch.setattr("skllmreg.llm._client.list_models", lambda *args: ["gpt"])
     assert main([]) == 0
     assert "name one with --model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "models", [{"data": 5}, {"data": [3, {}]}, {"data": [{"id": "\x1b[2J"}]}, '{"data":' * 50_000]
+)
+def test_a_hostile_server_is_told_without_a_traceback(loopback, monkeypatch, capsys, models):
+    monkeypatch.setattr(_Handler, "do_GET", lambda self: self.answer(Behaviour(models)))
+    loopback.reply = lambda body: error(400, "\x1b[31m") if "seed" in body else "[" * 50_000
+    main(["--base-url", loopback.base_url, "--model", "tiny"])
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err

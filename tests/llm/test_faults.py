@@ -1,14 +1,19 @@
 """What servers do wrong, and what becomes of it."""
 
+import dataclasses
+import shlex
 import time
 
 import pytest
 
 from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
-from skllmreg.llm import ChatModel, _cache, _limits, _source
+from skllmreg.llm import ChatModel, _cache, _client, _ledger, _limits, _source
+from skllmreg.llm._cache_cli import main
 from tests.loopback import Behaviour, completion, error, last
 
-HTML = Behaviour("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
+HTML = Behaviour(
+    "\ufeff<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"}
+)
 HEALED = {
     "429": error(429),
     "429 with Retry-After": error(429, headers={"Retry-After": "0.01"}),
@@ -22,6 +27,8 @@ HEALED = {
     "malformed JSON": Behaviour('{"choices": ['),
     "slow": Behaviour(completion("late"), delay=1.0),
     "never-ending": Behaviour(drip=0.01),
+    "429 with status 200": Behaviour({"error": {"message": "slow down", "code": 429}}),
+    "too deep": Behaviour("[" * 100_000),
 }
 FATAL = {
     "400": (error(400, "context too long"), "status 400: context too long"),
@@ -54,6 +61,42 @@ def test_passing_faults_are_tried_again(loopback, chat, fault):
     loopback.failures.extend([HEALED[fault]] * 2)
     assert chat.complete(["a"])[0].text == "reply to a"
     assert loopback.prompts == ["a"] * 3
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GZIP = (
+    OK
+    + b"Content-Encoding: gzip\r\nContent-Length: 9999\r\n\r\n\x1f\x8b\x08\x08"
+    + bytes(5)
+    + b"\x03"
+)
+DRIPS = {
+    "a header line": Behaviour(raw=OK + b"X-A: ", dripped=b"a"),
+    "header lines": Behaviour(raw=OK, dripped=b"X: a\r\n"),
+    "100 Continue": Behaviour(raw=b"", dripped=b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the header of gzip": Behaviour(raw=GZIP, dripped=b"a"),
+    "the extension of a chunk": Behaviour(
+        raw=OK + b"Transfer-Encoding: chunked\r\n\r\n1;", dripped=b"a"
+    ),
+    "the body of a 500": Behaviour(status=500),
+    "the body of a 400": Behaviour(status=400),
+}
+
+
+@pytest.mark.parametrize("what", DRIPS)
+def test_the_timeout_is_for_the_whole_exchange_whatever_drips(loopback, chat, what):
+    loopback.reply = lambda body: dataclasses.replace(DRIPS[what], drip=0.02)
+    chat.max_retries, chat.timeout = 0, 0.2
+    with pytest.raises(RequestError, match=r"did not answer within 0.2 s|after the timeout"):
+        chat.complete(["a"])
+
+
+def test_a_huge_error_is_not_read_to_its_end(loopback, chat, monkeypatch):
+    monkeypatch.setattr(_client, "LARGEST_REPLY", 1000)
+    loopback.reply = lambda body: Behaviour("x" * 10**6, status=400)
+    chat.max_retries = 0
+    with pytest.raises(RequestError, match="more than 1,000 bytes"):
+        chat.complete(["a"])
 
 
 @pytest.mark.parametrize("fault", FATAL)
@@ -101,8 +144,27 @@ def test_a_pause_concerns_every_object_with_the_same_cache(loopback, chat, monke
 
 def test_retry_after_of_hours_is_told_at_once(loopback, chat):
     loopback.failures.append(error(429, "come back tomorrow", headers={"Retry-After": "80000"}))
-    with pytest.raises(RequestError, match="come back tomorrow"):
+    with pytest.raises(RequestError, match="come back tomorrow It wants .* again in 22.2 hours"):
         chat.complete(["a"])
+
+
+def test_a_long_pause_is_told_once_with_its_reason_and_can_be_lifted(
+    loopback, chat, caplog, capsys
+):
+    source = chat._call(None, None).source
+    _ledger.slow_down(source.store, source.account, 0.0, 3000.0)
+    source.stop.set()  # or it would wait
+    for _ in range(2):
+        with pytest.raises(_source.StoppedError):
+            source._wait_until(_ledger.reserve(source.store, source.account, 1, 1).start)
+    (told,) = [r.getMessage() for r in caplog.records if r.name == "skllmreg.llm"]
+    assert "status 429" in told
+    command = shlex.split(told.split("`")[1])
+    assert main(command[4:-1]) == 0
+    assert "tiny  3,000 s" in capsys.readouterr().out
+    assert main(command[4:]) == 0
+    assert _ledger.pauses(source.store) == {}
+    assert chat.complete(["a"])[0].text == "reply to a"
 
 
 def test_an_error_keeps_what_came_and_stops_the_rest(loopback):

@@ -74,10 +74,36 @@ def test_each_problem_is_named(text, problem):
     assert caught.value.problems == [problem]
 
 
-@pytest.mark.parametrize("text", ["", "none", '{"age": NaN}', '{"age": 1', "[1]x", "{" * 100_000])
+@pytest.mark.parametrize("text", ["", "none", "[1]x", "as {you} asked"])
 def test_what_is_no_json_is_said_to_be_none(text):
     with pytest.raises(UnusableError, match="no JSON object in the reply"):
         parse_json(text, SCORES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"age": NaN}',
+        '{"age": 1',
+        '{"draft": {"age": 9}, "final": {"age": 1',
+        'So: [{"age": 9}, {"age": ',
+        '```json\n{"old": {"age": 9}, \n```',
+        '{"age":' * 100_000,
+        "[" * 100_000,
+    ],
+)
+def test_a_broken_value_is_told_and_nothing_is_taken_from_inside_it(text):
+    with pytest.raises(UnusableError, match="is broken|nested too deeply"):
+        parse_json(text, SCORES)
+
+
+def test_nothing_is_taken_from_inside_a_value_of_another_kind():
+    with pytest.raises(UnusableError, match="no JSON array in the reply"):
+        parse_json('Here: {"rows": [1, 2]}.', {"type": "array"})
+
+
+def test_half_of_a_surrogate_pair_is_replaced():
+    assert parse_json('{"age": 1, "name": "\\ud800!"}', SCORES)["name"] == "?!"
 
 
 def test_all_problems_are_named_at_once():

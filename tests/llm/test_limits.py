@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skllmreg.llm import ChatModel
+from skllmreg.llm import ChatModel, _client, _ledger
 from skllmreg.llm._limits import FIRST_SPACING, LARGEST_SPACING, Bucket
 
 
@@ -77,6 +77,15 @@ def test_answers_bring_the_old_speed_back():
     assert bucket.spacing == 0.0
 
 
+def test_what_is_slow_to_load_is_loaded_before_a_start_is_promised(loopback, monkeypatch):
+    order = []
+    prepare, reserve = _client.prepare, _ledger.reserve
+    monkeypatch.setattr(_client, "prepare", lambda *a: order.append("prepare") or prepare(*a))
+    monkeypatch.setattr(_ledger, "reserve", lambda *a: order.append("reserve") or reserve(*a))
+    ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
+    assert order == ["prepare", "reserve"]
+
+
 def test_requests_per_minute_hold_for_all_objects_with_the_same_cache(loopback):
     params = {"base_url": loopback.base_url, "requests_per_minute": 600}
     starts = []
@@ -84,8 +93,6 @@ def test_requests_per_minute_hold_for_all_objects_with_the_same_cache(loopback):
         chat = ChatModel("tiny", **params)
         call = chat._call(None, None)
         for _ in range(5):
-            from skllmreg.llm import _ledger
-
             starts.append(_ledger.reserve(call.source.store, call.source.account, 1, 1).start)
         assert len(starts) == 5 * (i + 1)
     # Ten fit into the bucket at once, the others come a tenth of a second apart.

@@ -50,7 +50,7 @@ def test_a_refused_form_falls_back_tells_the_schema_and_is_remembered(
     assert '"minimum": -10' in last(loopback.requests[-1])
     chat.complete(["b"], schema=SCHEMA)
     assert len(loopback.requests) == len(refused) + 2
-    assert sum(row.requests for row in chat.usage()) == 2
+    assert sum(row.requests for row in chat.usage()) == len(refused) + 2
 
 
 def test_a_400_that_is_not_about_the_form_is_raised_and_not_remembered(loopback, chat):
@@ -111,9 +111,11 @@ def test_a_truncated_reply_is_not_repaired(loopback, chat):
     assert len(loopback.requests) == 1
 
 
-def test_truncated_prose_is_returned_with_its_reason(loopback, chat):
+@pytest.mark.parametrize("validate", [None, str.strip])
+def test_truncated_prose_is_an_error(loopback, chat, validate):
     loopback.reply = lambda body: completion("Once upon", finish_reason="length")
-    assert chat.complete(["a"])[0].finish_reason == "length"
+    with pytest.raises(InvalidReplyError, match="cut off: raise max_tokens"):
+        chat.complete(["a"], validate=validate)
 
 
 def test_validate_makes_the_value_and_its_errors_reach_the_model(loopback, chat):

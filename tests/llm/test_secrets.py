@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from skllmreg.exceptions import LLMError, RequestError
-from skllmreg.llm import ChatModel, _client
+from skllmreg.llm import ChatModel, _client, _keys
 from tests.loopback import Behaviour, completion, error
 
 CANARY = "sk-canary-0123456789"
@@ -25,6 +25,22 @@ FAULTS = {
     "HTML": Behaviour(f"<html>{CANARY}</html>"),
     "never-ending": Behaviour(drip=0.02),
     "a reply that echoes the key": completion(f"Your key is {CANARY}"),
+    "an escaped key": Behaviour(
+        json.dumps(completion(f"Your key is {CANARY}")).replace("sk-canary", r"\u0073k-canary")
+    ),
+    "an escaped key in an error": Behaviour(
+        json.dumps({"error": {"message": CANARY, "code": CANARY, "type": CANARY}}).replace(
+            "sk-canary", r"\u0073k-canary"
+        ),
+        400,
+    ),
+    "an escaped key in broken JSON": Behaviour(r'{"a": "\u0073k-canary-0123456789'),
+    "400 with a list": Behaviour(json.dumps([CANARY]), 400),
+    "headers": Behaviour(completion("ok"), headers={"X-Echo": f"Bearer {CANARY}"}),
+    "a status line": Behaviour(
+        raw=f"HTTP/1.1 200 OK {CANARY}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    ),
+    "a malformed status line": Behaviour(raw=f"HTTP {CANARY}\r\n\r\n".encode()),
     "an unusable reply that echoes the key": completion("", message={"refusal": CANARY}),
 }
 
@@ -142,7 +158,7 @@ def test_proxies_of_the_environment_are_not_asked_for_the_loopback(loopback, mon
 )
 def test_the_ambient_key_is_for_openai_alone(monkeypatch, url, belongs):
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    assert (_client.read_key(url, None) == CANARY) is belongs
+    assert (_keys.read_key(url, None).value == CANARY) is belongs
 
 
 def test_a_redirect_is_not_followed(loopback, monkeypatch):
@@ -159,6 +175,39 @@ def test_a_key_that_cannot_be_sent_is_told_without_showing_it(monkeypatch, key):
     monkeypatch.setenv("MY_KEY", key)
     with pytest.raises(RequestError, match="MY_KEY holds a space") as caught:
         ChatModel("tiny", api_key_env="MY_KEY").complete(["a"])
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert not any(CANARY in repr(frame.locals) for frame in told.stack if frame.name != KEY_TEST)
+    assert CANARY not in str(caught.value)
+
+
+KEY_TEST = test_a_key_that_cannot_be_sent_is_told_without_showing_it.__name__
+
+
+def test_a_dummy_key_that_is_a_word_is_left_in_answers(loopback, monkeypatch):
+    monkeypatch.setenv("LOCAL", "EMPTY")
+    loopback.reply = lambda body: "The cell is EMPTY."
+    chat = ChatModel("tiny", base_url=loopback.base_url, api_key_env="LOCAL")
+    assert chat.complete(["a"])[0].text == "The cell is EMPTY."
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"base_url": f"http://me:{CANARY}@localhost/v1"},
+        {"base_url": f"http://localhost/v1?key={CANARY}"},
+        {"api_key_env": CANARY},
+        {"request_options": {"api_key": CANARY}},
+        {"request_options": {"extra_body": {"api_key": CANARY}}},
+        {"request_options": {"extra_headers": {"X-Password": CANARY}}},
+        {"request_options": {"extra_headers": {"X-Credential": CANARY}}},
+        {"request_options": {"extra_query": {"sig": CANARY}}},
+    ],
+)
+def test_a_secret_in_a_parameter_is_refused_and_not_shown(params):
+    chat = ChatModel("tiny", **params)
+    assert CANARY not in repr(chat)
+    with pytest.raises(ValueError, match="environment variable") as caught:
+        chat.complete(["a"])
     assert CANARY not in str(caught.value)
 
 
