@@ -21,11 +21,14 @@ def load_helpdesk():
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        data : list of str of length 600
+        data : list of str
+            600 messages.
         target : ndarray of str of shape (600,)
+            What their writer meant.
         teacher_proba : ndarray of shape (600, 6)
             Columns in the order of `target_names`.
         target_names : list of str
+            The six classes, sorted.
         descr : str
             Where the texts and probabilities come from, and what they can show.
 

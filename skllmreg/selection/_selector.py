@@ -1,6 +1,7 @@
 """`LLKDSelector`: a student learns the right rows from a teacher."""
 
 import warnings
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -30,7 +31,38 @@ from skllmreg.students import TextClassifier
 # budget, at most this share of it.
 MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
 
+# Which half of the paper's rule a strategy has.
 CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How calls are spent and answers are used.
+
+    Parameters
+    ----------
+    budget : int
+        Unlabelled rows that may be asked about.
+    schedule : list of int
+        How many of them in each round.
+    choosy : bool
+        Whether the student says which, round by round.
+    rule : PaperRule or None
+        Selects among the answers.
+    by_batch : bool
+        Whether it does so inside a net's training.
+    """
+
+    budget: int
+    schedule: list[int]
+    choosy: bool = False
+    rule: PaperRule | None = None
+    by_batch: bool = False
+
+    @property
+    def needs_student(self):
+        """Whether a student is needed before the first round."""
+        return self.choosy or (self.rule is not None and not self.by_batch)
 
 
 class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -96,12 +128,12 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
     transduction_ : ndarray of shape (n_samples,)
         The (hard) labels it was fitted on; -1, or None among strings, for rows it was not.
-    sample_indices_ : ndarray of int
+    sample_indices_ : ndarray of int of shape (n_selected,)
         Rows it was fitted on, labelled ones included.
-    sample_weight_ : ndarray of shape (len(sample_indices_),)
+    sample_weight_ : ndarray of shape (n_selected,)
         Their weights; for a net under the paper's rule the share of the epochs in which it
         selected the row.
-    soft_labels_ : ndarray of shape (len(sample_indices_), n_classes)
+    soft_labels_ : ndarray of shape (n_selected, n_classes)
         Their targets.
     labeled_iter_ : ndarray of int of shape (n_samples,)
         Round in which a row was selected first; 0 for labelled rows, -1 for never.
@@ -115,7 +147,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ``slope`` (inverse temperature) and ``bias``.
     history_ : list of dict
         For each round: "calls" so far, rows "selected" (of a net: on average over its epochs),
-        "agreement" (kappa) with the student before, "thresholds" of each class.
+        "agreement" (kappa) with the student before (NaN in the first), "thresholds" by class.
     termination_condition_ : {"all_labeled", "budget", "stable"}
         Why no more rows were asked about.
     n_features_in_ : int
@@ -395,66 +427,87 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def _rounds(self, lesson, reveal, rng):
         """Ask, select and train until the budget is spent or more would change nothing."""
         self.calibration_ = self._calibrate(lesson, reveal, rng)
-        budget = len(lesson.pool)
-        if self.max_teacher_calls is not None:
-            if self.strategy == "all" and self.max_teacher_calls < budget:
-                raise ValueError(
-                    f'strategy="all" asks about all {budget} rows without a label: with '
-                    f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
-                )
-            budget = min(budget, self.max_teacher_calls - reveal.n_calls)
-        choosy = self.strategy in ("distill", "student") and budget < len(lesson.pool)
-        rule = None if choosy else self._rule()
-        by_batch = rule is not None and is_net(lesson.estimator)
-        schedule = self._schedule(budget, choosy, by_batch)
+        plan = self._plan(lesson, reveal.n_calls)
         asked = np.zeros(len(lesson.pool), bool)
-        q = lesson.pool_proba(lesson.first_student())
+        q = lesson.pool_proba(lesson.first_student() if plan.needs_student else None)
         class_share = np.full(len(self.classes_), 1 / len(self.classes_))
         stable = False
-        for number, n_rows in enumerate(schedule, start=1):
+        for number, n_rows in enumerate(plan.schedule, start=1):
             if not stable:
                 rest = np.flatnonzero(~asked)
                 new = rest[rows_to_ask(self.strategy, q[rest], n_rows, class_share, rng)]
                 reveal.ask(lesson.pool[new])
                 asked[new] = True
             rows = lesson.pool[asked]
-            p = reveal.proba[rows]
-            if self.calibration_ is not None:
-                p = self.calibration_(p)
-            if self.strategy == "distill" and (stable or number == len(schedule)):
+            p = self._believed(reveal.proba[rows])
+            if self.strategy == "distill" and (stable or number == len(plan.schedule)):
                 p = lesson.reconsidered(rows, p, self.n_folds, rng)
-            chosen, weight = np.ones(len(p), bool), np.ones(len(p))
-            if rule is not None:
-                rule.meet_teacher(p)
-            if by_batch:
-                self.estimator_, share = lesson.fit_by_batch(rows, p, self._target(p), rule)
-                chosen = share > 0
-                weight = share[chosen]
-            elif rule is not None:
-                chosen, weight = rule(p, q[asked])
-            training = lesson.training_rows(rows[chosen], self._target(p[chosen]), weight)
-            if not by_batch:
-                self.estimator_ = lesson.fit(*training)
-            self.labeled_iter_[rows[chosen & (self.labeled_iter_[rows] == -1)]] = number
+            training, n_selected = self._teach(lesson, rows, p, q[asked], plan)
+            fresh = training[0][self.labeled_iter_[training[0]] == -1]
+            self.labeled_iter_[fresh] = number
             class_share = training[1].mean(axis=0)
             before, q = q, lesson.pool_proba(self.estimator_)
+            agreement = kappa(before, q) if number > 1 else np.nan
             self.history_.append(
-                {
-                    "calls": reveal.n_calls,
-                    "selected": float(weight.sum()) if by_batch else int(chosen.sum()),
-                    "agreement": kappa(before, q),
-                    "thresholds": {} if rule is None else dict(rule.limits),
-                }
+                {"calls": reveal.n_calls, "selected": n_selected, "agreement": agreement}
+                | {"thresholds": {} if plan.rule is None else dict(plan.rule.limits)}
             )
             if stable:
                 break
-            stable = choosy and number > 1 and self.history_[-1]["agreement"] >= 1 - self.tol
+            stable = plan.choosy and agreement >= 1 - self.tol
         self.student_uncertainty_[lesson.pool] = uncertainty(q)
         if asked.all():
             self.termination_condition_ = "all_labeled"
         else:
-            self.termination_condition_ = "budget" if asked.sum() == budget else "stable"
+            self.termination_condition_ = "budget" if asked.sum() == plan.budget else "stable"
         return training
+
+    def _plan(self, lesson, n_calls):
+        budget = n_pool = len(lesson.pool)
+        if self.max_teacher_calls is not None:
+            if self.strategy == "all" and self.max_teacher_calls < n_pool:
+                raise ValueError(
+                    f'strategy="all" asks about all {n_pool} rows without a label: with '
+                    f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
+                )
+            budget = min(n_pool, self.max_teacher_calls - n_calls)
+        if self.strategy in ("distill", "student") and budget < n_pool:
+            n_rounds = min(self.n_rounds, budget)
+            schedule = np.diff(np.linspace(0, budget, n_rounds + 1).astype(int)).tolist()
+            return Plan(budget, schedule, choosy=True)
+        rule = self._rule()
+        by_batch = rule is not None and is_net(lesson.estimator)
+        schedule = [budget]
+        if self.strategy in ("llkd", "student") and not by_batch:
+            schedule += [0] * (self.n_rounds - 1)
+        return Plan(budget, schedule, rule=rule, by_batch=by_batch)
+
+    def _believed(self, proba):
+        return proba if self.calibration_ is None else self.calibration_(proba)
+
+    def _teach(self, lesson, rows, teacher_proba, student_proba, plan):
+        """Fit `estimator_` to what the plan selects among rows that were asked about.
+
+        Returns
+        -------
+        training : tuple of ndarray
+            Rows, targets and weights it was fitted to.
+        n_selected : int or float
+            Selected rows; of a net, on average over its epochs.
+        """
+        target = self._target(teacher_proba)
+        if plan.rule is not None:
+            plan.rule.meet_teacher(teacher_proba)
+        if plan.by_batch:
+            self.estimator_, share = lesson.fit_by_batch(rows, teacher_proba, target, plan.rule)
+            used = share > 0
+            return lesson.training_rows(rows[used], target[used], share[used]), float(share.sum())
+        chosen, weight = np.ones(len(rows), bool), np.ones(len(rows))
+        if plan.rule is not None:
+            chosen, weight = plan.rule(teacher_proba, student_proba)
+        training = lesson.training_rows(rows[chosen], target[chosen], weight)
+        self.estimator_ = lesson.fit(*training)
+        return training, int(chosen.sum())
 
     def _target(self, proba):
         return proba if self.labels == "soft" else np.eye(proba.shape[1])[proba.argmax(axis=1)]
@@ -472,14 +525,6 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             confidence_threshold=self.confidence_threshold,
             uncertainty_threshold=self.uncertainty_threshold,
         )
-
-    def _schedule(self, budget, choosy, by_batch):
-        """How many rows each round asks about."""
-        if choosy:
-            return np.diff(np.linspace(0, budget, min(self.n_rounds, budget) + 1).astype(int))
-        if self.strategy in ("llkd", "student") and not by_batch:
-            return [budget] + [0] * (self.n_rounds - 1)
-        return [budget]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
