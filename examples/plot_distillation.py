@@ -75,11 +75,12 @@ plt.show()
 # %%
 # What was asked
 # --------------
-# Each round asks where the student of the round before was unsure; a tenth is drawn at random.
+# Each round asks where the student of the round before was unsure; a tenth is drawn at random. The
+# true labels are known here, so that the accuracy of each round's student can be shown as well.
 
 model = LLKDSelector(student, max_teacher_calls=120, random_state=0)
 model.fit(texts[train], y, teacher_proba=proba)
-SelectionDisplay.from_estimator(model)
+SelectionDisplay.from_estimator(model, y_true=truth)
 plt.show()
 
 # %%

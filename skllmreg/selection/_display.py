@@ -1,4 +1,4 @@
-"""Picture of what was selected, and why."""
+"""Picture of what was selected, why, and what came of it."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -17,10 +17,15 @@ class SelectionDisplay:
         Entropy of the fitted student as a share of its maximum.
     round_ : ndarray of int of shape (n_rows,)
         The round in which a row was selected first; -1 for never.
+    calls : ndarray of int of shape (n_rounds,), default=None
+        Calls spent by the end of each round.
+    accuracy : ndarray of shape (n_rounds,), default=None
+        Of the students of the rounds.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
+    ax_ : matplotlib Axes or ndarray of two
+        The second shows accuracy against calls.
     figure_ : matplotlib Figure
 
     Examples
@@ -37,20 +42,25 @@ class SelectionDisplay:
     '60 calls, 57 rows selected'
     """
 
-    def __init__(self, *, confidence, uncertainty, round_):
+    def __init__(self, *, confidence, uncertainty, round_, calls=None, accuracy=None):
         self.confidence = confidence
         self.uncertainty = uncertainty
         self.round_ = round_
+        self.calls = calls
+        self.accuracy = accuracy
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None):
+    def from_estimator(cls, estimator, *, y_true=None, ax=None):
         """Draw a fitted selector.
 
         Parameters
         ----------
         estimator : LLKDSelector
             Fitted with a teacher.
-        ax : matplotlib Axes, default=None
+        y_true : array-like of shape (n_samples,), default=None
+            True labels of the rows it was fitted on, where these are known after all: adds the
+            accuracy of each round's student on the unlabelled rows, against the calls spent.
+        ax : matplotlib Axes, or two of them with `y_true`, default=None
             Where to draw; None makes a figure.
 
         Returns
@@ -68,13 +78,20 @@ class SelectionDisplay:
         )
         if not len(rows):
             raise ValueError("There is nothing to draw: the teacher was asked about no row.")
+        calls = accuracy = None
+        if y_true is not None:
+            truth = np.asarray(y_true)[estimator.labeled_iter_ != 0]
+            calls = np.array([entry["calls"] for entry in estimator.history_])
+            accuracy = np.array([np.mean(e["predicted"] == truth) for e in estimator.history_])
         display = cls(
+            calls=calls,
+            accuracy=accuracy,
             confidence=estimator.teacher_proba_[rows].max(axis=1),
             uncertainty=estimator.student_uncertainty_[rows],
             round_=estimator.labeled_iter_[rows],
         )
         display.plot(ax=ax)
-        display.ax_.set_title(
+        np.ravel(display.ax_)[0].set_title(
             f"{estimator.n_teacher_calls_} calls, {np.sum(display.round_ > 0)} rows selected",
             loc="left",
         )
@@ -85,7 +102,7 @@ class SelectionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
+        ax : matplotlib Axes, or two of them with `accuracy`, default=None
 
         Returns
         -------
@@ -93,31 +110,27 @@ class SelectionDisplay:
         """
         import matplotlib.pyplot as plt
 
+        n_axes = 1 if self.accuracy is None else 2
         if ax is None:
-            _, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
+            _, ax = plt.subplots(1, n_axes, figsize=(5 * n_axes, 4), layout="constrained")
+        axes = np.ravel(ax)
+        if len(axes) != n_axes:
+            raise ValueError(f"There are {len(axes)} axes to draw in, {n_axes} are wanted.")
+        self._plot_rows(axes[0], plt.colormaps["viridis"])
+        if self.accuracy is not None:
+            axes[1].plot(self.calls, self.accuracy, "o-")
+            axes[1].set(xlabel="calls of the teacher", ylabel="accuracy on the unlabelled rows")
+        self.ax_, self.figure_ = ax, axes[0].figure
+        return self
+
+    def _plot_rows(self, ax, colormap):
         never = self.round_ < 0
-        ax.plot(
-            self.confidence[never],
-            self.uncertainty[never],
-            "x",
-            color="0.7",
-            ms=4,
-            label="left out",
-        )
+        grey = {"color": "0.7", "ms": 4, "label": "left out"}
+        ax.plot(self.confidence[never], self.uncertainty[never], "x", **grey)
         rounds = np.unique(self.round_[~never])
-        colors = plt.colormaps["viridis"](np.linspace(0, 0.9, max(len(rounds), 1)))
-        for number, color in zip(rounds, colors, strict=False):
+        for number, color in zip(rounds, colormap(np.linspace(0, 0.9, len(rounds))), strict=True):
             rows = self.round_ == number
-            ax.plot(
-                self.confidence[rows],
-                self.uncertainty[rows],
-                "o",
-                color=color,
-                ms=3.5,
-                alpha=0.7,
-                label=f"round {number}",
-            )
+            style = {"color": color, "ms": 3.5, "alpha": 0.7, "label": f"round {number}"}
+            ax.plot(self.confidence[rows], self.uncertainty[rows], "o", **style)
         ax.set(xlabel="teacher's confidence", ylabel="student's uncertainty at the end")
         ax.legend(frameon=False, fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self

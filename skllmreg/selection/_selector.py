@@ -147,7 +147,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ``slope`` (inverse temperature) and ``bias``.
     history_ : list of dict
         For each round: "calls" so far, rows "selected" (of a net: on average over its epochs),
-        "agreement" (kappa) with the student before (NaN in the first), "thresholds" by class.
+        "agreement" (kappa) with the student before (NaN in the first), "thresholds" by class, and
+        the classes "predicted" for the unlabelled rows.
     termination_condition_ : {"all_labeled", "budget", "stable"}
         Why no more rows were asked about.
     n_features_in_ : int
@@ -451,6 +452,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             self.history_.append(
                 {"calls": reveal.n_calls, "selected": n_selected, "agreement": agreement}
                 | {"thresholds": {} if plan.rule is None else dict(plan.rule.limits)}
+                | {"predicted": self.classes_[q.argmax(axis=1)]}
             )
             if stable:
                 break

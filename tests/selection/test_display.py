@@ -30,6 +30,19 @@ def test_it_draws_into_given_axes():
     matplotlib.pyplot.close("all")
 
 
+def test_true_labels_add_accuracy_against_calls():
+    model = LLKDSelector(max_teacher_calls=60, random_state=0).fit(X, y, teacher_proba=proba)
+    display = SelectionDisplay.from_estimator(model, y_true=truth)
+    assert display.calls[-1] == 60
+    np.testing.assert_array_equal(np.sort(display.calls), display.calls)
+    pool = y == -1
+    assert display.accuracy[-1] == (model.predict(X[pool]) == truth[pool]).mean()
+    assert len(display.ax_) == 2
+    with pytest.raises(ValueError, match="2 are wanted"):
+        display.plot(ax=display.ax_[0])
+    matplotlib.pyplot.close("all")
+
+
 @pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
 def test_without_a_teacher_there_is_nothing_to_draw():
     with pytest.raises(ValueError, match="nothing to draw"):
