@@ -231,3 +231,20 @@ def test_fitted_model_pickles_and_clones():
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     assert clone(model).max_teacher_calls == 50
+
+
+@pytest.mark.parametrize("as_", [pd.DataFrame, lambda X: pl.DataFrame(X, schema=list("abcdef"))])
+def test_data_frames_reach_the_student_as_they_are(as_):
+    class Spy(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            self.kind_ = type(X)
+            return super().fit(np.asarray(X), y, sample_weight)
+
+        def predict_proba(self, X):
+            return super().predict_proba(np.asarray(X))
+
+    frame = as_(X)
+    model = LLKDSelector(Spy(), random_state=0).fit(frame, y, teacher_proba=proba)
+    assert model.estimator_.kind_ is type(frame)
+    assert model.n_features_in_ == 6
+    assert isinstance(model.fit_resample(frame, y, teacher_proba=proba)[0], type(frame))
