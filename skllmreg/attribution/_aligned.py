@@ -24,7 +24,6 @@ import numpy as np
 from scipy.optimize import Bounds, minimize
 
 MIN_LENGTH = 1e-3
-FTOL = 4 * np.finfo(float).eps  # the loss cannot be told apart any finer; `tol` decides
 
 
 def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, tol):
@@ -79,7 +78,13 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
         return value, np.r_[dV.ravel(), np.vdot(dW, direction) + alpha * length, db]
 
     def search(function, start, lower=-np.inf):
-        options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tol, "ftol": FTOL}
+        options = {
+            "maxiter": max_iter,
+            "maxfun": 2 * max_iter,
+            "gtol": tol,
+            "ftol": 0,  # `tol` decides
+            "maxcor": 20,
+        }
         result = minimize(
             function, start, jac=True, method="L-BFGS-B", bounds=Bounds(lower), options=options
         )
