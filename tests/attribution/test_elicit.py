@@ -101,7 +101,7 @@ def test_replies_that_are_read(reply):
         ('{"a": 1, "a": 2, "b": 0, "feature_3": 1}', "'a' is given more than once"),
         ('{"a": 11, "b": 0, "feature_3": 1}', "a is 11, not from -10 to 10"),
         ('{"a": 1.5, "b": 0, "feature_3": 1}', "a is of the wrong type"),
-        ('{"a": NaN, "b": 0, "feature_3": 1}', "no JSON object"),
+        ('{"a": NaN, "b": 0, "feature_3": 1}', "NaN is no JSON"),
         ('{"a": "high", "b": 0, "feature_3": 1}', "a is of the wrong type"),
         ("[1, 0, 1]", "is of the wrong type|no JSON object"),
         ("I cannot say.", "no JSON object"),
