@@ -12,7 +12,7 @@ Claims (each measured here):
 
 The server is a process of its own, so that it shares no interpreter with the client; so is every
 client that is timed. scikit-llm wants older versions of openai and pandas than this package: it is
-installed into a virtual environment in a temporary folder (needs the network or a mirror of PyPI),
+installed into a virtual environment in a temporary folder (needs the package index),
 or used from one that exists (--scikit-llm-python).
 
     python benchmarks/llm_edge.py [--quick] [--scikit-llm-python PYTHON]
