@@ -79,11 +79,10 @@ class PublishedNet(NeuralNetBinaryClassifier):
         return loss + attribution_loss(y_pred, X, self.target) if training else loss
 
 
-def skorch_loop(estimates, n_features, seed=0, **options):
+def skorch_loop(estimates, module, **options):
     """The net, to be fitted to min-max scaled float32 rows."""
-    torch.manual_seed(seed)
     return PublishedNet(
-        torch.nn.Linear(n_features, 1),
+        module,
         target=score_direction(estimates),
         optimizer=torch.optim.Adam,
         lr=LEARNING_RATE,

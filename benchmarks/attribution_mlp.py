@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from _data import load_all, shipped
-from _published import EPOCHS, LEARNING_RATE, PublishedNet, score_direction
+from _published import skorch_loop
 from _results import heading, made_by, options, output_folder, save
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss, roc_auc_score
@@ -53,18 +53,8 @@ class PublishedMLP(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array([0, 1])
         self.scaler_ = MinMaxScaler().fit(X)
         torch.manual_seed(self.seed)
-        self.net_ = PublishedNet(
-            torch.nn.Sequential(
-                torch.nn.Linear(X.shape[1], UNITS), torch.nn.ReLU(), torch.nn.Linear(UNITS, 1)
-            ),
-            target=score_direction(self.estimates),
-            optimizer=torch.optim.Adam,
-            lr=LEARNING_RATE,
-            max_epochs=EPOCHS,
-            batch_size=-1,
-            train_split=None,
-            verbose=0,
-        )
+        layers = torch.nn.Linear(X.shape[1], UNITS), torch.nn.ReLU(), torch.nn.Linear(UNITS, 1)
+        self.net_ = skorch_loop(self.estimates, torch.nn.Sequential(*layers))
         self.net_.fit(self.scaler_.transform(X).astype(np.float32), y.astype(np.float32))
         return self
 

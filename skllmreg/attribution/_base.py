@@ -101,13 +101,17 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         self.network_ = None
         if not has_network(self):
             return
-        target = np.zeros((Y.shape[1], X.shape[1]))
-        if self.attributions_ is not None:
-            target = target_direction(self.attributions_, self._transform_one())
         if X_unlabeled is not None:
             X_unlabeled = scaled(X_unlabeled, location, self.scale_)
         self.network_, self.gamma_, self.n_iter_ = fit_network(
-            self, X, Y, sample_weight, X_unlabeled, loss=loss, target=target, linear=linear
+            self,
+            X,
+            Y,
+            sample_weight,
+            X_unlabeled,
+            loss=loss,
+            target=self._target(Y.shape[1]),
+            linear=linear,
         )
         self._location = location
 
@@ -125,9 +129,13 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     def _measure(self, agreement):
         """Agreement of the labels with the scores alone; NaN without scores."""
+        return np.nan if self.attributions_ is None else agreement(self._target())
+
+    def _target(self, n_outputs=1):
+        """Direction of the scores, of length 1; zero without scores."""
         if self.attributions_ is None:
-            return np.nan
-        return agreement(target_direction(self.attributions_, self._transform_one()))
+            return np.zeros((n_outputs, self.n_features_in_))
+        return target_direction(self.attributions_, self._transform_one())
 
     def _transform_one(self):
         """The score transform to use where it has to be a single one."""
@@ -177,7 +185,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         against = self.agreement_ < chance - margin
         if not against and odds < before / 3:
             # The labels do without the scores: because they know better, or because these are off?
-            target = target_direction(self.attributions_, self._transform_one())
+            target = self._target()
             rng = np.random.default_rng(0)
             shuffled = [agreement(rng.permutation(target, axis=1)) for _ in range(100)]
             half_way = (agreement(coef) + chance) / 2
@@ -194,9 +202,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     def _fit_fixed(self, X, Y, sample_weight, loss):
         """Minimise the objective with a numeric gamma."""
-        target = np.zeros((Y.shape[1], X.shape[1]))
-        if self.attributions_ is not None:
-            target = target_direction(self.attributions_, self._transform_one())
+        target = self._target(Y.shape[1])
         coef, intercept, self.n_iter_, converged = fit_aligned(
             X,
             Y,

@@ -35,7 +35,7 @@ class TransformerClassifier(ClassifierMixin, BaseEstimator):
     device : str, default="auto"
         "auto" is a GPU where there is one.
     random_state : int, RandomState instance or None, default=None
-        Seeds torch's global generator in `fit`.
+        Seeds the new head, the order of the rows and dropout.
 
     Attributes
     ----------
@@ -109,23 +109,24 @@ class TransformerClassifier(ClassifierMixin, BaseEstimator):
             raise ImportError(
                 "TransformerClassifier needs transformers: pip install 'skllmreg[transformers]'."
             ) from error
-        import torch
 
+        from skllmreg.nn._net import seeded
         from skllmreg.students._transformer_net import make_net, pick_device
 
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.tokenizer_ = AutoTokenizer.from_pretrained(self.model)
-        torch.manual_seed(check_random_state(self.random_state).randint(2**31))
-        self.net_ = make_net(
-            self.model,
-            len(self.classes_),
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            device=pick_device(self.device),
-        )
-        self.net_.fit(self._tokens(X) | {"sample_weight": weight}, codes)
+        device = pick_device(self.device)
+        with seeded(check_random_state(self.random_state).randint(2**31), device):
+            self.net_ = make_net(
+                self.model,
+                len(self.classes_),
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                device=device,
+            )
+            self.net_.fit(self._tokens(X) | {"sample_weight": weight}, codes)
         return self
 
     def predict_proba(self, X):
