@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "datasets": {"exceptions"},
     "attribution": {"exceptions", "llm", "nn"},
     "selection": {"exceptions", "llm", "nn", "students"},
-    "augmentation": {"exceptions", "llm", "nn"},
+    "augmentation": {"exceptions", "llm", "nn", "students"},
     "students": {"exceptions", "nn"},
 }
 

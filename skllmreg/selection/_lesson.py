@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from skllmreg.selection._students import fit_student, out_of_fold_proba, student_proba
+from skllmreg.selection._students import fit_student, out_of_fold_proba
 from skllmreg.selection._trust import fold_of_rows, second_opinion
+from skllmreg.students._any import student_proba
 
 
 class Lesson:

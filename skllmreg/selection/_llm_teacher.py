@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
 from skllmreg.selection._prompts import read_stated, row_question, row_text, stated_question
-from skllmreg.selection._rows import is_text
-from skllmreg.students._checks import check_texts
+from skllmreg.students._checks import check_texts, is_text
 
 
 class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):

@@ -19,13 +19,14 @@ from skllmreg.exceptions import NoLLMWarning
 from skllmreg.selection._calibration import fit_calibration
 from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._llm_teacher import LLMTeacherClassifier
-from skllmreg.selection._rows import check_labels, check_rows, is_text
+from skllmreg.selection._rows import check_labels
 from skllmreg.selection._sources import LiveTeacher, RecordedTeacher, Reveal, recorded_teacher
 from skllmreg.selection._strategies import STRATEGIES, PaperRule, rows_to_ask
-from skllmreg.selection._students import is_net, student_predict, student_proba
 from skllmreg.selection._thresholds import uncertainty
 from skllmreg.selection._unlabeled import with_unlabeled
 from skllmreg.students import TextClassifier
+from skllmreg.students._any import is_net, student_predict, student_proba
+from skllmreg.students._checks import check_rows, is_text
 
 # Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.

@@ -1,4 +1,4 @@
-"""Fit any classifier to distributions over the classes, and ask it for probabilities."""
+"""Fit any classifier to distributions over the classes."""
 
 import numpy as np
 from sklearn import get_config
@@ -6,6 +6,8 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import has_fit_parameter
+
+from skllmreg.students._any import is_net, student_proba
 
 # A class with a smaller share of a row's target is left out of it: rows are repeated per class, and
 # the tail would only make them many.
@@ -47,17 +49,6 @@ def fit_student(estimator, X, target, weight, classes):
     )
 
 
-def is_net(estimator):
-    """Whether it is a skorch net; without an import of skorch."""
-    return any(base.__module__.partition(".")[0] == "skorch" for base in type(estimator).__mro__)
-
-
-def student_predict(student, X, classes):
-    """Predicted classes; a net knows their positions only."""
-    predicted = student.predict(X)
-    return classes[predicted] if is_net(student) else predicted
-
-
 def weight_parameter(estimator):
     """Name under which `fit` takes the weights, for a pipeline that of its last step."""
     last = estimator
@@ -79,24 +70,6 @@ def weight_parameter(estimator):
         names.append(estimator.steps[-1][0])
         estimator = estimator.steps[-1][1]
     return "__".join([*names, "sample_weight"])
-
-
-def student_proba(student, X, classes):
-    """Probabilities of all `classes`, also of those that the student has not seen.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes)
-    """
-    if not hasattr(student, "predict_proba"):
-        raise TypeError(
-            f"{type(student).__name__} has no predict_proba, which tells how uncertain it is."
-        )
-    if is_net(student):
-        return student.predict_proba(X)
-    proba = np.zeros((X.shape[0] if hasattr(X, "shape") else len(X), len(classes)))
-    proba[:, np.searchsorted(classes, student.classes_)] = student.predict_proba(X)
-    return proba
 
 
 def out_of_fold_proba(estimator, X, target, fold, classes):

@@ -1,6 +1,7 @@
-"""What students ask of their rows."""
+"""Rows as users pass them: checked, never copied without need."""
 
 import numpy as np
+from sklearn.utils.validation import validate_data
 
 
 def check_texts(X):
@@ -12,3 +13,37 @@ def check_texts(X):
         if not isinstance(text, str):
             raise ValueError(f"Row {i} of X is {text!r:.50}, not a str.")
     return X
+
+
+def check_rows(estimator, X, *, reset):
+    """Validate X as far as it is not for the student to do so.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose X it is; gets ``n_features_in_`` and ``feature_names_in_`` of tables.
+    X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or texts
+    reset : bool
+        Whether this is `fit`.
+
+    Returns
+    -------
+    Data frames as they are, texts as an array of objects, the rest as an array or CSR matrix.
+    """
+    if is_text(X):
+        return check_texts(X)
+    if hasattr(X, "columns"):
+        validate_data(estimator, X, skip_check_array=True, reset=reset)
+        return X
+    return validate_data(
+        estimator, X, accept_sparse="csr", dtype=None, ensure_all_finite=False, reset=reset
+    )
+
+
+def is_text(X):
+    """Whether X is a sequence of texts, by its first entry."""
+    if isinstance(X, str) or not hasattr(X, "__len__") or hasattr(X, "columns"):
+        return False
+    if getattr(X, "ndim", 1) != 1 or not len(X):
+        return False
+    return isinstance(next(iter(X)), str)

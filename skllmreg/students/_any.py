@@ -1,0 +1,32 @@
+"""Ask any classifier, a skorch net too, for classes and probabilities."""
+
+import numpy as np
+
+
+def is_net(estimator):
+    """Whether it is a skorch net; without an import of skorch."""
+    return any(base.__module__.partition(".")[0] == "skorch" for base in type(estimator).__mro__)
+
+
+def student_predict(student, X, classes):
+    """Predicted classes; a net knows their positions only."""
+    predicted = student.predict(X)
+    return classes[predicted] if is_net(student) else predicted
+
+
+def student_proba(student, X, classes):
+    """Probabilities of all `classes`, also of those that the student has not seen.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+    """
+    if not hasattr(student, "predict_proba"):
+        raise TypeError(
+            f"{type(student).__name__} has no predict_proba, which tells how uncertain it is."
+        )
+    if is_net(student):
+        return student.predict_proba(X)
+    proba = np.zeros((X.shape[0] if hasattr(X, "shape") else len(X), len(classes)))
+    proba[:, np.searchsorted(classes, student.classes_)] = student.predict_proba(X)
+    return proba
