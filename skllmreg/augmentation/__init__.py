@@ -1,0 +1,5 @@
+"""Generation (GOLD): an LLM writes training rows where the student is weak."""
+
+from skllmreg.augmentation._request import GenerationRequest
+
+__all__ = ["GenerationRequest"]
