@@ -1,5 +1,6 @@
 """Generation (GOLD): an LLM writes training rows where the student is weak."""
 
+from skllmreg.augmentation._augmenter import GOLDAugmenter
 from skllmreg.augmentation._request import GenerationRequest
 
-__all__ = ["GenerationRequest"]
+__all__ = ["GOLDAugmenter", "GenerationRequest"]
