@@ -50,11 +50,19 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "show_prev_next": False,
+    "header_links_before_dropdown": 7,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "install": [], "api": [], "changelog": [], "auto_examples/**": []}
+html_sidebars = {
+    "index": [],
+    "install": [],
+    "api": [],
+    "changelog": [],
+    "comparison": [],
+    "auto_examples/**": [],
+}
 
 
 def setup(app):
