@@ -38,7 +38,10 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     feature_descriptions : dict of str to str, or list of str, default=None
         Descriptions of the features; part of the question. Names alone work, less well.
     class_descriptions : dict of class to str, default=None
-        What the class labels mean; part of the question.
+        What the class labels mean; part of the question. Some of scikit-learn's tools
+        (:func:`~sklearn.model_selection.cross_val_predict`,
+        :class:`~sklearn.ensemble.StackingClassifier`) number the sorted labels before they fit:
+        for these describe the numbers, too, ``{"ill": ..., "well": ..., 0: ..., 1: ...}``.
     attributions : dict, list of dict, array-like, Attributions or None, default=None
         Scores from -10 to 10 in place of an LLM:
 

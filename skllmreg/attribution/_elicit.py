@@ -18,7 +18,7 @@ from skllmreg.attribution._prompts import (
     split_features,
     target_goal,
 )
-from skllmreg.attribution._scores import SCALE
+from skllmreg.attribution._scores import SCALE, about_numbers
 from skllmreg.exceptions import UndescribedClassWarning
 
 
@@ -54,7 +54,8 @@ def elicit_attributions(
         Labels of the classes, in any order; None for a regression. With two, the last in sorted
         order is scored (``classes_[1]``); with more, each is, in a question of its own.
     class_descriptions : dict of label to str, default=None
-        ``{label: what it means}``. Without it, labels such as 0 and 1 tell the LLM nothing.
+        ``{label: what it means}``. Without it, labels such as 0 and 1 tell the LLM nothing. May
+        describe more than `classes`: see :class:`LLMAttributionRegularizedClassifier`.
     n_estimates : int, default=5
         Independent answers to each question; their spread shows how sure the LLM is.
 
@@ -184,19 +185,21 @@ def describe_features(llm, *, task, feature_names):
 
 def _check_classes(labels, class_descriptions):
     described = dict(class_descriptions or {})
+    mute = [label for label in labels if label not in described]
     for label, text in described.items():
-        if label not in labels:
+        if mute and label not in labels:  # else the labels are described, and their numbers too
             raise ValueError(
                 f"class_descriptions describes {label!r}, but the classes are {few(labels)}. A "
-                "key must equal a class label, type included."
+                f"key must equal a class label, type included.{about_numbers(labels)}"
             )
         if not isinstance(text, str):
             raise TypeError(f"The description of class {label!r} is {text!r:.100}, not a str.")
-    mute = [label for label in labels if label not in described and not isinstance(label, str)]
+    mute = [label for label in mute if not isinstance(label, str)]
     if mute:
         warnings.warn(
             f"The LLM is asked about {few(mute)} without being told which class that is: give "
-            "class_descriptions={label: what it means}, or the signs of the scores may be wrong.",
+            "class_descriptions={label: what it means}, or the signs of the scores may be wrong."
+            f"{about_numbers(labels)}",
             UndescribedClassWarning,
             stacklevel=3,
         )

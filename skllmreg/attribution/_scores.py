@@ -165,8 +165,19 @@ def _match_classes(attributions, classes):
         raise ValueError(
             f"No attribution scores for the class(es) {absent}; attributions has the keys "
             f"{', '.join(map(repr, attributions))}. A key must equal a class label, type included."
+            f"{about_numbers(classes)}"
         )
     return known
+
+
+def about_numbers(labels):
+    """Say where labels 0, 1, ... may come from, if they are such."""
+    if list(labels) != list(range(len(labels))):
+        return ""
+    return (
+        " (If these are not your labels: cross_val_predict, StackingClassifier and other tools "
+        "number the sorted labels before they fit. Add the numbers as keys.)"
+    )
 
 
 def _parse_output(scores, feature_names, n_features, of):
