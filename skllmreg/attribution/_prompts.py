@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skllmreg.attribution._scores import SCALE
+from skllmreg.llm._wording import answer_keys, on_one_line
 
 # More features are asked about in parts: servers cap the properties of a schema (100 at some), and
 # an answer stays near a thousand tokens, which every model can write with care.
@@ -100,10 +101,10 @@ def score_question(task, goal, features, position="", least=-SCALE):
     least : int
         The smallest score.
     """
-    keys = _keys(features)
+    keys = answer_keys(features)
     return _question(
         "You know the subject, but no rows of the data are shown: answer from what is generally "
-        f"known.\n\nTask: {_line(task)}\n{goal}\n"
+        f"known.\n\nTask: {on_one_line(task)}\n{goal}\n"
         "Judge each feature by itself; let the scores tell strong features from weak ones.\n"
         'A feature for a category, as in "colour = red" or colour_red, is 1 where that holds and 0 '
         f"elsewhere.\n\n{position}{_feature_lines(keys, features)}\n\n"
@@ -118,10 +119,11 @@ def score_question(task, goal, features, position="", least=-SCALE):
 def description_question(task, feature_names, position=""):
     """Ask for one description per feature."""
     features = dict.fromkeys(feature_names, "")
-    keys = _keys(features)
+    keys = answer_keys(features)
     return _question(
         "The columns of a table have names only. Say what each probably holds.\n\n"
-        f"Task the table is for: {_line(task)}\n\n{position}{_feature_lines(keys, features)}\n\n"
+        f"Task the table is for: {on_one_line(task)}\n\n"
+        f"{position}{_feature_lines(keys, features)}\n\n"
         "Describe each feature in one line of at most 20 words: what is measured, the unit if it "
         "is certain, what a larger value means. Where the name and the task do not tell, write an "
         f"empty string; invent nothing.\nAnswer with one JSON object and nothing else. Its keys "
@@ -154,34 +156,6 @@ def _question(prompt, keys, item):
     return Question(prompt, schema, {key: name for name, key in keys.items()})
 
 
-def _keys(names):
-    """Key in the answer for each name: the name itself if a model can copy it without fail.
-
-    Not so long names, and those with quotes, line breaks, invisible characters, or letters outside
-    of ASCII, which look alike or are normalised on the way.
-    """
-    keys, taken = {}, set(names)
-    for i, name in enumerate(names, start=1):
-        key = name
-        if not _is_plain(name):
-            key = f"feature_{i}"
-            while key in taken:
-                key += "_"
-            taken.add(key)
-        keys[name] = key
-    return keys
-
-
-def _is_plain(name):
-    return (
-        0 < len(name) <= 64
-        and name.isascii()
-        and name.isprintable()
-        and name == _line(name)
-        and not set('"\\`') & set(name)
-    )
-
-
 def _feature_lines(keys, features):
     lines = ["Features:"]
     for name, key in keys.items():
@@ -189,7 +163,7 @@ def _feature_lines(keys, features):
         if key != name:
             line += f" stands for {json.dumps(name, ensure_ascii=False)}"
         if features[name]:
-            line += f": {_line(features[name])}"
+            line += f": {on_one_line(features[name])}"
         lines.append(line)
     return "\n".join(lines)
 
@@ -200,8 +174,4 @@ def _class_list(labels, class_descriptions):
 
 def _class_text(label, class_descriptions):
     description = (class_descriptions or {}).get(label)
-    return _line(f"{label}" + (f" ({description})" if description else ""))
-
-
-def _line(text):
-    return " ".join(str(text).split())
+    return on_one_line(f"{label}" + (f" ({description})" if description else ""))

@@ -5,6 +5,8 @@ Texts of the user are only ever joined to the prompt, never used as a format.
 
 import math
 
+from skllmreg.llm._wording import on_one_line
+
 
 def row_question(task, labels, class_descriptions, examples, text):
     """Ask which class a row is of; the edge adds the list of labels and how to answer.
@@ -24,9 +26,9 @@ def row_question(task, labels, class_descriptions, examples, text):
     -------
     str
     """
-    parts = [f"Task: {_line(task)}"]
+    parts = [f"Task: {on_one_line(task)}"]
     described = [
-        f"- {label}: {_line(class_descriptions[label])}"
+        f"- {label}: {on_one_line(class_descriptions[label])}"
         for label in labels
         if class_descriptions.get(label)
     ]
@@ -69,7 +71,7 @@ def read_stated(value):
 def row_text(names, values):
     """Write a table's row as lines of name and value; missing values are left out."""
     return "\n".join(
-        f"{_line(name)}: {_line(value)}"
+        f"{on_one_line(name)}: {on_one_line(value)}"
         for name, value in zip(names, values, strict=True)
         if value is not None and value == value
     )
@@ -77,7 +79,3 @@ def row_text(names, values):
 
 def _quoted(text):
     return "<<<\n" + text.strip() + "\n>>>"
-
-
-def _line(text):
-    return " ".join(str(text).split())

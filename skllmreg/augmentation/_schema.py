@@ -1,0 +1,328 @@
+"""What a row of a table looks like, learned from the labelled rows.
+
+A schema tells the LLM what to write, and checks what it wrote: nothing enters the data whose type,
+range or category the labelled rows do not vouch for.
+"""
+
+import datetime
+import json
+import math
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+
+from skllmreg.augmentation._text import clean_text, shown
+from skllmreg.llm._wording import answer_keys, on_one_line
+
+# A column of strings with more values than this, or with values of more words, is free text.
+MOST_CATEGORIES = 100
+MOST_WORDS = 4
+
+# So far beyond what the labelled rows span a number may lie: half of the span while there are up
+# to 20 rows, less the more rows show how far it goes.
+MARGIN = 0.5
+MARGIN_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: what its values are.
+
+    Parameters
+    ----------
+    name : object
+        As in the table.
+    key : str
+        What it is called in questions and answers.
+    kind : {"integer", "number", "boolean", "category", "text"}
+    description : str
+    may_miss : bool
+        Whether a value may be missing: where one is among the labelled rows.
+    least, greatest : float
+        Of numbers; with the margin.
+    categories : dict
+        The value in the table for each one as text.
+    """
+
+    name: Any
+    key: str
+    kind: str
+    description: str = ""
+    may_miss: bool = False
+    least: float = -math.inf
+    greatest: float = math.inf
+    categories: dict[str, Any] = field(default_factory=dict)
+
+    def clean(self, value):
+        """Bring a value into its one form, as far as that is clear; the rest is for `problem`."""
+        if is_missing(value):
+            return None
+        if isinstance(value, np.generic):
+            value = value.item()
+        if self.kind == "integer" and isinstance(value, float) and value.is_integer():
+            return int(value)
+        if self.kind == "category":
+            try:
+                return self.categories.get(clean_text(str(value)), value)
+            except ValueError:  # an integer of more digits than Python writes
+                return value
+        return clean_text(value) if isinstance(value, str) else value
+
+    def problem(self, value):
+        """Say what is wrong with a clean value, "" if nothing is."""
+        if value is None:
+            return "" if self.may_miss else f"{self.key} is missing"
+        wanted = self._wanted(value)
+        return f"{self.key} is {shown(value)}, not {wanted}" if wanted else ""
+
+    def _wanted(self, value: Any) -> str:
+        if self.kind in ("integer", "number"):
+            type_ = Integral if self.kind == "integer" else Real
+            if isinstance(value, bool) or not isinstance(value, type_) or not _is_finite(value):
+                return f"a finite {self.kind}"
+            if value < self.least or value > self.greatest:
+                return f"from {self.least:g} to {self.greatest:g}"
+        elif self.kind == "boolean":
+            return "" if isinstance(value, bool) else "true or false"
+        elif self.kind == "category":
+            # `clean` gives the very value; the type is compared, too: 1 == 1.0 == True.
+            return "" if _among(value, self.categories.values()) else "one of its categories"
+        elif not isinstance(value, str) or not value:
+            return "a text"
+        return ""
+
+    def describe(self):
+        """One line for the prompt, which does not name the key."""
+        if self.kind in ("integer", "number"):
+            what = f"{self.kind} from {self.least:g} to {self.greatest:g}"
+        elif self.kind == "category":
+            what = "one of " + ", ".join(quoted(category) for category in self.categories)
+        else:
+            what = {"boolean": "true or false", "text": "text"}[self.kind]
+        if self.may_miss:
+            what += "; leave it out where the value is not known"
+        return what + (f"; {on_one_line(self.description)}" if self.description else "")
+
+    def json_schema(self):
+        """The schema of a value: types and categories.
+
+        Ranges are told in the prompt and checked row by row, so that one number too large costs a
+        row and not the reply.
+        """
+        type_ = {"category": "string", "text": "string"}.get(self.kind, self.kind)
+        schema = {"type": type_}
+        return schema | {"enum": list(self.categories)} if self.categories else schema
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of a table.
+
+    Parameters
+    ----------
+    columns : list of Column
+    template : data frame or ndarray
+        The table without its rows.
+    """
+
+    columns: list[Column]
+    template: Any
+
+    @classmethod
+    def from_frame(cls, X, feature_descriptions=None):
+        """Learn what rows look like.
+
+        Parameters
+        ----------
+        X : data frame or array of shape (n_samples, n_features)
+            The columns of an array are called x0, x1, ...
+        feature_descriptions : dict of str to str, default=None
+            What the columns hold, and in which unit.
+
+        Returns
+        -------
+        TableSchema
+
+        Raises
+        ------
+        ValueError
+            If a column holds no value, or dates; if names are doubled; if a description is of no
+            column.
+        """
+        values = _column_values(X)
+        described = dict(feature_descriptions or {})
+        if unknown := [name for name in described if name not in values]:
+            raise ValueError(
+                f"feature_descriptions names {unknown[0]!r}, which is no column of X; its columns "
+                f"are {', '.join(map(str, values))[:300]}."
+            )
+        keys = answer_keys([str(name) for name in values])
+        columns = [
+            _infer(name, keys[str(name)], column, described.get(name, ""), _is_categorical(X, name))
+            for name, column in values.items()
+        ]
+        return cls(columns, X[:0] if hasattr(X, "columns") else np.asarray(X)[:0])
+
+    def rows(self, X):
+        """Turn a table into a list of rows ``{column: value}``."""
+        columns = _column_values(X)
+        return [
+            self.clean(dict(zip(columns, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+    def clean(self, row):
+        """Bring the values of a row into their one form; what is no row stays what it is."""
+        if not isinstance(row, dict):
+            return row
+        known = {column.name: column for column in self.columns}
+        return {name: known[name].clean(v) if name in known else v for name, v in row.items()}
+
+    def problem(self, row):
+        """Say what is wrong with a clean row, "" if nothing is."""
+        if not isinstance(row, dict):
+            return f"a row is {{column: value}}, not {shown(row)}"
+        names = {column.name for column in self.columns}
+        if unknown := [name for name in row if name not in names]:
+            return f"{shown(unknown[0])} is no column"
+        problems = (column.problem(row.get(column.name)) for column in self.columns)
+        return next(filter(None, problems), "")
+
+    def describe(self):
+        """Lines for the prompt, one for each column."""
+        lines = []
+        for column in self.columns:
+            name = "" if column.key == column.name else f" stands for {quoted(column.name)}"
+            lines.append(f'"{column.key}"{name}: {column.describe()}')
+        return "\n".join(lines)
+
+    def json_schema(self):
+        """The JSON schema of one row."""
+        return {
+            "type": "object",
+            "properties": {column.key: column.json_schema() for column in self.columns},
+            "required": [column.key for column in self.columns if not column.may_miss],
+            "additionalProperties": False,
+        }
+
+    def to_json(self, row):
+        """A clean row under the keys of the answer; what is missing is left out."""
+        return {
+            column.key: str(row[column.name]) if column.kind == "category" else row[column.name]
+            for column in self.columns
+            if row.get(column.name) is not None
+        }
+
+    def from_json(self, value):
+        """The clean row that an answer gives under its keys."""
+        names = {column.key: column.name for column in self.columns}
+        return self.clean({names.get(key, key): item for key, item in value.items()})
+
+    def to_frame(self, rows):
+        """Make a table of valid rows, of the type, columns and dtypes of the labelled one.
+
+        Parameters
+        ----------
+        rows : list of dict
+
+        Returns
+        -------
+        data frame or ndarray of shape (n_rows, n_features)
+        """
+        names = [column.name for column in self.columns]
+        if not hasattr(self.template, "columns"):
+            cells = [[row.get(name) for name in names] for row in rows]
+            return np.array(cells, dtype=self.template.dtype).reshape(len(rows), len(names))
+        values = {name: [row.get(name) for row in rows] for name in names}
+        make = type(self.template)
+        if hasattr(self.template, "schema"):  # polars
+            return make(values, schema=self.template.schema)
+        return make(values, columns=names).astype(self.template.dtypes)
+
+
+def quoted(text):
+    """A text as JSON writes it: it cannot end before its end."""
+    return json.dumps(on_one_line(text), ensure_ascii=False)
+
+
+def is_missing(value):
+    """Whether a cell holds no value: None, NaN or pandas.NA."""
+    return value is None or is_scalar_nan(value) or is_pandas_na(value)
+
+
+def _column_values(X):
+    if hasattr(X, "columns"):
+        if len(set(X.columns)) < len(X.columns):
+            raise ValueError("Two columns of X have the same name.")
+        return {name: np.asarray(X[name], dtype=object) for name in X.columns}
+    X = np.asarray(X)
+    return {f"x{i}": X[:, i].astype(object) for i in range(X.shape[1])}
+
+
+def _is_categorical(X, name):
+    return hasattr(X, "columns") and str(X[name].dtype) == "category"
+
+
+def _infer(name, key, values, description, categorical):
+    present = [v.item() if isinstance(v, np.generic) else v for v in values if not is_missing(v)]
+    if not present:
+        raise ValueError(f"Column {name!r} of X holds no value: leave it out.")
+    if any(isinstance(v, datetime.date | datetime.time | datetime.timedelta) for v in present):
+        raise ValueError(f"Column {name!r} of X holds dates or times: turn them into numbers.")
+    common = {
+        "name": name,
+        "key": key,
+        "description": description,
+        "may_miss": len(present) < len(values),
+    }
+    if not categorical and all(isinstance(v, bool) for v in present):
+        return Column(kind="boolean", **common)
+    if not categorical and all(isinstance(v, Real) and not isinstance(v, bool) for v in present):
+        return Column(**common, **_number(name, present))
+    categories = {clean_text(str(v)): v for v in present}
+    is_text = all(isinstance(v, str) for v in present) and (
+        len(categories) > MOST_CATEGORIES
+        or np.mean([len(v.split()) for v in categories]) > MOST_WORDS
+    )
+    if is_text and not categorical:
+        return Column(kind="text", **common)
+    return Column(kind="category", categories=dict(sorted(categories.items())), **common)
+
+
+def _number(name, values):
+    """Kind and range of a column of numbers.
+
+    A column without a negative number stays so. The ends are rounded outwards to a thousandth of
+    the span, so that the numbers which the prompt shows are those that are checked.
+    """
+    finite = [v for v in values if _is_finite(v)]
+    if not finite:
+        raise ValueError(f"Column {name!r} of X holds no finite number: leave it out.")
+    low, high = float(min(finite)), float(max(finite))
+    margin = (high - low) * min(MARGIN, MARGIN_ROWS / len(finite))
+    least, greatest = low - margin, high + margin
+    if low >= 0:
+        least = max(least, 0.0)
+    if all(float(v).is_integer() for v in finite):
+        return {"kind": "integer", "least": math.ceil(least), "greatest": math.floor(greatest)}
+    digits = 3 - math.floor(math.log10(high - low)) if high > low else 15
+    step = 10.0**-digits
+    return {
+        "kind": "number",
+        "least": round(math.floor(least / step) * step, digits),
+        "greatest": round(math.ceil(greatest / step) * step, digits),
+    }
+
+
+def _is_finite(number):
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond what a float can hold
+        return False
+
+
+def _among(value, values):
+    return any(value == other and type(value) is type(other) for other in values)
