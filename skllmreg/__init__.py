@@ -10,6 +10,8 @@ _HOME = {
     "AttributionDisplay": "skllmreg.attribution",
     "Attributions": "skllmreg.attribution",
     "ChatModel": "skllmreg.llm",
+    "GOLDAugmenter": "skllmreg.augmentation",
+    "GenerationRequest": "skllmreg.augmentation",
     "LLKDSelector": "skllmreg.selection",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",

@@ -29,6 +29,14 @@ class CacheError(LLMError):
     """The cache file cannot be used; nothing more is paid for."""
 
 
+class GenerationError(RuntimeError):
+    """A generator brought no row that could be used; the message shows its last replies."""
+
+
+class GenerationStoppedWarning(UserWarning):
+    """Generation ended before there were as many rows as wanted; what there is is kept."""
+
+
 class InvalidReplyError(LLMError):
     """A reply could not be used, also after telling the model what was wrong with it.
 
@@ -38,6 +46,8 @@ class InvalidReplyError(LLMError):
         The reply as the model wrote it.
     problems : list of str
         What is wrong with it.
+    failures : dict of int to InvalidReplyError
+        Where a call has several prompts: what is wrong with each that failed, by its position.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class InvalidReplyError(LLMError):
         super().__init__(message)
         self.reply = reply
         self.problems = problems or []
+        self.failures: dict[int, InvalidReplyError] = {}
 
 
 class NoLLMWarning(UserWarning):

@@ -1,15 +1,187 @@
 """`GOLDAugmenter`: an LLM writes training rows where the student is weak."""
 
+import warnings
 from numbers import Integral, Real
 
+import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_y,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+
+from skllmreg.augmentation._energy import check_ood_score
+from skllmreg.augmentation._rows import joined, labelled
+from skllmreg.augmentation._setup import make_loop
+from skllmreg.augmentation._student import default_student, fit_student, predicted
+from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
+from skllmreg.students._checks import check_rows
 
 STRATEGIES = ("gold", "random-feedback", "no-feedback")
 
 
+def _student_has(method):
+    """Whether the student, fitted or not, has a method; those made here have all."""
+
+    def check(self):
+        for student in (getattr(self, "estimator_", None), self.final_estimator, self.estimator):
+            if student is not None:
+                getattr(student, method)
+                break
+        return True
+
+    return check
+
+
 class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """Have an LLM write training rows, in rounds, near what the student finds unfamiliar."""
+    """Have an LLM write training rows, in rounds, near what the student finds unfamiliar.
+
+    In every round the LLM writes rows of each class from a few labelled ones, and rows on *other
+    topics*. The latter are ranked by how far they are from what the student knows. Those above
+    the middle, but not the farthest, are shown in every other request of the next round, to write
+    near them [1]_. What does not fit the table, repeats a row or seems to have the wrong label is
+    refused. At the end a fresh student learns from all rows.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The student. None is :class:`~skllmreg.students.TextClassifier` for texts, and for tables
+        :class:`~sklearn.linear_model.LogisticRegression` after scaling and one-hot encoding.
+        Every ``random_state=None`` in it gets a seed.
+    llm : ChatModel, default=None
+        Who writes; needs a `task`.
+    generator : callable, default=None
+        In place of the LLM: takes a :class:`GenerationRequest`, returns rows: a list of str; for
+        tables a list of ``{column: value}``, or a data frame. The columns of an array are called
+        x0, x1, ...
+    teacher : classifier with `predict_proba`, default=None
+        Checks labels, see `label_check`. A fitted one goes in
+        :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the labelled rows.
+    task : str, default=None
+        What is to be told apart, in a sentence.
+    class_descriptions : dict of label to str, default=None
+    feature_descriptions : dict of str to str, default=None
+        What the columns of a table hold, and in which unit.
+    strategy : {"gold", "random-feedback", "no-feedback"}, default="gold"
+        The other two are what the first has to beat: as many rows of feedback, from anywhere; and
+        as many requests, all without feedback or other topics.
+    n_rounds : int, default=None
+        Most rounds. None: as many as `n_samples` or `max_requests` take, else 5.
+    n_batches : int, default=None
+        Requests of a round, besides those for other topics. None: one for each class. The paper
+        has 25.
+    n_novel_batches : int, default=None
+        Requests of a round for other topics. None: one for each class. With 0, feedback comes from
+        all rows of the round before.
+    batch_size : int, default=8
+        Rows asked for in a request.
+    n_samples : int or dict of label to int, default=None
+        Rows wanted in all, the same number for each class, or by class. None: what comes.
+    max_requests : int, default=None
+        Most requests for rows.
+    n_seed_examples : int, default=3
+        Labelled rows of the class in a request, drawn anew for each.
+    n_feedback : int, default=2
+        Unfamiliar rows in a request with feedback.
+    feedback_every : int, default=2
+        Of the requests of a class each so-many-th has feedback.
+    feedback_quantiles : tuple of float, default=(0.5, 0.75)
+        The band of scores that feedback comes from; what is above it is taken for noise.
+    ood_score : "energy" or outlier detector, default="energy"
+        What tells how unfamiliar a row is: the energy of the student's logits
+        (:func:`~skllmreg.augmentation.energy_score`), or minus `score_samples` of a detector, such
+        as :class:`~sklearn.ensemble.IsolationForest`, that is fitted to the rows so far.
+    temperature : float, default=1.0
+        Of the energy.
+    attributes : "auto", dict or None, default="auto"
+        What rows are to differ in: ``{"topic": ["shipping", "prices"], "length": [...]}``, the
+        lists for all classes or by label. "auto": the LLM is asked for them, once; a `generator`
+        gets none.
+    duplicate_threshold : float or None, default=0.85
+        Similarity to a row that is there from which a new one counts as its repetition. None: only
+        equal ones.
+    label_check : {"auto", "teacher", "student", "dynamics"} or None, default="auto"
+        Who doubts the labels of new rows. "auto": the teacher, if there is one.
+    final_estimator : classifier, default=None
+        Trained at the end in place of `estimator`, such as a net with
+        :class:`~skllmreg.nn.SymmetricCrossEntropyLoss`.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        Fitted to the labelled and the generated rows.
+    classes_ : ndarray of shape (n_classes,)
+    X_generated_ : array of texts, or table of shape (n_generated, n_features)
+    y_generated_ : ndarray of shape (n_generated,)
+    generation_round_ : ndarray of int of shape (n_generated,)
+        From 0.
+    ood_scores_ : ndarray of shape (n_generated,)
+        Of rows that were candidates for feedback: how unfamiliar they were to the student of their
+        round, which had not seen them. NaN for the others, and for the last round.
+    rejected_ : list of (row, label, round, reason)
+        Named tuples; ``pandas.DataFrame(rejected_)`` is a table of them.
+    history_ : list of dict
+        For each round: "requests"; rows of "feedback" in them; "rows" that came, "accepted" and
+        "rejected" (by reason), "novel" ones among the accepted; the "band" of scores for each
+        class; "prompt_tokens" and "completion_tokens" of the answers, "cost" in dollars paid in
+        the round (None where the LLM does not tell) and "cost_per_row" that was accepted.
+    n_requests_ : int
+    termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
+            "error"}
+        "nothing_new": of what two rounds brought, less than a twentieth was new.
+    n_features_in_ : int
+        Not for texts.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Raises
+    ------
+    GenerationError
+        If nothing that was written can be used; shows three of the replies.
+
+    Warns
+    -----
+    NoLLMWarning
+        If there is neither an LLM nor a generator: the student is fitted on the labelled rows.
+    GenerationStoppedWarning
+        If the budget of the LLM was spent, or rounds brought nothing new before `n_samples`.
+
+    Notes
+    -----
+    Whatever ends `fit`, an error of the generator or an interrupt too, the rows accepted so far are
+    in `X_generated_` and `y_generated_`, and there is no `estimator_`. Answers of a ``ChatModel``
+    with a cache are not paid for twice: fitting again goes on where it ended.
+
+    References
+    ----------
+    .. [1] Gholami et al. (2024), "GOLD: Generalized knowledge distillation via out-of-distribution-
+       guided language data generation", Findings of NAACL, arXiv:2403.19754.
+
+    Examples
+    --------
+    >>> from skllmreg import GOLDAugmenter
+    >>> texts = ["Where is my parcel?", "My order is late", "I want my money back", "Refund me"]
+    >>> labels = ["parcel", "parcel", "money", "money"]
+    >>> words = {"parcel": ["box", "delivery", "courier"], "money": ["bill", "charge", "card"]}
+    >>> def generator(request):
+    ...     rng = np.random.RandomState(request.random_state)
+    ...     subject = rng.choice(words[request.label], request.n_rows)
+    ...     return [f"About the {word}, case {rng.randint(10**6)}" for word in subject]
+    >>> import numpy as np
+    >>> model = GOLDAugmenter(generator=generator, n_samples=40, random_state=0)
+    >>> X, y = model.fit_resample(texts, labels)
+    >>> len(X), y.count("money")
+    (44, 22)
+    >>> model.predict(["What about this charge on my card?"])
+    array(['money'], dtype='<U6')
+    """
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit"]), None],
@@ -20,7 +192,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "class_descriptions": [dict, None],
         "feature_descriptions": [dict, None],
         "strategy": [StrOptions(set(STRATEGIES))],
-        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "n_rounds": [Interval(Integral, 1, None, closed="left"), None],
         "n_batches": [Interval(Integral, 1, None, closed="left"), None],
         "n_novel_batches": [Interval(Integral, 0, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -50,7 +222,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         class_descriptions=None,
         feature_descriptions=None,
         strategy="gold",
-        n_rounds=5,
+        n_rounds=None,
         n_batches=None,
         n_novel_batches=None,
         batch_size=8,
@@ -95,9 +267,160 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Generate rows and fit a fresh student to the labelled and the generated ones."""
-        raise NotImplementedError
+        """Generate rows, and fit a fresh student to the labelled and the generated ones.
+
+        Parameters
+        ----------
+        X : texts or table of shape (n_samples, n_features)
+            Texts are a sequence of str; tables a data frame or an array.
+        y : array-like of shape (n_samples,)
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        X, codes = self._check_data(X, y)
+        student = self.estimator if self.estimator is not None else default_student(X)
+        final = self.final_estimator if self.final_estimator is not None else student
+        rng = check_random_state(self.random_state)
+        seed = rng.randint(2**31 - 1)  # of every student
+        if self.llm is None and self.generator is None:
+            message = "There is no LLM and no generator: the student learns the labelled rows."
+            warnings.warn(message, NoLLMWarning, stacklevel=2)
+            self._keep(X[:0], None)
+        else:
+            check_ood_score(self.ood_score, student)
+            # What cannot be fitted fails before anything is paid for.
+            fit_student(student, X, codes, self.classes_, seed)
+            data = labelled(X, codes, self.classes_, self.feature_descriptions)
+            loop = make_loop(self, data, student, seed, rng)
+            try:
+                loop.run()
+            finally:
+                self._keep(data.as_X([one.row for one in loop.accepted]), loop)
+            self._warn_if_stopped()
+            X = joined(X, self.X_generated_)
+            codes = np.append(codes, [one.code for one in loop.accepted])
+        self.estimator_ = fit_student(final, X, codes, self.classes_, seed)
+        return self
 
     def fit_resample(self, X, y):
-        """Fit; return X and y with the generated rows after the labelled ones."""
-        raise NotImplementedError
+        """Fit, and return the rows that the student was fitted on.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+
+        Returns
+        -------
+        X_resampled, y_resampled : like X and y
+            The labelled rows in their order, then the generated ones. The index of a data frame or
+            series starts anew.
+        """
+        if self.llm is None and self.generator is None:
+            raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
+        self.fit(X, y)
+        y = y if np.ndim(y) == 1 else column_or_1d(y)
+        return joined(X, self.X_generated_), joined(y, self.y_generated_)
+
+    @available_if(_student_has("predict"))
+    def predict(self, X):
+        """Predict the classes by the student.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        X = self._checked(X)
+        return predicted(self.estimator_, X, self.classes_)
+
+    @available_if(_student_has("predict_proba"))
+    def predict_proba(self, X):
+        """Compute the classes' probabilities by the student.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        X = self._checked(X)
+        return self.estimator_.predict_proba(X)
+
+    @available_if(_student_has("decision_function"))
+    def decision_function(self, X):
+        """Call the student's decision function.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        X = self._checked(X)
+        return self.estimator_.decision_function(X)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimator_")
+
+    def _checked(self, X):
+        check_is_fitted(self)
+        return check_rows(self, X, reset=False)
+
+    def _check_data(self, X, y):
+        self.__dict__.pop("estimator_", None)  # of an earlier fit, should this one fail
+        if issparse(X):
+            raise TypeError("Sparse data are not supported: X is texts, or a dense table.")
+        X, y = check_rows(self, X, reset=True), _check_y(y, estimator=self)
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if self.llm is not None and self.generator is not None:
+            raise ValueError("Pass llm or generator, not both.")
+        if self.llm is not None and not self.task:
+            raise ValueError("An llm needs a task=, a sentence that says what is to be told apart.")
+        low, high = self.feedback_quantiles
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
+        known = self.classes_.tolist()
+        for name in ("class_descriptions", "n_samples"):
+            labels = getattr(self, name)
+            if isinstance(labels, dict) and (unknown := [k for k in labels if k not in known]):
+                raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {known}.")
+        return X, codes
+
+    def _keep(self, X_generated, loop):
+        """Set what the rounds brought; None for no rounds."""
+        accepted = [] if loop is None else loop.accepted
+        self.X_generated_ = X_generated
+        self.y_generated_ = self.classes_[np.array([one.code for one in accepted], dtype=int)]
+        self.generation_round_ = np.array([one.round for one in accepted], dtype=int)
+        self.ood_scores_ = np.array([one.score for one in accepted], dtype=float)
+        self.rejected_ = [] if loop is None else loop.rejected
+        self.history_ = [] if loop is None else loop.history
+        self.n_requests_ = 0 if loop is None else loop.asker.n_requests
+        self.termination_condition_ = "" if loop is None else loop.termination or "error"
+
+    def _warn_if_stopped(self):
+        reasons = {"budget": "the budget of the LLM was spent"}
+        if self.n_samples is not None:
+            reasons["nothing_new"] = "rounds brought (almost) nothing new"
+        if reason := reasons.get(self.termination_condition_):
+            message = f"Generation stopped with {len(self.y_generated_)} rows: {reason}."
+            warnings.warn(message, GenerationStoppedWarning, stacklevel=3)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        tags.input_tags.string = True
+        return tags

@@ -1,0 +1,68 @@
+"""Rows in the forms in which users, students and generators take them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skllmreg.augmentation._schema import TableSchema
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labelled rows.
+
+    Parameters
+    ----------
+    X : array of texts, or table
+        As the student takes them.
+    codes : ndarray of int of shape (n_samples,)
+        Positions of their classes.
+    classes : ndarray of shape (n_classes,)
+    rows : list of str, or of {column: value}
+        As generators take them.
+    schema : TableSchema or None
+        None for texts.
+    """
+
+    X: Any
+    codes: np.ndarray
+    classes: np.ndarray
+    rows: list
+    schema: TableSchema | None
+
+    def as_X(self, rows):
+        """Rows of a generator as the student takes them."""
+        if self.schema is not None:
+            return self.schema.to_frame(rows)
+        return np.array(rows, dtype=object)
+
+
+def labelled(X, codes, classes, feature_descriptions):
+    """Take checked rows in; of a table the schema is learned."""
+    if not hasattr(X, "columns") and X.ndim == 1:
+        return Labelled(X, codes, classes, X.tolist(), None)
+    schema = TableSchema.from_frame(X, feature_descriptions)
+    return Labelled(X, codes, classes, schema.rows(X), schema)
+
+
+def joined(old, new):
+    """Append rows or labels; the result is of the type that the old ones are.
+
+    Index labels of pandas start anew: generated rows have none.
+    """
+    if isinstance(old, list | tuple):
+        return type(old)([*old, *np.asarray(new).tolist()])
+    if hasattr(old, "iloc"):
+        import pandas as pd
+
+        if old.ndim == 1:
+            new = pd.Series(new, dtype=old.dtype, name=old.name)
+        return pd.concat([old, new], ignore_index=True)
+    if hasattr(old, "vstack"):  # polars: a frame, or
+        return old.vstack(new)
+    if hasattr(old, "extend"):  # a series
+        return old.clone().extend(type(old)(old.name, np.asarray(new).tolist(), dtype=old.dtype))
+    old, new = np.asarray(old), np.asarray(new)
+    # Strings of a fixed length: the longest decides.
+    return np.concatenate([old, new.astype(str if old.dtype.kind == "U" else old.dtype)])

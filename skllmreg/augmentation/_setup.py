@@ -1,0 +1,173 @@
+"""From the parameters of `GOLDAugmenter` to a loop that can run."""
+
+import math
+from functools import partial
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from skllmreg.augmentation._asking import Asker, Plan
+from skllmreg.augmentation._attributes import AttributeGrid
+from skllmreg.augmentation._curation import Curator
+from skllmreg.augmentation._energy import ood_scores
+from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
+from skllmreg.augmentation._label_check import doubt_labels
+from skllmreg.augmentation._loop import GenerationLoop
+from skllmreg.augmentation._rows import joined
+from skllmreg.augmentation._student import fit_student, seeded
+
+# Where nothing else says how many.
+DEFAULT_ROUNDS = 5
+
+
+def make_loop(params, data, student, seed, rng):
+    """Put together what takes part in the rounds.
+
+    Parameters
+    ----------
+    params : GOLDAugmenter
+        Only its parameters are read.
+    data : Labelled
+    student : classifier
+        Not fitted.
+    seed : int
+        Of every student.
+    rng : RandomState
+
+    Returns
+    -------
+    GenerationLoop
+    """
+    labels = data.classes.tolist()
+    quotas = class_quotas(params.n_samples, labels)
+    n_rounds = params.n_rounds
+    if n_rounds is None:
+        bounded = params.n_samples is not None or params.max_requests is not None
+        n_rounds = math.inf if bounded else DEFAULT_ROUNDS
+    return GenerationLoop(
+        Asker(make_plan(params, quotas), data, make_grid(params, data, rng), rng),
+        make_generator(params, data),
+        Curator(
+            data.X,
+            schema=data.schema,
+            duplicate_threshold=params.duplicate_threshold,
+            quotas=None if params.n_samples is None else dict(zip(labels, quotas, strict=True)),
+        ),
+        at_once=params.generator is None,
+        doubts=make_doubts(params, data, student, rng),
+        scores=make_scores(params, data, student, seed),
+        quantiles=params.feedback_quantiles,
+        random_feedback=params.strategy == "random-feedback",
+        n_rounds=n_rounds,
+        max_requests=math.inf if params.max_requests is None else params.max_requests,
+        spent=partial(dollars, params.llm),
+    )
+
+
+def class_quotas(n_samples, labels):
+    """Rows wanted of each class; inf for no limit."""
+    if n_samples is None:
+        return np.full(len(labels), np.inf)
+    if isinstance(n_samples, dict):
+        return np.array([n_samples.get(label, 0) for label in labels], dtype=float)
+    each, more = divmod(n_samples, len(labels))
+    return each + (np.arange(len(labels)) < more).astype(float)
+
+
+def make_plan(params, quotas):
+    """Resolve how much is asked for; without feedback, other topics are not asked for either."""
+    n_batches, n_novel = params.n_batches, params.n_novel_batches
+    n_batches = len(quotas) if n_batches is None else n_batches
+    n_novel = len(quotas) if n_novel is None else n_novel
+    if params.strategy == "no-feedback":
+        n_batches, n_novel = n_batches + n_novel, 0
+    return Plan(
+        n_batches=n_batches,
+        n_novel_batches=n_novel,
+        batch_size=params.batch_size,
+        quotas=quotas,
+        n_seed_examples=params.n_seed_examples,
+        n_feedback=params.n_feedback,
+        feedback_every=params.feedback_every,
+    )
+
+
+def make_grid(params, data, rng):
+    """What rows are to differ in: given, or proposed by the LLM."""
+    rng = np.random.RandomState(rng.randint(2**31 - 1))
+    if isinstance(params.attributes, dict):
+        return AttributeGrid(params.attributes, rng)
+    if params.attributes is None or params.llm is None:
+        return None
+    return AttributeGrid.propose(
+        params.llm,
+        rng,
+        task=params.task,
+        classes=data.classes.tolist(),
+        class_descriptions=params.class_descriptions,
+        schema=data.schema,
+    )
+
+
+def make_generator(params, data):
+    """Who writes the rows."""
+    if params.generator is not None:
+        return FunctionGenerator(params.generator, schema=data.schema)
+    return LLMGenerator(
+        params.llm,
+        task=params.task,
+        classes=data.classes.tolist(),
+        class_descriptions=params.class_descriptions,
+        schema=data.schema,
+    )
+
+
+def make_doubts(params, data, student, rng):
+    """Who doubts labels: a function of rows and codes, or None for nobody."""
+    seed = rng.randint(2**31 - 1)
+    if params.label_check is None:
+        return None
+    y, teacher = data.classes[data.codes], None
+    if params.teacher is not None:
+        teacher = clone(params.teacher).fit(data.X, y)
+
+    def doubts(rows, codes):
+        return doubt_labels(
+            params.label_check,
+            data.as_X(rows),
+            data.classes[codes],
+            X_labeled=data.X,
+            y_labeled=y,
+            classes=data.classes,
+            student=student,
+            teacher=teacher,
+            random_state=check_random_state(seed),
+        )
+
+    return doubts
+
+
+def make_scores(params, data, student, seed):
+    """How unfamiliar new rows are: a function of known rows, their codes and new rows, or None."""
+    if params.strategy == "no-feedback" or not params.n_feedback:
+        return None
+    by_energy = isinstance(params.ood_score, str)
+    score = params.ood_score if by_energy else seeded(params.ood_score, seed)
+
+    def scores(rows, codes, new):
+        X, fitted = joined(data.X, data.as_X(rows)), student
+        if by_energy:
+            codes = np.append(data.codes, np.asarray(codes, dtype=int))
+            fitted = fit_student(student, X, codes, data.classes, seed)
+        return ood_scores(score, fitted, data.as_X(new), X, temperature=params.temperature)
+
+    return scores
+
+
+def dollars(llm):
+    """What this LLM and its copies have cost so far; None where it does not tell."""
+    if not hasattr(llm, "usage"):
+        return None
+    costs = [usage.cost for usage in llm.usage(this_run=True)]
+    return None if None in costs else sum(costs)

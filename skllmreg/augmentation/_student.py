@@ -1,0 +1,83 @@
+"""The student: by default, seeded, fitted, and asked for classes."""
+
+import contextlib
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import check_random_state
+
+from skllmreg.students import TextClassifier
+from skllmreg.students._any import is_net
+from skllmreg.students._checks import is_text
+
+
+def default_student(X):
+    """Linear, on texts or on columns that are brought to one scale."""
+    if is_text(X):
+        return TextClassifier()
+    return make_pipeline(table_features(X), LogisticRegression())
+
+
+def table_features(X):
+    """Numbers of columns: numeric ones standardised, the rest one-hot."""
+    if not hasattr(X, "columns"):
+        return StandardScaler()
+    numeric = make_column_selector(dtype_include=["number", "bool"])
+    other = make_column_selector(dtype_exclude=["number", "bool"])
+    return make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), numeric),
+        (OneHotEncoder(handle_unknown="ignore"), other),
+    )
+
+
+def seeded(estimator, random_state):
+    """Clone, with a seed wherever a random_state is None.
+
+    So that one random_state makes the whole fit repeatable, as in scikit-learn's ensembles; what
+    the user has seeded stays.
+    """
+    estimator = clone(estimator)
+    rng = check_random_state(random_state)
+    unset = {
+        name: rng.randint(2**31 - 1)
+        for name, value in sorted(estimator.get_params(deep=True).items(), key=lambda p: p[0])
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    }
+    return estimator.set_params(**unset)
+
+
+def fit_student(estimator, X, codes, classes, random_state):
+    """Fit a seeded clone; nets, which know classes by position, to the positions."""
+    student = seeded(estimator, random_state)
+    last = last_step(student)
+    if not is_net(last):
+        return student.fit(X, classes[codes])
+    with torch_seeded(check_random_state(random_state).randint(2**31 - 1), last.device):
+        return student.fit(X, np.asarray(codes, dtype=np.int64))
+
+
+def torch_seeded(seed, device):
+    """Seed torch for the time of a fit."""
+    if device is None:
+        return contextlib.nullcontext()
+    from skllmreg.nn._net import seeded as torch_seed
+
+    return torch_seed(seed, device)
+
+
+def predicted(student, X, classes):
+    """Classes that a student predicts."""
+    labels = student.predict(X)
+    return classes[labels] if is_net(last_step(student)) else labels
+
+
+def last_step(estimator):
+    """Return the classifier at the end of a pipeline."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    return estimator
