@@ -60,7 +60,7 @@ def last(body):
 class Loopback:
     """The running server; `seen` has (path, headers in lower case, body) of all requests."""
 
-    def __init__(self, latency=0.0):
+    def __init__(self, latency=0.0, port=0):
         self.latency = latency
         self.reply = lambda body: f"reply to {last(body)}"
         self.models = ["tiny"]
@@ -73,7 +73,7 @@ class Loopback:
         class Handler(_Handler):
             loopback = owner
 
-        self.server = _Server(("127.0.0.1", 0), Handler)
+        self.server = _Server(("127.0.0.1", port), Handler)
         self.base_url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 

@@ -94,7 +94,8 @@ class Source:
     def renew(self) -> None:
         """Keep the leases on what is being asked."""
         if self.caching and not self.replay:
-            self.store.renew(self.holder)
+            with contextlib.suppress(CacheError):  # at worst another process asks the same
+                self.store.renew(self.holder)
 
     def count_cached(self, n: int) -> None:
         if n and not self.replay:

@@ -361,6 +361,21 @@ def test_a_paid_answer_is_returned_though_it_cannot_be_stored(loopback, monkeypa
     assert reply.text == "reply to a"
 
 
+def test_a_lease_that_cannot_be_renewed_loses_no_answer(loopback, monkeypatch):
+    renewals = []
+
+    def fail_to_renew(self, holder):
+        renewals.append(holder)
+        raise CacheError("locked")
+
+    monkeypatch.setattr(_cache, "LEASE", 0.0)
+    monkeypatch.setattr(_cache.Store, "renew", fail_to_renew)
+    loopback.latency = 0.2
+    (reply,) = ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
+    assert reply.text == "reply to a"
+    assert renewals
+
+
 def test_held_prompts_do_not_keep_the_others_waiting(loopback):
     chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
     call = chat._call(None, None)

@@ -1,0 +1,158 @@
+"""Every way to reach an LLM from this package, and a server that answers all of them."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from skllmreg import (
+    LLKDSelector,
+    LLMAttributionRegularizedClassifier,
+    LLMAttributionRegularizedRegressor,
+    LLMFeatureSelector,
+    LLMTeacherClassifier,
+    describe_features,
+    elicit_attributions,
+)
+from tests.loopback import completion, last
+
+TASK = "Sort messages to the help desk."
+CLASSES = {"delivery": "asks for a parcel", "refund": "wants money back"}
+TEXTS = ["Where is my parcel?", "I want my money back.", "The parcel came late.", "Pay me back!"]
+LABELS = ["delivery", "refund", "delivery", "refund"]
+X = pd.DataFrame({"age": [0.0, 1, 2, 3], "bmi": [1.0, 3, 2, 4]})
+SCHEMA = {
+    "type": "object",
+    "properties": {"score": {"type": "integer"}},
+    "required": ["score"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A way to reach an LLM.
+
+    Parameters
+    ----------
+    run : callable
+        Takes a ChatModel.
+    n : int
+        Requests of a run without faults.
+    reads : {"text", "json", "letter", "logprobs"}
+        How it reads a reply.
+    n_first : int, default=None
+        Requests of the first calls of `ChatModel`, up to the one with the second request. None is
+        `n`: they are all in one.
+    """
+
+    run: Callable
+    n: int
+    reads: str
+    n_first: int | None = None
+
+    @property
+    def m(self):
+        return self.n_first or self.n
+
+
+def teacher(llm, **params):
+    return LLMTeacherClassifier(llm, task=TASK, class_descriptions=CLASSES, **params)
+
+
+def attributed(estimator, y, **params):
+    return lambda llm: estimator(llm, task=TASK, n_estimates=3, **params).fit(X, y)
+
+
+def by_rounds(llm):
+    """The student says which rows the teacher is asked about: one, then two of the other three."""
+    texts = [*TEXTS, "No parcel came.", "My money, please!"]
+    y = np.array([*LABELS[:2], None, None, None, None], dtype=object)
+    model = LLKDSelector(teacher=teacher(llm), max_teacher_calls=3, n_rounds=2, random_state=0)
+    return model.fit(texts, y)
+
+
+ENTRIES = {
+    "ChatModel.complete": Entry(lambda llm: llm.complete(list("abc")), 3, "text"),
+    "ChatModel.complete with a schema": Entry(
+        lambda llm: llm.complete(list("abc"), schema=SCHEMA), 3, "json"
+    ),
+    "ChatModel.label_probabilities": Entry(
+        lambda llm: llm.label_probabilities(list("abc"), ["cat", "dog"]), 3, "logprobs"
+    ),
+    "elicit_attributions": Entry(
+        lambda llm: elicit_attributions(llm, task=TASK, feature_names=["age"], n_estimates=3),
+        3,
+        "json",
+    ),
+    "describe_features": Entry(
+        lambda llm: describe_features(llm, task=TASK, feature_names=[f"x{i}" for i in range(201)]),
+        3,
+        "json",
+        n_first=2,
+    ),
+    "LLMFeatureSelector.fit": Entry(attributed(LLMFeatureSelector, None), 3, "json"),
+    "LLMAttributionRegularizedClassifier.fit": Entry(
+        attributed(LLMAttributionRegularizedClassifier, ["ill", "well"] * 2), 3, "json"
+    ),
+    "LLMAttributionRegularizedRegressor.fit": Entry(
+        attributed(LLMAttributionRegularizedRegressor, [0.0, 1, 3, 2]), 3, "json"
+    ),
+    "LLMTeacherClassifier.predict_proba by log-probabilities": Entry(
+        lambda llm: teacher(llm).predict_proba(TEXTS), 4, "logprobs"
+    ),
+    "LLMTeacherClassifier.predict_proba by votes": Entry(
+        lambda llm: teacher(llm, confidence="votes").predict_proba(TEXTS), 4, "letter"
+    ),
+    "LLMTeacherClassifier.predict_proba as stated": Entry(
+        lambda llm: teacher(llm, confidence="stated").predict_proba(TEXTS), 4, "json"
+    ),
+    "LLMTeacherClassifier.fit with calibrate": Entry(
+        lambda llm: teacher(llm, calibrate=True).fit(TEXTS, LABELS), 4, "logprobs"
+    ),
+    "LLKDSelector.fit": Entry(
+        lambda llm: LLKDSelector(teacher=teacher(llm)).fit(TEXTS), 4, "logprobs"
+    ),
+    "LLKDSelector.fit by rounds": Entry(by_rounds, 3, "logprobs"),
+}
+
+
+def healthy(body):
+    """What a server answers that is well: it follows the schema, or chooses the right letter."""
+    prompt = last(body)
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    if schema is None and "follows this JSON schema:\n" in prompt:
+        schema = json.loads(prompt.rpartition("follows this JSON schema:\n")[2])
+    if schema is not None:
+        return completion(json.dumps(filled(schema)))
+    if "letter alone" not in body["messages"][0]["content"]:
+        return completion(f"reply to {prompt}")
+    letter = "B" if "back" in prompt.rpartition("<<<")[2] else "A"
+    return completion(letter, logprobs=logprobs(letter) if body.get("logprobs") else None)
+
+
+def filled(schema):
+    """A value that follows a schema; the probabilities of classes sum to one."""
+    match schema["type"]:
+        case "object":
+            properties = schema["properties"]
+            if all(inner["type"] == "number" for inner in properties.values()):
+                return dict.fromkeys(properties, 1 / len(properties))
+            return {name: filled(inner) for name, inner in properties.items()}
+        case "array":
+            return [filled(schema["items"])] * schema.get("minItems", 1)
+        case "integer":
+            return 3
+        case "string":
+            return "some text"
+
+
+def logprobs(token, share=0.9):
+    top = [
+        {"token": token, "logprob": math.log(share), "bytes": None},
+        {"token": "B" if token == "A" else "A", "logprob": math.log(1 - share), "bytes": None},
+    ]
+    return {"content": [{**top[0], "top_logprobs": top}]}

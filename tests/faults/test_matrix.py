@@ -1,0 +1,149 @@
+"""Every way to reach an LLM under every fault: what is seen, what is kept, what a new run costs."""
+
+import contextlib
+import re
+import shlex
+import sqlite3
+import time
+
+import pytest
+
+from skllmreg.exceptions import RequestError
+from skllmreg.llm import ChatModel, _cache, _labels, _limits, _structured
+from skllmreg.llm._cache import open_store
+from skllmreg.llm._cache_cli import main as cache_command
+from skllmreg.llm._doctor import main as doctor
+from tests.faults.entries import ENTRIES, healthy
+from tests.faults.faults import COUNTS, FAULTS, GUIDE, guide_with_table
+from tests.loopback import Loopback
+
+
+class Bench:
+    """A server that can be told to fail, a cache file, and runs that know nothing of each other."""
+
+    good = staticmethod(healthy)
+    now = staticmethod(time.monotonic)
+
+    def __init__(self, entry, fault, path):
+        self.entry, self.fault, self.path = entry, fault, path
+        self.broken = False
+        self.first = 1 if fault.lasting else 2  # request that the fault hits
+        self.n = self.n_sent = 0
+        self.start()
+
+    def start(self, port=0):
+        self.loopback = Loopback(port=port)
+        self.loopback.reply = self.answer
+
+    def restart(self):
+        self.start(self.loopback.server.server_port)
+
+    def answer(self, body):
+        self.n += 1
+        self.n_sent += 1
+        struck = self.broken and not self.fault.later and self.n >= self.first
+        return (struck and self.fault.strike(self, body)) or healthy(body)
+
+    def run(self, **params):
+        """Run in what stands for a new process, and return the number of requests."""
+        open_store(self.path).close()
+        _cache._open_once.cache_clear()
+        _structured._known.clear()
+        _labels._without_logprobs.clear()
+        self.n = 0
+        params = {"max_retries": 1, "max_concurrency": 1, "temperature": 0} | params
+        url, path = self.loopback.base_url, self.path
+        self.entry.run(ChatModel("tiny", base_url=url, cache=path, **params))
+
+    def count(self, what):
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            ((n,),) = db.execute(f"SELECT {what}")
+        return n
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch):
+    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_limits, "FIRST_SPACING", 0.001)
+    monkeypatch.setattr(_cache, "BUSY", 0.05)
+    monkeypatch.setattr(_cache, "LEASE", 0.3)
+
+
+@pytest.fixture
+def bench(entry, fault, tmp_path):
+    bench = Bench(ENTRIES[entry], FAULTS[fault], tmp_path / "cache.sqlite3")
+    yield bench
+    bench.loopback.close()
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_cell(bench):
+    entry, fault = bench.entry, bench.fault
+    cell = fault.cell(entry.reads)
+    kept, again = (COUNTS[name](entry.n, entry.m) for name in (cell.kept, cell.again))
+    if fault.later:
+        bench.run()
+        open_store(bench.path).close()
+        fault.strike(bench, None)
+
+    bench.broken = True
+    with told(cell) as error:
+        bench.run(**fault.params)
+    if cell.sees and not cell.command and not fault.later:
+        assert "prompts are answered" in str(error.value)
+    if kept or not fault.later:
+        assert bench.count("COUNT(*) FROM entries WHERE json_valid(reply)") == kept
+        assert bench.count("SUM(requests) FROM ledger") == bench.n_sent
+
+    fault.mend(bench)
+    bench.broken = fault.lasting
+    if cell.command:
+        with told(cell):
+            bench.run()
+        assert bench.n == 0
+        follow_advice(error.value)
+    bench.run()
+    assert bench.n == again
+
+
+@contextlib.contextmanager
+def told(cell):
+    """The error, and the warning, that a cell names."""
+    with contextlib.ExitStack() as stack:
+        if cell.warns:
+            words = "not stored" if cell.sees else cell.words
+            stack.enter_context(pytest.warns(cell.warns, match=re.escape(words)))
+        if cell.sees:
+            yield stack.enter_context(pytest.raises(cell.sees, match=re.escape(cell.words)))
+        else:
+            yield
+
+
+def follow_advice(error):
+    """Run the command that stands in the error's message."""
+    words = shlex.split(re.search(r"`python -m skllmreg cache (.*?)`", str(error))[1])
+    assert cache_command(words) == 0
+
+
+SERVER_FAULTS = [name for name, fault in FAULTS.items() if fault.cell("text").sees is RequestError]
+
+
+@pytest.mark.parametrize("fault", SERVER_FAULTS)
+def test_the_doctor_tells_it_and_keeps_nothing(fault, tmp_path, capsys):
+    bench = Bench(None, FAULTS[fault], tmp_path / "cache.sqlite3")
+    timeout = str(bench.fault.params.get("timeout", 30))
+    command = ["--base-url", bench.loopback.base_url, "--model", "tiny", "--timeout", timeout]
+    bench.broken, bench.first = True, 1
+    assert doctor(command) == 1
+    assert bench.fault.cell("text").words in capsys.readouterr().err
+    bench.fault.mend(bench)
+    bench.broken = False
+    assert doctor(command) == 0
+    assert "json_schema  yes" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    bench.loopback.close()
+
+
+def test_the_guide_shows_this_table():
+    assert GUIDE.read_text() == guide_with_table(), "run `python -m tests.faults.faults`"
