@@ -49,7 +49,7 @@ class Lesson:
             self.estimator, _safe_indexing(self.X, rows), target, weight, self.classes
         )
 
-    def fit_by_batch(self, rows, proba, target, rule):
+    def fit_by_batch(self, rows, target, weight, rule, codes):
         """Fit a net, to which the rule is applied in every batch.
 
         Returns
@@ -60,17 +60,17 @@ class Lesson:
         """
         from skllmreg.selection._net import fit_net
 
-        everyone, target, weight = self.training_rows(rows, target, np.ones(len(rows)))
-        asked = np.isin(everyone, rows)
-        teacher = np.full(target.shape, np.nan)
-        teacher[asked] = proba
+        everyone, target, weight = self.training_rows(rows, target, weight)
+        asked = ~np.isin(everyone, self.labelled)
+        everyones_codes = np.full(len(everyone), -1)
+        everyones_codes[asked] = codes
         student, share = fit_net(
             self.estimator,
             _safe_indexing(self.X, everyone),
             target,
             weight,
             rule=rule,
-            teacher_proba=teacher,
+            codes=everyones_codes,
         )
         return student, np.nan_to_num(share[asked])
 

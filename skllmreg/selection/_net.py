@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 from skllmreg.selection._strategies import PaperRule
 
 
-def fit_net(estimator, X, target, weight, *, rule=None, teacher_proba=None):
+def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     """Fit a clone of a net to weighted targets.
 
     Parameters
@@ -27,9 +27,9 @@ def fit_net(estimator, X, target, weight, *, rule=None, teacher_proba=None):
     target : ndarray of shape (n_samples, n_classes)
     weight : ndarray of shape (n_samples,)
     rule : PaperRule, default=None
-        Selects, in each batch, among the rows of `teacher_proba`; labelled rows always count.
-    teacher_proba : ndarray of shape (n_samples, n_classes), default=None
-        NaN for labelled rows.
+        Selects, in each batch, among the rows that the teacher has answered.
+    codes : ndarray of int of shape (n_samples,), default=None
+        The teacher's labels, for the rule; -1 for labelled rows, which always count.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def fit_net(estimator, X, target, weight, *, rule=None, teacher_proba=None):
     if not isinstance(estimator, NeuralNetClassifier):
         raise TypeError(f"{type(estimator).__name__} is no skorch NeuralNetClassifier.")
     net = clone(estimator)
-    lesson = BatchLesson(target, weight, rule, teacher_proba)
+    lesson = BatchLesson(target, weight, rule, codes)
     criterion, train_split = net.criterion, net.train_split
     nonlinearity = net.predict_nonlinearity
     wrapped = {
@@ -56,7 +56,7 @@ def fit_net(estimator, X, target, weight, *, rule=None, teacher_proba=None):
     net.criterion, net.train_split, net.predict_nonlinearity = criterion, train_split, nonlinearity
     net.criterion_ = net.criterion_.base
     with np.errstate(invalid="ignore"):
-        return net, lesson.used / lesson.shown
+        return net, lesson.rows["used"] / lesson.rows["shown"]
 
 
 def is_cross_entropy(criterion):
@@ -100,55 +100,42 @@ class TeachingSplit:
 class BatchLesson:
     """Targets and weights of the rows, and which of a batch are learned from.
 
+    Small arrays in numpy: a batch costs a few dozen calls, whose overhead is all that counts.
+
     Parameters
     ----------
-    target, weight, rule, teacher_proba
+    target, weight, rule, codes
         As in `fit_net`.
 
     Attributes
     ----------
-    shown, used : ndarray of int of shape (n_samples,)
-        How often each row was shown and learned from.
+    rows : structured ndarray of shape (n_samples,)
+        "code", "weight", and how often the row was "shown" and "used". In one place, as a batch
+        is drawn from all over the memory.
     """
 
-    def __init__(self, target, weight, rule: PaperRule | None, teacher_proba):
-        self.n_classes = target.shape[1]
-        # Hard targets as classes: a cheaper loss.
-        hard = bool((target.max(axis=1) == 1).all())
-        self.target = torch.as_tensor(target.argmax(axis=1) if hard else target.astype(np.float32))
-        self.weight = np.asarray(weight, dtype=np.float32)
+    RECORD = np.dtype([("code", "i4"), ("weight", "f4"), ("shown", "i4"), ("used", "i4")])
+
+    def __init__(self, target, weight, rule: PaperRule | None = None, codes=None):
+        self.target = np.asarray(target, dtype=np.float32)
         self.rule = rule
-        self.teacher_proba = teacher_proba
-        self.all_asked = rule is not None and not np.isnan(teacher_proba[:, 0]).any()
-        self.shown, self.used = np.zeros((2, len(target)), dtype=np.int64)
+        self.rows = np.zeros(len(target), self.RECORD)
+        self.rows["weight"] = weight
+        self.rows["code"] = -1 if codes is None else codes
 
-    def batch(self, rows, output):
-        """Return target and weight of the rows: 0 where not selected, else over their number."""
-        target, rows = self.target[rows], rows.numpy()
-        weight = self.weight[rows]
+    def weigh(self, rows, log_q):
+        """Weigh rows, 0 where not selected, given the student's log-probabilities."""
+        batch = self.rows[rows]
+        weight = batch["weight"].copy()
         if self.rule is not None:
-            weight *= self._selected(self.teacher_proba[rows], output)
-        self.shown[rows] += 1
-        used = weight > 0
-        self.used[rows] += used
-        return target, torch.from_numpy(weight / max(np.count_nonzero(used), 1))
-
-    def _selected(self, teacher_proba, output):
-        assert self.rule is not None
-        q = output.detach().cpu().numpy()
-        q = np.exp(q - q.max(axis=1, keepdims=True))
-        q /= q.sum(axis=1, keepdims=True)
-        chosen = np.zeros(len(q), dtype=np.float32)
-        if self.all_asked:
-            found, chosen_weight = self.rule(teacher_proba, q)
-            chosen[found] = chosen_weight
-            return chosen
-        asked = ~np.isnan(teacher_proba[:, 0])
-        chosen[~asked] = 1.0
-        if asked.any():
-            found, chosen_weight = self.rule(teacher_proba[asked], q[asked])
-            chosen[np.flatnonzero(asked)[found]] = chosen_weight
-        return chosen
+            log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
+            need = np.einsum("ij,ij->i", np.exp(log_q), log_q) / -np.log(log_q.shape[1])
+            asked = np.flatnonzero(batch["code"] >= 0)
+            weight[asked] = self.rule(batch["code"][asked], weight[asked], need[asked])
+        batch["shown"] += 1
+        batch["used"] += weight > 0
+        self.rows[rows] = batch
+        return weight
 
 
 class TeachingLoss(torch.nn.Module):
@@ -176,6 +163,13 @@ class TeachingLoss(torch.nn.Module):
             )
         self.on_logits = isinstance(self.base, torch.nn.CrossEntropyLoss)
         self.lesson = lesson
+        # The criterion's own weights of the classes and smoothing of labels, put into the targets.
+        smoothing = getattr(self.base, "label_smoothing", 0.0)
+        self.target = lesson.target
+        if smoothing:
+            self.target = (1 - smoothing) * self.target + smoothing / self.target.shape[1]
+        if self.base.weight is not None:
+            self.target = self.target * self.base.weight.cpu().numpy()
 
     def forward(self, output, label):
         """Compute the loss; a label is a class, or names a row as `taught` does."""
@@ -183,17 +177,36 @@ class TeachingLoss(torch.nn.Module):
             output = torch.log(output + torch.finfo(output.dtype).eps)
         if int(label[0]) >= 0:
             return self.base(output, label)
-        if output.shape[1] != self.lesson.n_classes:
+        if output.shape[1] != self.target.shape[1]:
             raise ValueError(
-                f"The module has {output.shape[1]} outputs; there are {self.lesson.n_classes} "
+                f"The module has {output.shape[1]} outputs; there are {self.target.shape[1]} "
                 "classes."
             )
-        target, weight = self.lesson.batch((-1 - label).cpu(), output)
-        losses = torch.nn.functional.cross_entropy(
-            output,
-            target.to(output) if target.ndim == 2 else target.to(output.device),
-            weight=self.base.weight,
-            label_smoothing=getattr(self.base, "label_smoothing", 0.0),
-            reduction="none",
-        )
-        return torch.dot(weight.to(losses), losses)
+        rows, log_q = -1 - label.cpu().numpy(), output.detach().float()
+        if self.on_logits:
+            log_q = torch.log_softmax(log_q, dim=1)
+        weight = self.lesson.weigh(rows, log_q.cpu().numpy())
+        weight /= max(np.count_nonzero(weight), 1)
+        target = torch.from_numpy(self.target.take(rows, axis=0) * weight[:, None]).to(log_q.device)
+        if self.on_logits:
+            return CrossEntropy.apply(output, log_q, target)
+        return -torch.dot(target.to(output).flatten(), output.flatten())
+
+
+class CrossEntropy(torch.autograd.Function):
+    """Sum of target times -log_q, where log_q is the log-softmax of the logits, known already.
+
+    The gradient in closed form costs half of what torch takes to find it.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, log_q, target):
+        """Compute the value; all of shape (n_samples, n_classes)."""
+        ctx.save_for_backward(log_q, target)
+        return -torch.dot(target.flatten(), log_q.flatten())
+
+    @staticmethod
+    def backward(ctx, slope):
+        """Compute the gradient in the logits."""
+        log_q, target = ctx.saved_tensors
+        return slope * (log_q.exp() * target.sum(dim=1, keepdim=True) - target), None, None

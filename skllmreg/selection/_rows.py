@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_array
 
 
 def check_labels(y, n_samples, has_teacher):
@@ -29,7 +29,7 @@ def check_labels(y, n_samples, has_teacher):
                 "teacher may all rows be without a label."
             )
         return np.ones(n_samples, bool), np.empty(0, object)
-    y = column_or_1d(y, warn=True)
+    y = column_or_1d(label_array(y), warn=True)
     if len(y) != n_samples:
         raise ValueError(f"Found {n_samples} rows in X and {len(y)} in y: inconsistent numbers.")
     unlabeled = is_unlabeled(y)

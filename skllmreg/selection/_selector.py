@@ -1,69 +1,36 @@
 """`LLKDSelector`: a student learns the right rows from a teacher."""
 
 import warnings
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import cohen_kappa_score
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
 
 from skllmreg.exceptions import NoLLMWarning
-from skllmreg.selection._calibration import fit_calibration
 from skllmreg.selection._lesson import Lesson
-from skllmreg.selection._llm_teacher import LLMTeacherClassifier
+from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
 from skllmreg.selection._rows import check_labels
-from skllmreg.selection._sources import LiveTeacher, RecordedTeacher, Reveal, recorded_teacher
-from skllmreg.selection._strategies import STRATEGIES, PaperRule, rows_to_ask
-from skllmreg.selection._thresholds import uncertainty
-from skllmreg.selection._unlabeled import with_unlabeled
+from skllmreg.selection._sources import Reveal, find_source
+from skllmreg.selection._strategies import STRATEGIES, PaperRule
+from skllmreg.selection._students import check_student
+from skllmreg.selection._unlabeled import known_labels, label_array, with_unlabeled
 from skllmreg.students import TextClassifier
 from skllmreg.students._any import is_net, student_predict, student_proba
 from skllmreg.students._checks import check_rows, is_text
-
-# Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
-# budget, at most this share of it.
-MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
 
 # Which half of the paper's rule a strategy has.
 CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How calls are spent and answers are used.
-
-    Parameters
-    ----------
-    budget : int
-        Unlabelled rows that may be asked about.
-    schedule : list of int
-        How many of them in each round.
-    choosy : bool
-        Whether the student says which, round by round.
-    rule : PaperRule or None
-        Selects among the answers.
-    by_batch : bool
-        Whether it does so inside a net's training.
-    """
-
-    budget: int
-    schedule: list[int]
-    choosy: bool = False
-    rule: PaperRule | None = None
-    by_batch: bool = False
-
-    @property
-    def needs_student(self):
-        """Whether a student is needed before the first round."""
-        return self.choosy or (self.rule is not None and not self.by_batch)
+def _student_has(method):
+    """Whether the student has a method; the default ones have all three."""
+    found = _estimator_has(method)
+    return lambda selector: selector.estimator is None or found(selector)
 
 
 class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -87,8 +54,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
           not see it. Calls of a limited budget are spent in rounds where the student is unsure and
           the class is rare, a tenth of them at random.
         - "llkd": the paper's rule [1]_. The student learns from rows where the teacher is confident
-          and the student is not, each by thresholds of its class that adapt to the round.
-          Limited calls are spent at random.
+          and the student is not, each by thresholds of its class that adapt to the round, and from
+          those of the rounds before. Limited calls are spent at random.
         - "teacher", "student": one half of that rule. With a budget, "student" spends it on the
           rows it is least sure of and learns from all of them.
         - "all", "random": from all answers. "random" is "all" of a budget.
@@ -111,8 +78,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     class_thresholds : bool, default=True
         Scale the two by the class's mean, relative to the largest.
     momentum : float, default=0.9
-        Share of the past in the moving averages behind the student's threshold. The teacher does
-        not change: its averages are taken over all rows.
+        Share of the past in the moving averages behind a net's threshold, which stand in for means
+        over all rows. A round sees all rows, and the teacher does not change: no average moves.
     weighting : {"product", "confidence", "uncertainty"} or None, default="product"
         What the paper's rule weighs the selected rows by; their mean is 1.
     n_folds : int, default=3
@@ -125,7 +92,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     Attributes
     ----------
     estimator_ : classifier
-        The student, fitted on the rows selected in the last round.
+        The student of the last round.
     classes_ : ndarray of shape (n_classes,)
     transduction_ : ndarray of shape (n_samples,)
         The (hard) labels it was fitted on; -1, or None among strings, for rows it was not.
@@ -144,6 +111,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Entropy of the fitted student as a share of its maximum; NaN for labelled rows.
     n_teacher_calls_ : int
         Rows that the teacher was asked about.
+    n_calls_saved_ : int
+        Unlabelled rows that it was not asked about.
     calibration_ : Calibration or None
         ``slope`` (inverse temperature) and ``bias``.
     history_ : list of dict
@@ -260,9 +229,9 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self
         """
         self._validate_params()
+        X, n_samples = check_rows(self, X, reset=True), _num_samples(X)
         has_teacher = self.teacher is not None or teacher_proba is not None
-        X = check_rows(self, X, reset=True)
-        unlabeled, labels = check_labels(y, _num_samples(X), has_teacher)
+        unlabeled, labels = check_labels(y, n_samples, has_teacher)
         labelled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
         if not has_teacher:
             warnings.warn(
@@ -270,14 +239,29 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 NoLLMWarning,
                 stacklevel=2,
             )
-        if has_teacher and len(pool):
-            source = self._source(X, labelled, labels, teacher_proba, classes)
-            self.classes_ = np.unique(source.columns)
-            reveal = Reveal(source, self.classes_, len(unlabeled))
-        else:
-            self.classes_, reveal = np.unique(labels), None
+        source = find_source(self.teacher, X, labelled, labels, teacher_proba, classes)
+        reveal = None if source is None else Reveal(source, n_samples)
+        self.classes_ = np.unique(labels) if reveal is None else reveal.classes
         codes = np.searchsorted(self.classes_, labels)
-        self._learn(Lesson(X, self._student(X), self.classes_, labelled, codes, pool), reveal)
+        lesson = Lesson(X, self._student(X), self.classes_, labelled, codes, pool)
+        taught = self._teach(lesson, reveal)
+
+        self.estimator_ = taught.student
+        self.sample_indices_, self.soft_labels_, self.sample_weight_ = taught.training
+        self.transduction_ = with_unlabeled(
+            self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
+        )
+        self.labeled_iter_ = np.zeros(n_samples, int)
+        self.labeled_iter_[pool] = taught.first_round
+        self.student_uncertainty_ = np.full(n_samples, np.nan)
+        self.student_uncertainty_[pool] = taught.uncertainty
+        self.teacher_proba_ = np.full((n_samples, len(self.classes_)), np.nan)
+        self.n_teacher_calls_ = 0
+        if reveal is not None:
+            self.teacher_proba_, self.n_teacher_calls_ = reveal.proba, reveal.n_calls
+        self.n_calls_saved_ = int(np.isnan(self.teacher_proba_[pool, 0]).sum())
+        self.calibration_, self.history_ = taught.calibration, taught.history
+        self.termination_condition_ = taught.condition
         return self
 
     def fit_resample(self, X, y=None, *, teacher_proba=None, classes=None):
@@ -299,7 +283,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
         return _safe_indexing(X, self.sample_indices_), self.transduction_[self.sample_indices_]
 
-    @available_if(_estimator_has("predict"))
+    @available_if(_student_has("predict"))
     def predict(self, X):
         """Predict the classes by the student.
 
@@ -314,7 +298,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return student_predict(self.estimator_, check_rows(self, X, reset=False), self.classes_)
 
-    @available_if(_estimator_has("predict_proba"))
+    @available_if(_student_has("predict_proba"))
     def predict_proba(self, X):
         """Compute the classes' probabilities by the student.
 
@@ -329,7 +313,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return student_proba(self.estimator_, check_rows(self, X, reset=False), self.classes_)
 
-    @available_if(_estimator_has("decision_function"))
+    @available_if(_student_has("decision_function"))
     def decision_function(self, X):
         """Call the student's decision function.
 
@@ -344,6 +328,23 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.decision_function(check_rows(self, X, reset=False))
 
+    def score(self, X, y, sample_weight=None):
+        """Compute the accuracy.
+
+        Parameters
+        ----------
+        X : like in `fit`
+        y : array-like of shape (n_samples,)
+            Numbers may be held as objects, as they are beside None.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y = label_array(y)
+        return super().score(X, known_labels(y, np.zeros(len(y), bool)), sample_weight)
+
     def _student(self, X):
         if self.estimator is not None:
             return self.estimator
@@ -351,171 +352,55 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             return TextClassifier(random_state=check_random_state(self.random_state).randint(2**31))
         return LogisticRegression()
 
-    def _source(self, X, labelled, labels, teacher_proba, classes):
-        """Whom to ask; its `columns` are the classes."""
-        if self.teacher is not None and teacher_proba is not None:
-            raise ValueError("Pass a teacher or teacher_proba, not both.")
-        source: RecordedTeacher | LiveTeacher
-        if teacher_proba is not None:
-            source = recorded_teacher(teacher_proba, labels, classes, _num_samples(X))
-        else:
-            teacher = self._fitted_teacher(X, labelled, labels)
-            needs_no_fit = isinstance(teacher, FrozenEstimator | LLMTeacherClassifier)
-            source = LiveTeacher(teacher, X, knows_labels=not needs_no_fit)
-        unknown = set(labels.tolist()) - set(source.columns.tolist())
-        if unknown:
-            raise ValueError(
-                f"The teacher's classes are {source.columns.tolist()}; y holds {sorted(unknown)}, "
-                "which it does not know."
-            )
-        return source
-
-    def _fitted_teacher(self, X, labelled, labels):
-        teacher = clone(self.teacher)
-        if len(labelled):
-            return teacher.fit(_safe_indexing(X, labelled), labels)
-        try:
-            check_is_fitted(teacher)
-        except NotFittedError as error:
-            raise ValueError(
-                "No row has a label to fit the teacher on. Put a fitted teacher in "
-                "sklearn.frozen.FrozenEstimator; an LLM that has class_descriptions needs no fit."
-            ) from error
-        return teacher
-
-    def _calibrate(self, lesson, reveal, rng):
-        """Ask about labelled rows how far the teacher can be believed."""
+    def _teach(self, lesson, reveal):
+        if reveal is None:
+            return teach_labels(lesson)
+        self._check_before_asking(lesson)
+        rng = check_random_state(self.random_state)
         method = self.calibration
         if method == "auto":
             method = "temperature" if self.strategy == "distill" else None
-        rows = reveal.teacher.honest_answers(lesson.labelled)
-        if method is None or not len(rows):
-            return None
-        most = MOST_CALIBRATION_ROWS
-        if self.max_teacher_calls is not None:
-            most = min(most, int(CALIBRATION_SHARE * self.max_teacher_calls))
-        if len(rows) > most:
-            rows = np.sort(rng.choice(rows, most, replace=False))
-        if not len(rows):
-            return None
-        reveal.ask(rows)
-        codes = lesson.codes[np.searchsorted(lesson.labelled, rows)]
-        return fit_calibration(reveal.proba[rows], codes, bias=method == "bias")
+        calibration = calibrate(lesson, reveal, method, self.max_teacher_calls, rng)
+        return teach(lesson, reveal, self._plan(lesson, reveal.n_calls), calibration, rng)
 
-    def _learn(self, lesson, reveal):
-        """Ask, select and train in rounds; set what was learned."""
-        rng = check_random_state(self.random_state)
-        n_samples = len(lesson.labelled) + len(lesson.pool)
-        n_classes = len(self.classes_)
-        self.labeled_iter_ = np.full(n_samples, -1)
-        self.labeled_iter_[lesson.labelled] = 0
-        self.history_, self.calibration_, self.n_teacher_calls_ = [], None, 0
-        self.teacher_proba_ = np.full((n_samples, n_classes), np.nan)
-        self.student_uncertainty_ = np.full(n_samples, np.nan)
-        if reveal is None:
-            none = np.empty(0, int)
-            training = lesson.training_rows(none, np.empty((0, n_classes)), np.empty(0))
-            self.estimator_ = lesson.fit(*training)
-            self.termination_condition_ = "all_labeled"
-        else:
-            training = self._rounds(lesson, reveal, rng)
-            self.teacher_proba_ = reveal.proba
-            self.n_teacher_calls_ = reveal.n_calls
-        self.sample_indices_, self.soft_labels_, self.sample_weight_ = training
-        self.transduction_ = with_unlabeled(
-            self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
-        )
-
-    def _rounds(self, lesson, reveal, rng):
-        """Ask, select and train until the budget is spent or more would change nothing."""
-        self.calibration_ = self._calibrate(lesson, reveal, rng)
-        plan = self._plan(lesson, reveal.n_calls)
-        asked = np.zeros(len(lesson.pool), bool)
-        q = lesson.pool_proba(lesson.first_student() if plan.needs_student else None)
-        class_share = np.full(len(self.classes_), 1 / len(self.classes_))
-        stable = False
-        for number, n_rows in enumerate(plan.schedule, start=1):
-            if not stable:
-                rest = np.flatnonzero(~asked)
-                new = rest[rows_to_ask(self.strategy, q[rest], n_rows, class_share, rng)]
-                reveal.ask(lesson.pool[new])
-                asked[new] = True
-            rows = lesson.pool[asked]
-            p = self._believed(reveal.proba[rows])
-            if self.strategy == "distill" and (stable or number == len(plan.schedule)):
-                p = lesson.reconsidered(rows, p, self.n_folds, rng)
-            training, n_selected = self._teach(lesson, rows, p, q[asked], plan)
-            fresh = training[0][self.labeled_iter_[training[0]] == -1]
-            self.labeled_iter_[fresh] = number
-            class_share = training[1].mean(axis=0)
-            before, q = q, lesson.pool_proba(self.estimator_)
-            agreement = kappa(before, q) if number > 1 else np.nan
-            self.history_.append(
-                {"calls": reveal.n_calls, "selected": n_selected, "agreement": agreement}
-                | {"thresholds": {} if plan.rule is None else dict(plan.rule.limits)}
-                | {"predicted": self.classes_[q.argmax(axis=1)]}
+    def _check_before_asking(self, lesson):
+        """Find out what is bound to fail before anything is paid for."""
+        n_pool = len(lesson.pool)
+        if self.strategy == "all" and n_pool > (self.max_teacher_calls or n_pool):
+            raise ValueError(
+                f'strategy="all" asks about all {n_pool} rows without a label: with '
+                f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
             )
-            if stable:
-                break
-            stable = plan.choosy and agreement >= 1 - self.tol
-        self.student_uncertainty_[lesson.pool] = uncertainty(q)
-        if asked.all():
-            self.termination_condition_ = "all_labeled"
-        else:
-            self.termination_condition_ = "budget" if asked.sum() == plan.budget else "stable"
-        return training
+        rule = self.strategy in CONDITIONS
+        several_rounds = self.strategy in ("distill", "llkd", "student")
+        weighted = self.labels == "soft" or several_rounds or (rule and self.weighting is not None)
+        check_student(lesson.estimator, weighted=weighted)
 
     def _plan(self, lesson, n_calls):
         budget = n_pool = len(lesson.pool)
         if self.max_teacher_calls is not None:
-            if self.strategy == "all" and self.max_teacher_calls < n_pool:
-                raise ValueError(
-                    f'strategy="all" asks about all {n_pool} rows without a label: with '
-                    f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
-                )
             budget = min(n_pool, self.max_teacher_calls - n_calls)
-        if self.strategy in ("distill", "student") and budget < n_pool:
-            n_rounds = min(self.n_rounds, budget)
-            schedule = np.diff(np.linspace(0, budget, n_rounds + 1).astype(int)).tolist()
-            return Plan(budget, schedule, choosy=True)
-        rule = self._rule()
-        by_batch = rule is not None and is_net(lesson.estimator)
+        choosy = self.strategy in ("distill", "student") and budget < n_pool
+        by_batch = is_net(lesson.estimator)
+        rule = None if choosy else self._rule(by_batch)
         schedule = [budget]
-        if self.strategy in ("llkd", "student") and not by_batch:
+        if choosy:
+            edges = np.linspace(0, budget, min(self.n_rounds, budget) + 1).astype(int)
+            schedule = np.diff(edges).tolist()
+        elif self.strategy in ("llkd", "student") and not by_batch:
             schedule += [0] * (self.n_rounds - 1)
-        return Plan(budget, schedule, rule=rule, by_batch=by_batch)
+        return Plan(
+            self.strategy,
+            soft=self.labels == "soft",
+            schedule=schedule,
+            choosy=choosy,
+            rule=rule,
+            by_batch=by_batch and rule is not None,
+            n_folds=self.n_folds,
+            tol=self.tol,
+        )
 
-    def _believed(self, proba):
-        return proba if self.calibration_ is None else self.calibration_(proba)
-
-    def _teach(self, lesson, rows, teacher_proba, student_proba, plan):
-        """Fit `estimator_` to what the plan selects among rows that were asked about.
-
-        Returns
-        -------
-        training : tuple of ndarray
-            Rows, targets and weights it was fitted to.
-        n_selected : int or float
-            Selected rows; of a net, on average over its epochs.
-        """
-        target = self._target(teacher_proba)
-        if plan.rule is not None:
-            plan.rule.meet_teacher(teacher_proba)
-        if plan.by_batch:
-            self.estimator_, share = lesson.fit_by_batch(rows, teacher_proba, target, plan.rule)
-            used = share > 0
-            return lesson.training_rows(rows[used], target[used], share[used]), float(share.sum())
-        chosen, weight = np.ones(len(rows), bool), np.ones(len(rows))
-        if plan.rule is not None:
-            chosen, weight = plan.rule(teacher_proba, student_proba)
-        training = lesson.training_rows(rows[chosen], target[chosen], weight)
-        self.estimator_ = lesson.fit(*training)
-        return training, int(chosen.sum())
-
-    def _target(self, proba):
-        return proba if self.labels == "soft" else np.eye(proba.shape[1])[proba.argmax(axis=1)]
-
-    def _rule(self):
+    def _rule(self, by_batch):
         """The paper's rule, for the strategies that choose among answers."""
         conditions = CONDITIONS.get(self.strategy)
         if conditions is None:
@@ -523,7 +408,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return PaperRule(
             conditions,
             class_thresholds=self.class_thresholds,
-            momentum=self.momentum,
+            momentum=self.momentum if by_batch else 0.0,
             weighting=self.weighting,
             confidence_threshold=self.confidence_threshold,
             uncertainty_threshold=self.uncertainty_threshold,
@@ -534,11 +419,3 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.string = True
         return tags
-
-
-def kappa(before, after):
-    """Agreement of two students on the pool beyond chance: 1 is complete."""
-    before, after = before.argmax(axis=1), after.argmax(axis=1)
-    if np.array_equal(before, after):
-        return 1.0
-    return float(cohen_kappa_score(before, after))

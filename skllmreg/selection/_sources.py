@@ -1,7 +1,68 @@
 """Where a teacher's probabilities come from, one interface for all: ask about rows."""
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
+
+from skllmreg.selection._llm_teacher import LLMTeacherClassifier
+
+
+def find_source(teacher, X, labelled, labels, teacher_proba, classes):
+    """Whom to ask; its `columns` are the classes.
+
+    Parameters
+    ----------
+    teacher : classifier or None
+    X : array-like of shape (n_samples, ...)
+    labelled : ndarray of int of shape (n_labelled,)
+    labels : ndarray of shape (n_labelled,)
+    teacher_proba, classes
+        As in `LLKDSelector.fit`.
+
+    Returns
+    -------
+    RecordedTeacher, LiveTeacher or None
+        None where there is no one to ask, or no row to ask about.
+    """
+    if teacher is not None and teacher_proba is not None:
+        raise ValueError("Pass a teacher or teacher_proba, not both.")
+    if classes is not None and teacher_proba is None:
+        raise ValueError("classes names the columns of teacher_proba, which is not passed.")
+    n_samples = X.shape[0]
+    source: RecordedTeacher | LiveTeacher
+    if teacher_proba is not None:
+        source = recorded_teacher(teacher_proba, labels, classes, n_samples)
+    elif teacher is None or len(labelled) == n_samples:
+        return None
+    else:
+        fitted = fitted_teacher(teacher, X, labelled, labels)
+        needs_no_fit = isinstance(fitted, FrozenEstimator | LLMTeacherClassifier)
+        source = LiveTeacher(fitted, X, knows_labels=not needs_no_fit)
+    unknown = set(labels.tolist()) - set(source.columns.tolist())
+    if unknown:
+        raise ValueError(
+            f"The teacher's classes are {source.columns.tolist()}; y holds {sorted(unknown)}, "
+            "which it does not know."
+        )
+    return source if len(labelled) < n_samples else None
+
+
+def fitted_teacher(teacher, X, labelled, labels):
+    """Fit a clone to the labelled rows; without any, it has to be fitted already."""
+    teacher = clone(teacher)
+    if len(labelled):
+        return teacher.fit(_safe_indexing(X, labelled), labels)
+    try:
+        check_is_fitted(teacher)
+    except NotFittedError as error:
+        raise ValueError(
+            "No row has a label to fit the teacher on. Put a fitted teacher in "
+            "sklearn.frozen.FrozenEstimator; an LLM that has class_descriptions needs no fit."
+        ) from error
+    return teacher
 
 
 class RecordedTeacher:
@@ -59,21 +120,22 @@ class Reveal:
     Parameters
     ----------
     teacher : RecordedTeacher or LiveTeacher
-    classes : ndarray of shape (n_classes,)
-        Sorted; a class that the teacher does not know has probability 0.
     n_samples : int
 
     Attributes
     ----------
+    classes : ndarray of shape (n_classes,)
+        The teacher's, sorted.
     proba : ndarray of shape (n_samples, n_classes)
         NaN for rows not asked about.
     n_calls : int
     """
 
-    def __init__(self, teacher, classes, n_samples):
+    def __init__(self, teacher, n_samples):
         self.teacher = teacher
-        self.position = np.searchsorted(classes, teacher.columns)
-        self.proba = np.full((n_samples, len(classes)), np.nan)
+        self.classes = np.unique(teacher.columns)
+        self.position = np.searchsorted(self.classes, teacher.columns)
+        self.proba = np.full((n_samples, len(self.classes)), np.nan)
         self.n_calls = 0
 
     def ask(self, rows):

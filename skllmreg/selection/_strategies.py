@@ -9,6 +9,9 @@ STRATEGIES = ("distill", "llkd", "all", "random", "teacher", "student")
 # Share of a round's calls that go to random rows, where the student may be wrong without knowing.
 RANDOM_SHARE = 0.1
 
+# Rows that all need the same are all at their mean, but for rounding.
+ROUNDING = 1e-6
+
 
 def rows_to_ask(strategy, proba, n_rows, class_share, rng):
     """Choose the rows that the next calls are spent on.
@@ -59,16 +62,22 @@ def coverage(proba, class_share):
 class PaperRule:
     """LLKD's rule, or one half of it: confident teacher, needy student.
 
-    The teacher does not change, so its means are those of all its answers, found once; the
-    student's move with what it is shown, a batch or the rows of a round.
+    The teacher does not change: its means are those of all its answers, and its say on each row is
+    worked out once. The student's means move with what it is shown, batch by batch.
 
     Parameters
     ----------
     conditions : set of {"teacher", "student"}
     class_thresholds : bool
     momentum : float
+        0 where all rows are shown at once: their means are exact.
     weighting : {"product", "confidence", "uncertainty"} or None
     confidence_threshold, uncertainty_threshold : float or "auto"
+
+    Attributes
+    ----------
+    limits : dict of ndarray of shape (n_classes,)
+        The thresholds of "teacher" and "student" so far.
     """
 
     def __init__(
@@ -89,39 +98,58 @@ class PaperRule:
         self.limits = {}
 
     def meet_teacher(self, proba):
-        """Find the teacher's thresholds from its answers, of shape (n_samples, n_classes)."""
-        if "teacher" in self.conditions:
-            codes, n_classes = proba.argmax(axis=1), proba.shape[1]
-            means = class_means(proba.max(axis=1), codes, n_classes)
-            self.limits["teacher"] = self._limits("teacher", *means)
+        """Take in all answers of the teacher.
 
-    def __call__(self, teacher_proba, student_proba):
-        """Select among rows, given what teacher and student say of them.
+        Parameters
+        ----------
+        proba : ndarray of shape (n_samples, n_classes)
 
         Returns
         -------
-        chosen : ndarray of bool of shape (n_samples,)
-        weight : ndarray of shape (n_chosen,)
-            Of mean 1.
+        codes : ndarray of int of shape (n_samples,)
+            The teacher's labels.
+        weight : ndarray of shape (n_samples,)
+            What its confidence makes of a row's weight, 0 below the threshold.
         """
-        codes, confidence = teacher_proba.argmax(axis=1), teacher_proba.max(axis=1)
-        need = uncertainty(student_proba)
-        chosen = np.ones(len(codes), bool)
+        self.n_classes = proba.shape[1]
+        codes, confidence = proba.argmax(axis=1), proba.max(axis=1)
+        weighs = self.weighting in ("product", "confidence")
+        weight = confidence if weighs else np.ones(len(proba))
         if "teacher" in self.conditions:
-            chosen &= confidence >= self.limits["teacher"][codes]
-        if "student" in self.conditions:
-            means = self.moving.update(need, codes, teacher_proba.shape[1])
+            means = class_means(confidence, codes, self.n_classes)
+            self.limits["teacher"] = self._limits("teacher", *means)
+            weight = weight * (confidence >= self.limits["teacher"][codes] - ROUNDING)
+        return codes, weight
+
+    def __call__(self, codes, weight, need):
+        """Select among rows, given what `meet_teacher` says of them.
+
+        Parameters
+        ----------
+        codes, weight : ndarray of shape (n_rows,)
+        need : ndarray of shape (n_rows,)
+            The student's `uncertainty` of them.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Weights, 0 for rows that are not selected; the mean of the others is 1.
+        """
+        if "student" in self.conditions and len(codes):
+            means = self.moving.update(need, codes, self.n_classes)
             self.limits["student"] = self._limits("student", *means)
-            chosen &= need >= self.limits["student"][codes]
-        weight = np.ones(chosen.sum())
-        if self.weighting in ("product", "confidence"):
-            weight = weight * confidence[chosen]
+            weight = weight * (need >= self.limits["student"][codes] - ROUNDING)
         if self.weighting in ("product", "uncertainty"):
-            weight = weight * need[chosen]
-        total = weight.sum()
-        return chosen, weight * len(weight) / total if total > 0 else weight
+            weight = weight * need
+        return mean_one(weight)
 
     def _limits(self, name, mean, by_class):
         if self.fixed[name] != "auto":
             return np.full(len(by_class), float(self.fixed[name]))
         return thresholds(mean, by_class) if self.class_thresholds else np.full(len(by_class), mean)
+
+
+def mean_one(weight):
+    """Scale weights so that those above 0 have the mean 1."""
+    total = weight.sum()
+    return weight * (np.count_nonzero(weight) / total) if total > 0 else weight

@@ -1,8 +1,10 @@
 """Fit any classifier to distributions over the classes."""
 
+from inspect import signature
+
 import numpy as np
 from sklearn import get_config
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import has_fit_parameter
@@ -49,27 +51,64 @@ def fit_student(estimator, X, target, weight, classes):
     )
 
 
+def check_student(estimator, *, weighted):
+    """Raise where a student is bound to fail, which it should before a teacher is paid.
+
+    Parameters
+    ----------
+    estimator : classifier
+    weighted : bool
+        Whether it will be fitted to weighted rows.
+    """
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"{type(estimator).__name__} has no predict_proba, which tells how uncertain it is."
+        )
+    if weighted and not is_net(estimator):
+        check_weights(last_step(estimator))
+
+
+def last_step(estimator):
+    """The classifier at the end of a pipeline."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def check_weights(estimator):
+    """Raise if `fit` has no `sample_weight`, nor any further parameters that might be it."""
+    parameters = signature(estimator.fit).parameters
+    further = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not further and "sample_weight" not in parameters:
+        raise ValueError(
+            f"{type(estimator).__name__}.fit takes no sample_weight, which soft labels and several "
+            'rounds need. Choose another estimator, or labels="hard" with the strategy "all" or '
+            '"random", or "teacher" with weighting=None.'
+        )
+
+
 def weight_parameter(estimator):
     """Name under which `fit` takes the weights, for a pipeline that of its last step."""
-    last = estimator
-    while isinstance(last, Pipeline):
-        last = last.steps[-1][1]
-    if not has_fit_parameter(last, "sample_weight"):
-        raise ValueError(
-            f"{type(last).__name__}.fit takes no sample_weight, which soft labels and weights "
-            'need. Choose another estimator, or labels="hard" with the strategy "all", "random", '
-            '"teacher" or "student".'
-        )
-    if last is estimator:
-        return "sample_weight"
+    last = last_step(estimator)
+    check_weights(last)
     if get_config()["enable_metadata_routing"]:
-        last.set_fit_request(sample_weight=True)
+        request_weights(estimator, last)
         return "sample_weight"
     names = []
     while isinstance(estimator, Pipeline):
         names.append(estimator.steps[-1][0])
         estimator = estimator.steps[-1][1]
     return "__".join([*names, "sample_weight"])
+
+
+def request_weights(estimator, last):
+    """Route the weights to the last step alone; what the user has requested stays."""
+    at_the_end = {id(part) for part in [last, *last.get_params().values()]}
+    for part in [estimator, *estimator.get_params().values()]:
+        if not isinstance(part, BaseEstimator) or not has_fit_parameter(part, "sample_weight"):
+            continue
+        if part.get_metadata_routing().fit.requests.get("sample_weight") is None:
+            part.set_fit_request(sample_weight=id(part) in at_the_end)
 
 
 def out_of_fold_proba(estimator, X, target, fold, classes):

@@ -32,9 +32,9 @@ def class_means(values, codes, n_classes):
     mean : float
     by_class : ndarray of shape (n_classes,)
     """
-    mean = float(values.mean())
     counts = np.bincount(codes, minlength=n_classes)
     sums = np.bincount(codes, weights=values, minlength=n_classes)
+    mean = float(sums.sum() / len(values))
     return mean, np.where(counts > 0, sums / np.maximum(counts, 1), mean)
 
 

@@ -5,6 +5,19 @@ from numbers import Real
 import numpy as np
 
 
+def label_array(y):
+    """Labels as an array in which each is what it was.
+
+    Of a list of strings and NaN numpy makes the string "nan"; of integers that a series holds
+    beside a missing one, floats.
+    """
+    labels = y.to_list() if hasattr(y, "to_list") else y
+    if not isinstance(labels, list | tuple):
+        return np.asarray(labels)
+    n_strings = sum(map(_is_string, labels))
+    return np.array(labels, dtype=object if 0 < n_strings < len(labels) else None)
+
+
 def is_unlabeled(y):
     """Find the rows without a label: -1, None, NaN or ``pd.NA``.
 
@@ -19,9 +32,9 @@ def is_unlabeled(y):
     Raises
     ------
     ValueError
-        If y holds the string "-1", which numpy makes of -1 beside strings.
+        If y holds the string "-1" or "nan", which numpy makes of -1 and NaN beside strings.
     """
-    y = np.asarray(y)
+    y = label_array(y)
     if y.dtype.kind in "iu":
         return y == -1
     if y.dtype.kind == "f":
@@ -29,16 +42,21 @@ def is_unlabeled(y):
     if y.dtype.kind == "O":
         found = np.fromiter((_is_missing(label) for label in y.ravel()), bool, y.size)
         found = found.reshape(y.shape)
-        strings = [label for label in y.ravel() if isinstance(label, str) and label == "-1"]
+        mistakes = {"-1"}
     else:
         found = np.zeros(y.shape, bool)
-        strings = y[y == "-1"] if y.dtype.kind == "U" else []
-    if len(strings):
-        raise ValueError(
-            "y holds the string '-1': with string labels, mark unlabelled rows by None or -1 in an "
-            "array of dtype=object."
-        )
+        mistakes = {"-1", "nan"}
+    if y.dtype.kind in "OU":
+        for label in mistakes.intersection(filter(_is_string, y.ravel())):
+            raise ValueError(
+                f"y holds the string {str(label)!r}: with string labels, mark unlabelled rows by "
+                "None or -1 in an array of dtype=object."
+            )
     return found
+
+
+def _is_string(label):
+    return isinstance(label, str)
 
 
 def _is_missing(label):
@@ -54,8 +72,8 @@ def known_labels(y, unlabeled):
 
     Integers beside None or ``pd.NA`` come as objects; without these they are integers again.
     """
-    labels = np.asarray(y)[~unlabeled]
-    if labels.dtype.kind == "O" and not any(isinstance(label, str) for label in labels):
+    labels = label_array(y)[~unlabeled]
+    if labels.dtype.kind == "O" and not any(map(_is_string, labels)):
         labels = np.array(labels.tolist())
     return labels
 

@@ -7,6 +7,7 @@ from skorch.helper import predefined_split
 
 from skllmreg import LLKDSelector
 from skllmreg.selection._net import BatchLesson, TeachingLoss, fit_net
+from skllmreg.selection._thresholds import uncertainty
 
 X, truth = make_classification(300, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)
 X = X.astype(np.float32)
@@ -73,18 +74,54 @@ def test_validation_rows_of_the_nets_own_split_are_not_taught():
 
 
 def test_an_empty_selection_has_loss_zero_and_a_gradient():
-    def nothing(teacher_proba, student_proba):
-        return np.zeros(len(teacher_proba), bool), np.empty(0)
+    def nothing(codes, weight, need):
+        return 0 * weight
 
-    lesson = BatchLesson(proba[:4], np.ones(4), nothing, proba[:4])
+    lesson = BatchLesson(proba[:4], np.ones(4), nothing, np.zeros(4))
     loss = TeachingLoss(torch.nn.CrossEntropyLoss, lesson)
     output = torch.zeros(4, 3, requires_grad=True)
     value = loss(output, -1 - torch.arange(4))
     value.backward()
     assert value.item() == 0
     assert (output.grad == 0).all()
-    assert lesson.shown.tolist() == [1] * 4
-    assert lesson.used.tolist() == [0] * 4
+    assert lesson.rows["shown"].tolist() == [1] * 4
+    assert lesson.rows["used"].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("criterion", [torch.nn.CrossEntropyLoss, torch.nn.NLLLoss])
+@pytest.mark.parametrize("params", [{}, {"weight": torch.tensor([1.0, 2.0, 0.5])}])
+def test_value_and_gradient_are_those_of_torchs_cross_entropy(criterion, params):
+    target, weight = torch.as_tensor(proba[:8], dtype=torch.float32), torch.rand(8)
+    outputs = [torch.randn(8, 3, generator=torch.manual_seed(0)).requires_grad_() for _ in "ab"]
+    logits = outputs[1]
+    if criterion is torch.nn.NLLLoss:
+        given = [torch.softmax(output, dim=1) for output in outputs]
+    else:
+        given = outputs
+        params = params | {"label_smoothing": 0.1}
+    loss = TeachingLoss(criterion, BatchLesson(proba[:8], weight), **params)
+    ours = loss(given[0], -1 - torch.arange(8))
+    theirs = torch.nn.functional.cross_entropy(logits, target, reduction="none", **params)
+    theirs = torch.dot(theirs, weight) / 8
+    ours.backward()
+    theirs.backward()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    torch.testing.assert_close(outputs[0].grad, outputs[1].grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_rule_in_a_batch_is_that_of_a_round():
+    rule = LLKDSelector(strategy="llkd")._rule(by_batch=True)
+    codes, weight = rule.meet_teacher(proba)
+    labelled = np.arange(300) < 20
+    lesson = BatchLesson(proba, np.where(labelled, 1, weight), rule, np.where(labelled, -1, codes))
+    q = np.random.default_rng(0).dirichlet([1, 1, 1], 300)
+    found = lesson.weigh(np.arange(300), np.log(q))
+    again = LLKDSelector(strategy="llkd")._rule(by_batch=False)
+    again.meet_teacher(proba)
+    np.testing.assert_allclose(
+        found[20:], again(codes[20:], weight[20:], uncertainty(q[20:])), atol=1e-4
+    )
+    assert (found[:20] == 1).all()
 
 
 def test_other_losses_and_outputs_are_refused():

@@ -18,8 +18,8 @@ student = rng.dirichlet([2.0, 2.0, 2.0], size=200)
 
 def selected(conditions, **changes):
     rule = PaperRule(conditions, **(PAPER | changes))
-    rule.meet_teacher(teacher)
-    return *rule(teacher, student), rule
+    weight = rule(*rule.meet_teacher(teacher), uncertainty(student))
+    return weight > 0, weight[weight > 0], rule
 
 
 def test_uncertainty_is_one_for_equal_probabilities_and_zero_for_certainty():
@@ -60,6 +60,15 @@ def test_weights_are_products_of_mean_one():
     product = (teacher.max(axis=1) * uncertainty(student))[chosen]
     np.testing.assert_allclose(weight, product / product.mean())
     assert (selected({"teacher"}, weighting=None)[1] == 1).all()
+
+
+@pytest.mark.parametrize("n_classes", range(2, 12))
+def test_rows_that_all_need_the_same_are_all_selected(n_classes):
+    rule = PaperRule({"teacher", "student"}, **PAPER)
+    same = np.full((7, n_classes), 1 / n_classes)
+    same[:, 0] += 0.1
+    same /= same.sum(axis=1, keepdims=True)
+    assert (rule(*rule.meet_teacher(same), uncertainty(same)) > 0).all()
 
 
 def test_fixed_thresholds_take_the_place_of_the_papers():

@@ -5,18 +5,22 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skllmreg import LLKDSelector
+from skllmreg import LLKDSelector, UnlabeledSplit
 from skllmreg.exceptions import NoLLMWarning
 from skllmreg.selection._strategies import STRATEGIES
 
@@ -63,7 +67,9 @@ def test_every_strategy_learns_and_explains_itself(strategy, labels):
     np.testing.assert_array_equal(np.flatnonzero(model.transduction_ != -1), model.sample_indices_)
     np.testing.assert_array_equal(model.labeled_iter_ == 0, y != -1)
     assert np.isfinite(model.student_uncertainty_[y == -1]).all()
-    assert model.history_[-1]["selected"] == n - 30
+    selected = [entry["selected"] for entry in model.history_]
+    assert max(selected) <= n - 30 <= sum(selected)
+    assert model.n_calls_saved_ == 0
 
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "all"])
@@ -71,8 +77,23 @@ def test_the_budget_bounds_the_rows_that_are_revealed(strategy):
     model = LLKDSelector(strategy=strategy, max_teacher_calls=60, random_state=0)
     model.fit(X, y, teacher_proba=proba)
     assert model.n_teacher_calls_ == 60
+    assert model.n_calls_saved_ == 370 - 60 + np.isfinite(model.teacher_proba_[:30, 0]).sum()
     assert np.isfinite(model.teacher_proba_).all(axis=1).sum() == 60
     assert model.termination_condition_ == "budget"
+
+
+def test_a_student_that_is_fitted_anew_keeps_what_earlier_rounds_selected():
+    one, many = (
+        LLKDSelector(LogisticRegression(), strategy="llkd", n_rounds=n).fit(
+            X, y, teacher_proba=proba
+        )
+        for n in (1, 4)
+    )
+    assert set(one.sample_indices_) < set(many.sample_indices_)
+    taught = many.labeled_iter_[many.sample_indices_]
+    weight = many.sample_weight_[taught > 0]
+    assert weight.mean() == pytest.approx(1)
+    assert weight[taught[taught > 0] == 1].mean() > weight[taught[taught > 0] == 4].mean()
 
 
 def test_rows_beyond_the_budget_have_no_influence():
@@ -129,6 +150,90 @@ def test_minus_one_and_one_are_classes_without_a_teacher_only():
         assert LLKDSelector().fit(X, coding).classes_.tolist() == [-1, 1]
     with pytest.raises(ValueError, match="classes"):
         LLKDSelector().fit(X, coding, teacher_proba=proba)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(y, dtype="Int64").mask(y == -1),
+        pl.Series(y).set(pl.Series(y == -1), None),
+        np.where(y == -1, None, y),
+        np.where(y == -1, None, y).tolist(),
+    ],
+)
+def test_integers_beside_missing_ones_stay_integers_and_are_scored(labels):
+    model = LLKDSelector(strategy="random", random_state=0)
+    assert model.fit(X, labels, teacher_proba=proba).classes_.dtype.kind == "i"
+    search = GridSearchCV(model, {"labels": ["soft"]}, cv=UnlabeledSplit(2))
+    assert search.fit(X, labels, teacher_proba=proba).best_score_ > 0.5
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None, -1, pd.NA])
+def test_what_is_missing_in_a_list_of_names_is_no_class(missing):
+    names = [missing if k == -1 else "abc"[k] for k in y]
+    frame = pd.DataFrame(proba, columns=list("abc"))
+    model = LLKDSelector(random_state=0).fit(X, names, teacher_proba=frame)
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    assert model.n_teacher_calls_ == 400  # 30 of them for calibration
+
+
+@pytest.mark.parametrize("missing", ["nan", "-1"])
+def test_what_numpy_made_a_string_is_an_error(missing):
+    with pytest.raises(ValueError, match=f"'{missing}': .* dtype=object"):
+        LLKDSelector().fit(X, np.where(y == -1, missing, "a"), teacher_proba=proba)
+
+
+def test_before_fit_it_has_the_methods_of_its_student():
+    assert hasattr(LLKDSelector(), "predict_proba")
+    assert not hasattr(LLKDSelector(LinearSVC()), "predict_proba")
+    with pytest.raises(NotFittedError):
+        LLKDSelector().predict(X)
+
+
+class Expensive(GaussianNB):
+    def predict_proba(self, X):
+        raise AssertionError("The teacher was asked.")
+
+
+@pytest.mark.parametrize(
+    ("student", "params", "match"),
+    [
+        (LinearSVC(), {"labels": "hard"}, "no predict_proba"),
+        (KNeighborsClassifier(), {}, "no sample_weight"),
+        (KNeighborsClassifier(), {"strategy": "teacher", "labels": "hard"}, "weighting=None"),
+        (KNeighborsClassifier(), {"strategy": "student", "labels": "hard"}, "several rounds"),
+        (make_pipeline(StandardScaler(), KNeighborsClassifier()), {}, "no sample_weight"),
+        (None, {"strategy": "all", "max_teacher_calls": 5, "calibration": "bias"}, "all 370"),
+    ],
+)
+def test_what_is_bound_to_fail_fails_before_the_teacher_is_paid(student, params, match):
+    teacher = FrozenEstimator(Expensive().fit(X, truth))
+    with pytest.raises((TypeError, ValueError), match=match):
+        LLKDSelector(student, teacher=teacher, **params).fit(X, y)
+
+
+def test_weights_reach_a_student_inside_a_meta_estimator():
+    student = GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2)
+    model = LLKDSelector(student, strategy="all").fit(X, y, teacher_proba=proba)
+    assert model.score(X, truth) > 0.6
+
+
+def test_with_metadata_routing_a_pipeline_is_taught_as_without():
+    student = make_pipeline(StandardScaler(), LogisticRegression())
+    model = LLKDSelector(student, random_state=0)
+    expected = model.fit(X, y, teacher_proba=proba).predict_proba(X)
+    with config_context(enable_metadata_routing=True):
+        found = model.fit(X, y, teacher_proba=proba).predict_proba(X)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_arguments_without_use_are_errors():
+    with pytest.raises(ValueError, match="not both"):
+        LLKDSelector(teacher=GaussianNB()).fit(X, truth, teacher_proba=proba)
+    with pytest.raises(ValueError, match="a row for each"):
+        LLKDSelector().fit(X, truth, teacher_proba=proba[:9])
+    with pytest.raises(ValueError, match="not passed"):
+        LLKDSelector(teacher=GaussianNB()).fit(X, y, classes=[0, 1, 2])
 
 
 @quiet
@@ -198,8 +303,10 @@ def test_two_teachers_are_an_error():
 def test_students_without_sample_weight_learn_hard_labels():
     with pytest.raises(ValueError, match='labels="hard"'):
         LLKDSelector(KNeighborsClassifier()).fit(X, y, teacher_proba=proba)
-    model = LLKDSelector(KNeighborsClassifier(), labels="hard", strategy="random", random_state=0)
-    assert model.fit(X, y, teacher_proba=proba).score(X, truth) > 0.6
+    student = LLKDSelector(KNeighborsClassifier(), labels="hard", random_state=0)
+    for params in ({"strategy": "random"}, {"strategy": "teacher", "weighting": None}):
+        model = clone(student).set_params(**params).fit(X, y, teacher_proba=proba)
+        assert model.score(X, truth) > 0.6
 
 
 def test_soft_labels_minimise_the_cross_entropy():

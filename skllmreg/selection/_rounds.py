@@ -1,0 +1,237 @@
+"""The rounds of a fit: ask the teacher, select among its answers, train the student."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.metrics import cohen_kappa_score
+
+from skllmreg.selection._calibration import Calibration, fit_calibration
+from skllmreg.selection._strategies import PaperRule, mean_one, rows_to_ask
+from skllmreg.selection._thresholds import uncertainty
+
+# Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
+# budget, at most this share of it.
+MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How calls are spent and answers are used.
+
+    Parameters
+    ----------
+    strategy : str
+    soft : bool
+        Whether probabilities are learned, or classes.
+    schedule : list of int
+        How many unlabelled rows are asked about in each round.
+    choosy : bool
+        Whether the student says which, round by round.
+    rule : PaperRule or None
+        Selects among the answers.
+    by_batch : bool
+        Whether it does so inside a net's training.
+    n_folds : int
+        Of the second opinion.
+    tol : float
+        Students that agree up to this end the asking.
+    """
+
+    strategy: str
+    soft: bool
+    schedule: list[int]
+    choosy: bool
+    rule: PaperRule | None
+    by_batch: bool
+    n_folds: int
+    tol: float
+
+    @property
+    def needs_student(self):
+        """Whether a student is needed before the first round."""
+        return self.choosy or (self.rule is not None and not self.by_batch)
+
+
+@dataclass
+class Taught:
+    """A student, and what it was taught.
+
+    Parameters
+    ----------
+    student : fitted classifier
+    training : tuple of ndarray
+        Rows of X, targets and weights that it was fitted to.
+    condition : str
+        Why no more rows were asked about.
+    first_round : ndarray of int of shape (n_pool,)
+        Round in which a row of the pool was selected first; -1 for never.
+    uncertainty : ndarray of shape (n_pool,)
+    calibration : Calibration or None
+    history : list of dict
+    """
+
+    student: object
+    training: tuple
+    condition: str
+    first_round: np.ndarray
+    uncertainty: np.ndarray
+    calibration: Calibration | None = None
+    history: list = field(default_factory=list)
+
+
+def teach_labels(lesson):
+    """Fit a student to the labelled rows; there is no one to ask, or nothing to ask about.
+
+    Parameters
+    ----------
+    lesson : Lesson
+
+    Returns
+    -------
+    Taught
+    """
+    none = np.empty(0, int)
+    training = lesson.training_rows(none, np.empty((0, len(lesson.classes))), none)
+    return Taught(lesson.fit(*training), training, "all_labeled", none, none)
+
+
+def calibrate(lesson, reveal, method, max_calls, rng):
+    """Ask about labelled rows how far the teacher can be believed.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    reveal : Reveal
+    method : {"temperature", "bias"} or None
+    max_calls : int or None
+    rng : RandomState
+
+    Returns
+    -------
+    Calibration or None
+    """
+    most = MOST_CALIBRATION_ROWS
+    if max_calls is not None:
+        most = min(most, int(CALIBRATION_SHARE * max_calls))
+    rows = reveal.teacher.honest_answers(lesson.labelled)
+    if method is None or not min(most, len(rows)):
+        return None
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    reveal.ask(rows)
+    codes = lesson.codes[np.searchsorted(lesson.labelled, rows)]
+    return fit_calibration(reveal.proba[rows], codes, bias=method == "bias")
+
+
+def teach(lesson, reveal, plan, calibration, rng):
+    """Ask, select and train until the budget is spent or more would change nothing.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    reveal : Reveal
+    plan : Plan
+    calibration : Calibration or None
+    rng : RandomState
+
+    Returns
+    -------
+    Taught
+    """
+    n_pool, n_classes = len(lesson.pool), len(lesson.classes)
+    asked, first_round = np.zeros(n_pool, bool), np.full(n_pool, -1)
+    q = lesson.pool_proba(lesson.first_student() if plan.needs_student else None)
+    class_share = np.full(n_classes, 1 / n_classes)
+    selection, history, stable = Selection(lesson, plan), [], False
+    for number, n_rows in enumerate(plan.schedule, start=1):
+        if not stable:
+            rest = np.flatnonzero(~asked)
+            new = rest[rows_to_ask(plan.strategy, q[rest], n_rows, class_share, rng)]
+            reveal.ask(lesson.pool[new])
+            asked[new] = True
+        rows = lesson.pool[asked]
+        p = reveal.proba[rows] if calibration is None else calibration(reveal.proba[rows])
+        if plan.strategy == "distill" and (stable or number == len(plan.schedule)):
+            p = lesson.reconsidered(rows, p, plan.n_folds, rng)
+        student, training, n_selected = selection.train(rows, p, uncertainty(q[asked]))
+        used = np.isin(lesson.pool, training[0])
+        first_round[used & (first_round == -1)] = number
+        class_share = training[1].mean(axis=0)
+        before, q = q, lesson.pool_proba(student)
+        agreement = kappa(before, q) if number > 1 else np.nan
+        history.append(
+            {"calls": reveal.n_calls, "selected": n_selected, "agreement": agreement}
+            | {"thresholds": {} if plan.rule is None else dict(plan.rule.limits)}
+            | {"predicted": lesson.classes[q.argmax(axis=1)]}
+        )
+        if stable:
+            break
+        stable = plan.choosy and agreement >= 1 - plan.tol
+    if asked.all():
+        condition = "all_labeled"
+    else:
+        condition = "budget" if asked.sum() == sum(plan.schedule) else "stable"
+    return Taught(student, training, condition, first_round, uncertainty(q), calibration, history)
+
+
+class Selection:
+    """What a plan selects among the answers, over the rounds.
+
+    A student that is trained in batches keeps what it learned from a row when the row is no longer
+    selected. One that is fitted anew would forget it, so under a rule it is fitted to the rows of
+    all rounds so far, each with the sum of its weights.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    plan : Plan
+    """
+
+    def __init__(self, lesson, plan):
+        self.lesson = lesson
+        self.plan = plan
+        self.weight = 0.0
+
+    def train(self, rows, proba, need):
+        """Fit a student to what is selected among rows that were asked about.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (n_rows,)
+        proba : ndarray of shape (n_rows, n_classes)
+            The teacher's.
+        need : ndarray of shape (n_rows,)
+            The last student's uncertainty.
+
+        Returns
+        -------
+        student : fitted classifier
+        training : tuple of ndarray
+            Rows, targets and weights it was fitted to.
+        n_selected : int or float
+            Rows of this round; of a net, on average over its epochs.
+        """
+        lesson, rule = self.lesson, self.plan.rule
+        target = proba if self.plan.soft else np.eye(proba.shape[1])[proba.argmax(axis=1)]
+        if rule is None:
+            training = lesson.training_rows(rows, target, np.ones(len(rows)))
+            return lesson.fit(*training), training, len(rows)
+        codes, weight = rule.meet_teacher(proba)
+        if self.plan.by_batch:
+            student, share = lesson.fit_by_batch(rows, target, weight, rule, codes)
+            used = share > 0
+            training = lesson.training_rows(rows[used], target[used], share[used])
+            return student, training, float(share.sum())
+        weight = rule(codes, weight, need)
+        self.weight = self.weight + weight
+        used = self.weight > 0
+        training = lesson.training_rows(rows[used], target[used], mean_one(self.weight[used]))
+        return lesson.fit(*training), training, int(np.count_nonzero(weight))
+
+
+def kappa(before, after):
+    """Agreement of two students on the pool beyond chance: 1 is complete."""
+    before, after = before.argmax(axis=1), after.argmax(axis=1)
+    if np.array_equal(before, after):
+        return 1.0
+    return float(cohen_kappa_score(before, after))
