@@ -70,6 +70,7 @@ def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False)
 
 
 _open_lock = threading.Lock()
+_stores: list["Store"] = []
 
 
 def _open(path: Path | None, read_only: bool) -> "Store":
@@ -85,24 +86,40 @@ def _open(path: Path | None, read_only: bool) -> "Store":
 @functools.lru_cache(maxsize=32)
 def _open_once(path: Path | None, read_only: bool) -> "Store":
     store = Store(path, read_only=read_only)
-    # Closing the last connection folds the write-ahead log into the file.
-    atexit.register(store.close)
+    _stores.append(store)
     return store
 
 
-# sqlite's connections must not be used, or closed, in a forked child.
-_inherited: list[Any] = []
+@atexit.register
+def _close_all() -> None:
+    """Fold the write-ahead logs into the files."""
+    for store in _stores:
+        store.close()
 
 
-def _forget_after_fork() -> None:
-    global _open_lock, _open_once
-    _inherited.append(_open_once)
-    _open_lock = threading.Lock()
-    _open_once = functools.lru_cache(maxsize=32)(_open_once.__wrapped__)
+# sqlite keeps a list of the files that a process has open, with their locks. A forked child would
+# inherit the list but not the locks: it would write into a log that its parent may remove. So no
+# file is open, and no thread is at work on one, while the process forks.
+
+
+def _before_fork() -> None:
+    _open_lock.acquire()
+    for store in _stores:
+        store.lock.acquire()
+        if store.path is not None:
+            store.close()
+
+
+def _after_fork() -> None:
+    for store in _stores:
+        store.lock.release()
+    _open_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 class Store:
@@ -120,14 +137,17 @@ class Store:
     def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
         self.path = path
         self.read_only = read_only
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        if read_only:
-            self.read("SELECT 1")  # raises now where it cannot be read
-            return
-        with self._explained():
-            self._db = self._connect()
+        self.lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self.read("SELECT 1")  # raises now where it cannot be used
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The connection, made anew after a fork; for who holds the lock."""
+        if self._connection is None:
+            self._connection = self._connect()
             self._identity = self._stat()
+        return self._connection
 
     def _connect(self) -> sqlite3.Connection:
         if self.read_only:
@@ -219,8 +239,10 @@ class Store:
             return False
 
     def close(self) -> None:
-        if not self.read_only and os.getpid() == self._pid:
-            self._db.close()
+        with self.lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -243,7 +265,7 @@ class Store:
 
     def read(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with self._lock, self._explained():
+        with self.lock, self._explained():
             if not self.read_only:
                 return self._db.execute(query, values).fetchall()
             while True:
@@ -261,7 +283,7 @@ class Store:
 
     def compact(self) -> None:
         """Give the space of removed entries back to the file system."""
-        with self._lock, self._explained():
+        with self.lock, self._explained():
             self._db.execute("VACUUM")
 
     def prune_command(self, *keys: str) -> str:
@@ -272,7 +294,7 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction, alone in the file."""
-        with self._lock, self._explained():
+        with self.lock, self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db

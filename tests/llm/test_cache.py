@@ -235,7 +235,7 @@ class TestReplay:
         states = iter([1, 2, 3, 3])
         monkeypatch.setattr(_cache.Store, "_state", lambda self: next(states))
         store = _cache.Store.__new__(_cache.Store)
-        store.path, store.read_only, store._lock = recorded, True, threading.RLock()
+        store.path, store.read_only, store.lock = recorded, True, threading.RLock()
         assert store.read("SELECT COUNT(*) FROM entries") == [(2,)]
         assert list(states) == []
 

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from skllmreg.llm import ChatModel, _cache
-from skllmreg.llm._cache import open_store
 
 ROOT = Path(__file__).parents[2]
 ASK = """
@@ -78,20 +78,70 @@ def test_processes_that_ask_the_same_ask_once(loopback, tmp_path):
     assert len(loopback.prompts) == len(set(loopback.prompts)) == 20
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_opens_connections_of_its_own(loopback, tmp_path):
-    path = tmp_path / "cache.sqlite3"
-    chat = ChatModel("tiny", base_url=loopback.base_url, cache=path)
-    chat.complete(["a"])
-    store = open_store(path)
+@pytest.fixture
+def fork():
+    """Start a forked child; the fork waits for the end of a transaction, whoever is in one."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    children = []
 
-    def work():
-        cached = chat.complete(["a", "b"])[0].cached
-        sys.exit(0 if cached and open_store(path) is not store else 1)
+    def start(work):
+        children.append(multiprocessing.get_context("fork").Process(target=work))
+        children[-1].start()
+        return children[-1]
 
-    child = multiprocessing.get_context("fork").Process(target=work)
-    child.start()
+    yield start
+    for child in children:
+        child.kill()
+
+
+def ended(child):
     child.join(30)
-    assert child.exitcode == 0
-    assert chat.complete(["b"])[0].cached
+    return child.exitcode
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+class TestFork:
+    def test_child_and_parent_go_on_with_one_cache(self, loopback, tmp_path, fork):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=tmp_path / "cache.sqlite3")
+        chat.complete(["a"])
+
+        def work():
+            sys.exit(0 if chat.complete(["a", "b"])[0].cached else 1)
+
+        assert ended(fork(work)) == 0
+        assert chat.complete(["b"])[0].cached
+
+    def test_the_parent_that_ends_first_takes_no_answer_of_the_child_with_it(
+        self, loopback, tmp_path, fork
+    ):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=tmp_path / "cache.sqlite3")
+        chat.complete(["a"])
+        come, go = multiprocessing.Event(), multiprocessing.Event()
+
+        def work():
+            chat.complete(["b"])
+            come.set()
+            go.wait(30)
+            chat.complete(["c"])
+
+        child = fork(work)
+        assert come.wait(30)
+        _cache._close_all()  # as at the end of the process
+        go.set()
+        assert ended(child) == 0
+        assert all(reply.cached for reply in chat.complete(["a", "b", "c"]))
+
+    def test_a_fork_amid_requests_leaves_no_lock_behind(self, loopback, tmp_path, fork):
+        loopback.latency = 0.005
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=tmp_path / "cache.sqlite3")
+        prompts = [f"prompt {i}" for i in range(40)]
+        asking = threading.Thread(target=chat.complete, args=(prompts,))
+        asking.start()
+        children = []
+        while asking.is_alive() and len(children) < 5:
+            children.append(fork(lambda: chat.complete(prompts)))
+            time.sleep(0.01)
+        asking.join()
+        assert [ended(child) for child in children] == [0] * len(children)
+        assert sorted(loopback.prompts) == sorted(prompts)
