@@ -5,17 +5,33 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test test-oldest wheel lint docs bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | lint | docs | bench | clean"
+	@echo "make demo | test | test-oldest | wheel | lint | docs | bench | clean"
 
 demo: .venv/stamp-plot
 	$(BIN)/python -m skllmreg demo
 
 test: .venv/stamp-test
 	$(BIN)/python -m pytest
+
+# The oldest Python with the lower bounds of pyproject.toml. On Linux, that torch brings 5 GB of CUDA.
+test-oldest:
+	python3.11 -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt \
+		--editable '.[test]'
+	.venv-oldest/bin/python -m pytest
+
+# What users get: the wheel in a venv of its own, tried in a folder of its own.
+wheel: $(BIN)/python
+	rm -rf dist .venv-wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt \
+		"$$(ls dist/*.whl)[pandas,plot]" pytest
+	sh tests/try_wheel.sh .venv-wheel/bin/python
 
 lint: .venv/stamp-lint
 	$(BIN)/ruff check .
@@ -32,7 +48,7 @@ bench: .venv/stamp-benchmark
 		echo "== $$script"; $(BIN)/python $$script $(BENCH_ARGS); done
 
 clean:
-	rm -rf .venv build dist .*_cache docs/_build docs/auto_examples docs/generated
+	rm -rf .venv* build dist .*_cache docs/_build docs/auto_examples docs/generated
 
 # The stamp is named after the extra of pyproject.toml that is installed.
 .venv/stamp-%: pyproject.toml constraints.txt | $(BIN)/python

@@ -144,6 +144,8 @@ def _exchange(url: str, key: Secret, timeout: float, call: Any) -> dict[str, Any
 def _explain(error: Exception, now: Exchange, url: str, timeout: float) -> RequestError:
     import openai
 
+    if isinstance(error.__cause__, (RequestError, TooLateError)):
+        error = error.__cause__  # openai 2 wraps all that is raised below it
     doctor = f"Is the server up? `python -m skllmreg doctor --base-url {url}` tells."
     late = isinstance(error, (openai.APITimeoutError, TooLateError))
     if isinstance(error, RequestError):

@@ -74,9 +74,10 @@ def guard(client: Any) -> None:
 
 
 def _without_key(record: logging.LogRecord) -> bool:
-    # At DEBUG these libraries write down headers and status lines, where a server may echo a key.
+    # At DEBUG these libraries write down headers and status lines, where a server may echo a key,
+    # and openai 2 the tracebacks of their errors.
     if (now := getattr(_current, "exchange", None)) is not None:
-        record.msg, record.args = now.hide(record.getMessage()), ()
+        record.msg, record.args, record.exc_info = now.hide(record.getMessage()), (), None
     return True
 
 
