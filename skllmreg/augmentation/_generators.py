@@ -2,7 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
+
+from skllmreg.augmentation._prompts import rows_question
+from skllmreg.augmentation._schema import table_rows
+from skllmreg.augmentation._text import clean_text, shown
+from skllmreg.exceptions import BudgetExceededError, InvalidReplyError
 
 # Of an answer with more rows than this times what was asked for, the rest is not looked at.
 MOST_TIMES = 4
@@ -75,7 +81,40 @@ class LLMGenerator:
         LLMError
             If the server or the cache fails; what was answered is kept in the cache.
         """
-        raise NotImplementedError
+        prompts, schema = [], None
+        for request in requests:
+            prompt, schema = rows_question(
+                self.task, request, self.classes, self.class_descriptions, self.schema
+            )
+            prompts.append(prompt)
+        # The n-th occurrence of a prompt is sample n. Those of earlier calls come from the cache;
+        # without one, an answer is a new sample anyway.
+        caching = getattr(self.llm, "cache", None) is not None
+        earlier = [p for p in dict.fromkeys(prompts) for _ in range(self._n_asked[p] * caching)]
+        self._n_asked.update(prompts)
+        error = None
+        try:
+            replies = self.llm.complete(
+                earlier + prompts, schema=schema, description="writing rows"
+            )
+        except (InvalidReplyError, BudgetExceededError) as caught:
+            error, replies = caught, caught.replies
+        return [
+            self._failed(i, error) if replies[i] is None else self._read(replies[i], request.n_rows)
+            for i, request in enumerate(requests, start=len(earlier))
+        ]
+
+    def _read(self, reply, n_wanted):
+        rows = reply.value["rows"][: MOST_TIMES * n_wanted]
+        clean = clean_text if self.schema is None else self.schema.from_json
+        problem = "" if rows else "the reply holds no row"
+        return Answer([clean(row) for row in rows], problem, reply.text, reply=reply)
+
+    def _failed(self, position, error):
+        if isinstance(error, BudgetExceededError):
+            return Answer(problem=str(error), asked=False)
+        failure = error.failures.get(position, error)
+        return Answer(problem="; ".join(failure.problems), text=failure.reply)
 
 
 class FunctionGenerator:
@@ -104,4 +143,22 @@ class FunctionGenerator:
         -------
         list of Answer
         """
-        raise NotImplementedError
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        found = self.function(request)
+        if self.schema is not None and hasattr(found, "columns"):
+            found = table_rows(found)
+        try:
+            if isinstance(found, str | bytes | dict):
+                raise TypeError
+            rows = list(islice(found, MOST_TIMES * request.n_rows))
+        except TypeError:
+            return Answer(problem=f"the generator gave {shown(found)}, no list", text=shown(found))
+        problem = "" if rows else "the generator gave no row"
+        return Answer([self._clean(row) for row in rows], problem)
+
+    def _clean(self, row):
+        if self.schema is not None:
+            return self.schema.clean(row)
+        return clean_text(row) if isinstance(row, str) else row

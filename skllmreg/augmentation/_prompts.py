@@ -11,7 +11,9 @@ from skllmreg.llm._wording import answer_keys, on_one_line
 # Of a long example, this many characters are shown.
 MOST_SHOWN = 2000
 
+# How many subjects are proposed for a class, and of how many characters each is at most.
 N_VALUES = 12
+MOST_VALUE = 200
 
 
 def rows_question(task, request, classes, class_descriptions, schema=None):
@@ -78,8 +80,8 @@ def attributes_question(task, classes, class_descriptions, schema=None):
     -------
     prompt : str
     schema : dict
-        Of ``{"topics": {class: [...]}, "styles": [...], "lengths": [...]}``; for tables of
-        ``{"profiles": {class: [...]}}``.
+        Of ``{"topic": {class: [...]}, "style": [...], "length": [...]}``; for tables of
+        ``{"profile": {class: [...]}}``.
     names : dict
         The label for each class of the answer.
     """
@@ -91,20 +93,20 @@ def attributes_question(task, classes, class_descriptions, schema=None):
     )
     if schema is None:
         what = (
-            f'- "topics": for each class, {N_VALUES} different things that such a text can be '
+            f'- "topic": for each class, {N_VALUES} different things that such a text can be '
             "about, from the usual to the rare, in two to six words; such that a text about it "
             f"is of this class and of no other. Keys: {named}.\n"
-            '- "styles": 6 manners in which different people would write it, in two to six words.\n'
-            '- "lengths": 3 to 5 lengths that such texts have, as in "one short sentence".'
+            '- "style": 6 manners in which different people would write it, in two to six words.\n'
+            '- "length": 3 to 5 lengths that such texts have, as in "one short sentence".'
         )
-        wanted = {"topics": by_class, "styles": listing, "lengths": listing}
+        wanted = {"topic": by_class, "style": listing, "length": listing}
     else:
         what = (
-            f'- "profiles": for each class, {N_VALUES} different kinds of rows that it has, from '
+            f'- "profile": for each class, {N_VALUES} different kinds of rows that it has, from '
             "the usual to the rare, in three to twelve words that bear on the columns. "
             f"Keys: {named}."
         )
-        wanted = {"profiles": by_class}
+        wanted = {"profile": by_class}
     parts = [
         "Training data for a classifier are to be written, and they are to be varied. Say what "
         "they can differ in.",
@@ -114,6 +116,21 @@ def attributes_question(task, classes, class_descriptions, schema=None):
     ]
     names = {keys[str(label)]: label for label in classes}
     return _sendable("\n\n".join(parts)), _object(wanted), names
+
+
+def read_attributes(value):
+    """Clean proposed values; a ValueError tells the model where there are none."""
+    read = {}
+    for name, listed in value.items():
+        lists = listed if isinstance(listed, dict) else {"": listed}
+        clean = {
+            key: [text[:MOST_VALUE] for text in dict.fromkeys(map(on_one_line, texts)) if text]
+            for key, texts in lists.items()
+        }
+        if empty := [key for key, texts in clean.items() if not texts]:
+            raise ValueError(f"{name}{'.' if empty[0] else ''}{empty[0]} holds no text")
+        read[name] = clean if isinstance(listed, dict) else clean[""]
+    return read
 
 
 def _closing(schema):

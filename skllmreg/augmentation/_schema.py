@@ -168,14 +168,16 @@ class TableSchema:
 
     def rows(self, X):
         """Turn a table into a list of rows ``{column: value}``."""
-        columns = _column_values(X)
-        return [
-            self.clean(dict(zip(columns, row, strict=True)))
-            for row in zip(*columns.values(), strict=True)
-        ]
+        return [self.clean(row) for row in table_rows(X)]
 
     def clean(self, row):
-        """Bring the values of a row into their one form; what is no row stays what it is."""
+        """Bring the values of a row into their one form; what is no row stays what it is.
+
+        A sequence with a value for each column is a row, too.
+        """
+        names = [column.name for column in self.columns]
+        if isinstance(row, list | tuple | np.ndarray) and len(row) == len(names):
+            row = dict(zip(names, row, strict=True))
         if not isinstance(row, dict):
             return row
         known = {column.name: column for column in self.columns}
@@ -251,6 +253,12 @@ def quoted(text):
 def is_missing(value):
     """Whether a cell holds no value: None, NaN or pandas.NA."""
     return value is None or is_scalar_nan(value) or is_pandas_na(value)
+
+
+def table_rows(X):
+    """Turn any table into a list of rows ``{column: value}``, as they are."""
+    columns = _column_values(X)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _column_values(X):

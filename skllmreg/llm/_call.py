@@ -194,6 +194,7 @@ class Call:
     ) -> InvalidReplyError:
         task, error = min(failures, key=lambda failure: failure[0].index)
         error.replies = replies
+        error.failures = {task.index: failure for task, failure in failures}
         head = f"Prompt {task.index}: {error}"
         if len(failures) > 1:
             head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"

@@ -1,0 +1,97 @@
+"""Which rows of a table are there already, or nearly so."""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from skllmreg.augmentation._duplicates import DUPLICATE, NEAR, NEW, refuse_neighbours
+
+# Numbers that differ by less than this many standard deviations are equal: rounding, no knowledge.
+_ROUNDING = 1e-3
+
+# Two categories are 1 apart: the coordinates of both differ. Two texts are never near.
+_DIFFERENT = 0.5**0.5
+_FAR = 1e6
+
+
+class RowIndex:
+    """Rows that are there, and whether further ones are duplicates of them.
+
+    Numbers are measured in standard deviations of the labelled rows, a category counts 1 where it
+    differs, so does a missing value. How near is too near depends on the table: with the threshold
+    t, a row is a near-duplicate if it is closer to another than 1 - t times the median distance
+    from a labelled row to its nearest one.
+
+    Parameters
+    ----------
+    schema : TableSchema
+    labeled : list of dict
+        They are there.
+    threshold : float or None
+        None looks for equal rows alone.
+    """
+
+    def __init__(self, schema, labeled, threshold):
+        self.schema = schema
+        self._scales = dict.fromkeys(range(len(schema.columns)), 1.0)
+        self._codes = {}
+        for i, column in enumerate(schema.columns):
+            if column.kind in ("integer", "number"):
+                values = [row[column.name] for row in labeled if row.get(column.name) is not None]
+                self._scales[i] = float(np.std(values)) or 1.0
+        self._points = self._place(labeled)
+        self._seen = set(map(self._key, self._points))
+        self.radius = 0.0
+        if threshold is not None and len(labeled) > 1:
+            n_texts = sum(column.kind == "text" for column in schema.columns)
+            points = self._points[:, : self._points.shape[1] - n_texts]
+            nearest = cKDTree(points).query(points, k=2)[0][:, 1]
+            self.radius = (1 - threshold) * float(np.median(nearest))
+
+    def add(self, rows):
+        """Add rows, in their order; what is refused is not added.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Valid ones.
+
+        Returns
+        -------
+        list of str
+            "", "duplicate" or "near-duplicate".
+        """
+        points = self._place(rows)
+        status = np.full(len(rows), NEW, object)
+        for i, key in enumerate(map(self._key, points)):
+            if key in self._seen:
+                status[i] = DUPLICATE
+            self._seen.add(key)
+        left = np.flatnonzero(status == NEW)
+        if self.radius and len(left):
+            new = points[left]
+            pairs = cKDTree(new).query_pairs(self.radius, output_type="ndarray")
+            old = cKDTree(self._points).query(new, distance_upper_bound=self.radius)[0]
+            near = refuse_neighbours(pairs[:, 0], pairs[:, 1], np.isfinite(old))
+            status[left[near]] = NEAR
+        self._points = np.concatenate([self._points, points[status == NEW]])
+        return status.tolist()
+
+    def _place(self, rows):
+        """The rows as points; columns of text come last."""
+        coordinates, texts = [], []
+        for i, column in enumerate(self.schema.columns):
+            values = [row.get(column.name) for row in rows]
+            if column.kind == "text":
+                texts.append([_FAR * self._codes.setdefault(v, len(self._codes)) for v in values])
+                continue
+            coordinates.append([_DIFFERENT * (value is None) for value in values])
+            if column.kind == "category":
+                for category in column.categories.values():
+                    coordinates.append([_DIFFERENT * (value == category) for value in values])
+            else:
+                scale = self._scales[i]
+                coordinates.append([0.0 if v is None else float(v) / scale for v in values])
+        return np.array(coordinates + texts, float).T.reshape(len(rows), -1)
+
+    def _key(self, point):
+        return (np.round(point / _ROUNDING) + 0.0).tobytes()  # -0.0 is 0.0
