@@ -11,6 +11,7 @@ _HOME = {
     "Attributions": "skllmreg.attribution",
     "ChatModel": "skllmreg.llm",
     "GOLDAugmenter": "skllmreg.augmentation",
+    "GenerationDisplay": "skllmreg.augmentation",
     "GenerationRequest": "skllmreg.augmentation",
     "LLKDSelector": "skllmreg.selection",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",

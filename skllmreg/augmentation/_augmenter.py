@@ -17,9 +17,8 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from skllmreg.augmentation._energy import check_ood_score
 from skllmreg.augmentation._rows import joined, labelled
-from skllmreg.augmentation._setup import make_loop
+from skllmreg.augmentation._setup import make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student, predicted
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
 from skllmreg.students._checks import check_rows
@@ -290,11 +289,9 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             warnings.warn(message, NoLLMWarning, stacklevel=2)
             self._keep(X[:0], None)
         else:
-            check_ood_score(self.ood_score, student)
-            # What cannot be fitted fails before anything is paid for.
-            fit_student(student, X, codes, self.classes_, seed)
             data = labelled(X, codes, self.classes_, self.feature_descriptions)
-            loop = make_loop(self, data, student, seed, rng)
+            scores = make_scores(self, data, student, seed)
+            loop = make_loop(self, data, student, scores, rng)
             try:
                 loop.run()
             finally:

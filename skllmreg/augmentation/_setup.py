@@ -1,6 +1,7 @@
 """From the parameters of `GOLDAugmenter` to a loop that can run."""
 
 import math
+import warnings
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.utils import check_random_state
 from skllmreg.augmentation._asking import Asker, Plan
 from skllmreg.augmentation._attributes import AttributeGrid
 from skllmreg.augmentation._curation import Curator
-from skllmreg.augmentation._energy import ood_scores
+from skllmreg.augmentation._energy import check_ood_score, ood_scores
 from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
 from skllmreg.augmentation._label_check import doubt_labels
 from skllmreg.augmentation._loop import GenerationLoop
@@ -21,7 +22,7 @@ from skllmreg.augmentation._student import fit_student, seeded
 DEFAULT_ROUNDS = 5
 
 
-def make_loop(params, data, student, seed, rng):
+def make_loop(params, data, student, scores, rng):
     """Put together what takes part in the rounds.
 
     Parameters
@@ -31,8 +32,8 @@ def make_loop(params, data, student, seed, rng):
     data : Labelled
     student : classifier
         Not fitted.
-    seed : int
-        Of every student.
+    scores : callable or None
+        As `make_scores` gives it.
     rng : RandomState
 
     Returns
@@ -56,7 +57,7 @@ def make_loop(params, data, student, seed, rng):
         ),
         at_once=params.generator is None,
         doubts=make_doubts(params, data, student, rng),
-        scores=make_scores(params, data, student, seed),
+        scores=scores,
         quantiles=params.feedback_quantiles,
         random_feedback=params.strategy == "random-feedback",
         n_rounds=n_rounds,
@@ -126,7 +127,7 @@ def make_generator(params, data):
 def make_doubts(params, data, student, rng):
     """Who doubts labels: a function of rows and codes, or None for nobody."""
     seed = rng.randint(2**31 - 1)
-    if params.label_check is None:
+    if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
         return None
     y, teacher = data.classes[data.codes], None
     if params.teacher is not None:
@@ -149,20 +150,30 @@ def make_doubts(params, data, student, rng):
 
 
 def make_scores(params, data, student, seed):
-    """How unfamiliar new rows are: a function of known rows, their codes and new rows, or None."""
-    if params.strategy == "no-feedback" or not params.n_feedback:
-        return None
+    """How unfamiliar new rows are: a function of known rows, their codes and new rows, or None.
+
+    The labelled rows are put to the test first: what cannot be fitted or scored is an error before
+    anything is paid for.
+    """
     by_energy = isinstance(params.ood_score, str)
     score = params.ood_score if by_energy else seeded(params.ood_score, seed)
 
     def scores(rows, codes, new):
-        X, fitted = joined(data.X, data.as_X(rows)), student
+        X, fitted = joined(data.X, data.as_X(rows)), None
         if by_energy:
             codes = np.append(data.codes, np.asarray(codes, dtype=int))
             fitted = fit_student(student, X, codes, data.classes, seed)
         return ood_scores(score, fitted, data.as_X(new), X, temperature=params.temperature)
 
-    return scores
+    needed = params.strategy != "no-feedback" and params.n_feedback > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as that rows are few
+        if needed:
+            check_ood_score(params.ood_score, student)
+            scores([], [], data.rows)
+        else:
+            fit_student(student, data.X, data.codes, data.classes, seed)
+    return scores if needed else None
 
 
 def dollars(llm):

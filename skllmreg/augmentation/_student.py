@@ -31,7 +31,7 @@ def table_features(X):
     other = make_column_selector(dtype_exclude=["number", "bool"])
     return make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), numeric),
-        (OneHotEncoder(handle_unknown="ignore"), other),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), other),
     )
 
 

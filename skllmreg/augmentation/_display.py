@@ -1,0 +1,247 @@
+"""Picture of what was generated: where, how unfamiliar, and at what price."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from skllmreg.augmentation._rows import joined
+from skllmreg.augmentation._student import table_features
+from skllmreg.students._checks import check_texts, is_text
+
+ACCEPTED, SHOWN = "#2a78b5", "#e07b39"
+REFUSED = {
+    "duplicate": "#8c4a2f",
+    "near-duplicate": "#c98a5e",
+    "invalid": "#a8325a",
+    "label": "#d97fa0",
+    "reply": "#6d4f9e",
+    "quota": "#9a9a9a",
+}
+OTHER = "#9a9a9a"
+
+
+class GenerationDisplay:
+    """Generated rows among the labelled and real ones; their energies; rows and cost by round.
+
+    Use :meth:`from_estimator`; all parameters are stored as attributes.
+
+    Parameters
+    ----------
+    seeds, generated : ndarray of shape (n_labelled, 2) and (n_generated, 2)
+        Where these rows are.
+    round_ : ndarray of int of shape (n_generated,)
+    real : ndarray of shape (n_real, 2), default=None
+    scores : ndarray of shape (n_generated,)
+        How unfamiliar rows were to the student; NaN for rows that were no candidates for feedback.
+    side : ndarray of int of shape (n_generated,)
+        -1 below the band of scores that feedback comes from, 0 in it, 1 above.
+    history : list of dict
+        As `GOLDAugmenter` has it.
+    score_name : str, default="energy"
+
+    Attributes
+    ----------
+    ax_ : ndarray of three matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skllmreg import GenerationDisplay, GOLDAugmenter
+    >>> X, y = load_iris(return_X_y=True)
+    >>> def generator(request):
+    ...     rng = np.random.RandomState(request.random_state)
+    ...     center = np.mean([list(row.values()) for row in request.seed_examples], axis=0)
+    ...     return [dict(zip(["x0", "x1", "x2", "x3"], center + rng.normal(0, 0.2, 4)))
+    ...             for _ in range(request.n_rows)]
+    >>> model = GOLDAugmenter(generator=generator, n_rounds=3, random_state=0).fit(X[::10], y[::10])
+    >>> display = GenerationDisplay.from_estimator(model, X[::10], X_real=X)
+    >>> [ax.get_title(loc="left") for ax in display.ax_][1]
+    'How unfamiliar the novel rows were'
+    """
+
+    def __init__(
+        self, *, seeds, generated, round_, scores, side, history, real=None, score_name="energy"
+    ):
+        self.seeds = seeds
+        self.generated = generated
+        self.round_ = round_
+        self.scores = scores
+        self.side = side
+        self.history = history
+        self.real = real
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, X_real=None, embedding=None, ax=None):
+        """Draw a fitted augmenter.
+
+        Parameters
+        ----------
+        estimator : GOLDAugmenter
+            Fitted with an LLM or a generator.
+        X : texts or table
+            The labelled rows it was fitted on.
+        X_real : like X, default=None
+            Real rows to compare with, where there are some.
+        embedding : transformer, default=None
+            Gives rows two coordinates by `fit_transform`. None: the first two principal components
+            of TF-IDF for texts; for tables of standardised numbers and one-hot categories.
+        ax : array of three matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        GenerationDisplay
+
+        Raises
+        ------
+        ValueError
+            If nothing was generated.
+        """
+        check_is_fitted(estimator)
+        if not estimator.history_:
+            raise ValueError(
+                "There is nothing to draw: it was fitted without an LLM or a generator."
+            )
+        X = check_texts(X) if is_text(X) else X
+        rows = joined(X, estimator.X_generated_)
+        if X_real is not None:
+            rows = joined(rows, check_texts(X_real) if is_text(X_real) else X_real)
+        places = place(rows, embedding)
+        n, n_generated = _num_samples(X), len(estimator.y_generated_)
+        return cls(
+            seeds=places[:n],
+            generated=places[n : n + n_generated],
+            real=None if X_real is None else places[n + n_generated :],
+            round_=estimator.generation_round_,
+            scores=estimator.ood_scores_,
+            side=side_of_band(estimator),
+            history=estimator.history_,
+            score_name="energy" if isinstance(estimator.ood_score, str) else "outlier score",
+        ).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : array of three matplotlib Axes, default=None
+
+        Returns
+        -------
+        GenerationDisplay
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+        axes = np.ravel(ax)
+        if len(axes) != 3:
+            raise ValueError(f"There are {len(axes)} axes to draw in, 3 are wanted.")
+        self._plot_rows(axes[0], plt.rcParams["text.color"])
+        self._plot_scores(axes[1])
+        self._plot_rounds(axes[2], plt.rcParams["text.color"])
+        for each in axes:
+            each.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = axes, axes[0].figure
+        return self
+
+    def _plot_rows(self, ax, ink):
+        import matplotlib.pyplot as plt
+        from matplotlib.colors import ListedColormap
+
+        if self.real is not None:
+            ax.scatter(*self.real.T, s=6, color="0.6", alpha=0.4, lw=0, label="real")
+        # Without the ends of the map, which a white or a black page would swallow.
+        colors = ListedColormap(plt.colormaps["viridis"](np.linspace(0.15, 0.95, 256)))
+        last = max(1, len(self.history) - 1)
+        points = ax.scatter(*self.generated.T, c=self.round_, s=16, cmap=colors, lw=0)
+        points.set_clim(0, last)
+        ax.scatter(*self.seeds.T, s=70, marker="*", color=ink, lw=0, label="labelled", zorder=3)
+        bar = ax.figure.colorbar(points, ax=ax, label="generated in round", pad=0.02)
+        bar.ax.yaxis.get_major_locator().set_params(integer=True)
+        bar.outline.set_visible(False)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{len(self.generated)} generated rows", loc="left")
+        ax.legend(frameon=False, fontsize="small", loc="best")
+
+    def _plot_scores(self, ax):
+        ax.set_title("How unfamiliar the novel rows were", loc="left")
+        scored = np.isfinite(self.scores)
+        if not scored.any():
+            ax.set_axis_off()
+            ax.text(0.5, 0.5, "no feedback, no scores", ha="center", transform=ax.transAxes)
+            return
+        parts = [self.scores[scored & (self.side == side)] for side in (-1, 0, 1)]
+        names = ("nearer", "in the band: feedback", "farther: taken for noise")
+        bins = np.histogram_bin_edges(self.scores[scored], bins=24)
+        ax.hist(parts, bins, stacked=True, color=(ACCEPTED, SHOWN, OTHER), label=names, rwidth=0.92)
+        ax.set(xlabel=f"{self.score_name} (higher: less familiar)", ylabel="rows")
+        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.legend(frameon=False, fontsize="small")
+
+    def _plot_rounds(self, ax, ink):
+        rounds = np.arange(len(self.history))
+        parts = {"accepted": np.array([entry["accepted"] for entry in self.history])}
+        for reason in sorted({reason for entry in self.history for reason in entry["rejected"]}):
+            parts[reason] = np.array([entry["rejected"].get(reason, 0) for entry in self.history])
+        bottom = np.zeros(len(rounds))
+        for name, height in parts.items():
+            color = ACCEPTED if name == "accepted" else REFUSED.get(name, OTHER)
+            ax.bar(rounds, height, 0.75, bottom, color=color, label=f"{name} ({height.sum()})")
+            bottom += height
+        ax.set(xlabel="round", ylabel="rows")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        title = "Accepted and refused"
+        costs = [entry["cost"] for entry in self.history]
+        if None not in costs:
+            right = ax.twinx()
+            right.plot(rounds, np.cumsum(costs), ".--", color=ink, lw=1)
+            right.set(ylabel="dollars so far (dashed)", ylim=(0, None))
+            right.spines["top"].set_visible(False)
+            title += f", ${sum(costs):.3g}"
+        ax.set(ylim=(0, 1.3 * bottom.max()))
+        ax.set_title(title, loc="left")
+        ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
+
+
+def place(rows, embedding=None):
+    """Give rows two coordinates.
+
+    Parameters
+    ----------
+    rows : array of texts, or table
+    embedding : transformer, default=None
+
+    Returns
+    -------
+    ndarray of shape (n_rows, 2)
+    """
+    if embedding is None:
+        features = TfidfVectorizer(sublinear_tf=True) if is_text(rows) else table_features(rows)
+        embedding = make_pipeline(features, PCA(2, random_state=0))
+    places = np.asarray(embedding.fit_transform(rows), dtype=float)
+    if places.shape != (_num_samples(rows), 2):
+        raise ValueError(
+            f"The embedding turned {_num_samples(rows)} rows into shape {places.shape}; it has to "
+            "give each two coordinates."
+        )
+    return places
+
+
+def side_of_band(estimator):
+    """Tell where the scores of generated rows are: -1 below the band of their round, 0, 1."""
+    limits = np.array(
+        [
+            estimator.history_[number]["band"].get(label, (np.nan, np.nan))
+            for number, label in zip(
+                estimator.generation_round_, estimator.y_generated_.tolist(), strict=True
+            )
+        ]
+    ).reshape(-1, 2)
+    scores = estimator.ood_scores_
+    return (scores > limits[:, 1]).astype(int) - (scores < limits[:, 0]).astype(int)

@@ -1,0 +1,115 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skllmreg import GenerationDisplay, GOLDAugmenter
+from skllmreg.augmentation._student import table_features
+from skllmreg.exceptions import NoLLMWarning
+from tests.augmentation.writers import TEXTS, TOPICS, TableWriter, TextWriter, table
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    with plt.rc_context({"backend": "agg"}):
+        yield
+    plt.close("all")
+
+
+def fitted(**params):
+    return GOLDAugmenter(generator=TextWriter(), n_rounds=3, random_state=0, **params).fit(
+        TEXTS, TOPICS
+    )
+
+
+def heights(container):
+    return np.array([patch.get_height() for patch in container])
+
+
+def test_every_row_is_drawn_once():
+    model = fitted()
+    display = GenerationDisplay.from_estimator(model, TEXTS, X_real=["a parcel", "the bill", "?"])
+    real, generated, seeds = display.ax_[0].collections
+    n = len(model.X_generated_)
+    assert [len(c.get_offsets()) for c in (real, generated, seeds)] == [3, n, len(TEXTS)]
+    np.testing.assert_array_equal(generated.get_array(), model.generation_round_)
+
+
+def test_the_histogram_holds_the_scored_rows_and_the_band_the_feedback():
+    model = fitted()
+    display = GenerationDisplay.from_estimator(model, TEXTS)
+    below, band, above = (heights(c).sum() for c in display.ax_[1].containers)
+    assert below + band + above == np.isfinite(model.ood_scores_).sum()
+    assert band == np.sum(display.side[np.isfinite(model.ood_scores_)] == 0)
+    # Of eight rows of a class, in two rounds that were followed by another.
+    assert (below, band, above) == (4 * 2 * 2, 2 * 2 * 2, 2 * 2 * 2)
+
+
+def test_accepted_rejected_and_cost_are_drawn_by_round():
+    model = fitted()
+    for entry in model.history_:
+        entry["cost"] = 0.25
+    model.history_[1]["rejected"] = {"label": 3}
+    display = GenerationDisplay.from_estimator(model, TEXTS)
+    accepted, label = display.ax_[2].containers[:2]
+    assert heights(accepted).tolist() == [entry["accepted"] for entry in model.history_]
+    assert heights(label).tolist() == [0, 3, 0]
+    assert display.ax_[2].get_title(loc="left").endswith("$0.75")
+    right = next(a for a in display.figure_.axes if "dollars" in a.get_ylabel())
+    assert right.lines[0].get_ydata().tolist() == [0.25, 0.5, 0.75]
+
+
+def test_without_feedback_there_are_no_scores_to_draw():
+    model = fitted(strategy="no-feedback")
+    display = GenerationDisplay.from_estimator(model, TEXTS)
+    assert display.ax_[1].texts[0].get_text() == "no feedback, no scores"
+
+
+@pytest.mark.parametrize("as_frame", [True, False])
+def test_tables_of_numbers_and_categories_are_drawn(as_frame):
+    X, y = table(as_frame)
+    detector = make_pipeline(table_features(X), IsolationForest())
+    model = GOLDAugmenter(generator=TableWriter(), ood_score=detector, n_rounds=2).fit(X, y)
+    display = GenerationDisplay.from_estimator(model, X, X_real=X)
+    assert display.generated.shape == (len(model.X_generated_), 2)
+    assert display.ax_[1].get_xlabel().startswith("outlier score")
+
+
+def test_an_embedding_of_the_users_is_used():
+    model = fitted()
+    lengths = FunctionTransformer(lambda X: [[len(x), x.count(" ")] for x in X])
+    display = GenerationDisplay.from_estimator(model, TEXTS, embedding=lengths)
+    assert display.seeds[:, 0].tolist() == [len(text) for text in TEXTS]
+    flat = FunctionTransformer(lambda X: [[len(x)] for x in X])
+    with pytest.raises(ValueError, match="two coordinates"):
+        GenerationDisplay.from_estimator(model, TEXTS, embedding=flat)
+
+
+def test_axes_of_the_users_are_used_and_counted():
+    model = fitted()
+    _, axes = plt.subplots(3)
+    assert GenerationDisplay.from_estimator(model, TEXTS, ax=axes).ax_[2] is axes[2]
+    with pytest.raises(ValueError, match="3 are wanted"):
+        GenerationDisplay.from_estimator(model, TEXTS, ax=axes[:2])
+
+
+def test_a_plain_student_cannot_be_drawn():
+    with pytest.warns(NoLLMWarning):
+        model = GOLDAugmenter().fit(TEXTS, TOPICS)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        GenerationDisplay.from_estimator(model, TEXTS)
+
+
+def test_frames_are_standardised_before_they_are_placed():
+    X = pd.DataFrame({"a": [0.0, 1.0, 2.0, 5.0], "b": [3e6, 1e6, 2e6, 0.0]})
+    y = [0, 0, 1, 1]
+    model = GOLDAugmenter(generator=TableWriter(), n_rounds=1).fit(X, y)
+    display = GenerationDisplay.from_estimator(model, X)
+    rows = pd.concat([X, model.X_generated_])
+    expected = PCA(2).fit_transform((rows - rows.mean()) / rows.std(ddof=0))
+    np.testing.assert_allclose(np.abs(display.seeds), np.abs(expected[:4]), atol=1e-6)
