@@ -1,0 +1,70 @@
+"""cloudpickle, as Dask and loky use it: estimators with lambdas for parameters, fitted and not."""
+
+import pickle
+import subprocess
+import sys
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.naive_bayes import GaussianNB
+
+from skllmreg import (
+    LLKDSelector,
+    LLMAttributionRegularizedClassifier,
+    LLMAttributionRegularizedRegressor,
+    LLMFeatureSelector,
+    LLMTeacherClassifier,
+)
+from tests.interop.patients import CLASSES, NUMBERS, SCORES, patients
+
+table, y = patients()
+X = table[NUMBERS]
+# Without an LLM there is nothing that a teacher could be asked; its fit takes examples.
+ESTIMATORS = [
+    LLMAttributionRegularizedClassifier(attributions=SCORES, score_transform=lambda s: s**3),
+    LLMAttributionRegularizedClassifier(
+        attributions=SCORES,
+        gamma=1.0,
+        module=lambda n_features, n_outputs: torch.nn.Linear(n_features, n_outputs),
+        random_state=0,
+    ),
+    LLMAttributionRegularizedRegressor(attributions=SCORES, score_transform=lambda s: s**3),
+    LLMFeatureSelector(attributions=SCORES, k=2),
+    LLMTeacherClassifier(class_descriptions=CLASSES, n_examples=3, random_state=0),
+    LLKDSelector(teacher=FrozenEstimator(GaussianNB().fit(X, y)), random_state=0),
+]
+
+
+def result(model):
+    """What a fitted model makes of the rows; of a teacher, which would ask, its examples."""
+    for use in ("examples_", "predict_proba", "predict", "transform"):
+        if hasattr(model, use):
+            value = getattr(model, use)
+            return np.asarray(value(X) if callable(value) else value)
+    raise AssertionError(model)
+
+
+@pytest.mark.parametrize("model", ESTIMATORS, ids=lambda model: type(model).__name__)
+def test_an_unfitted_copy_fits_to_the_same(model):
+    copy = pickle.loads(cloudpickle.dumps(model))
+    assert not vars(copy).keys() - vars(model).keys()
+    np.testing.assert_array_equal(result(clone(model).fit(X, y)), result(copy.fit(X, y)))
+
+
+def test_fitted_models_predict_the_same_in_another_process(tmp_path):
+    fitted = [clone(model).fit(X, y) for model in ESTIMATORS]
+    expected = [result(model) for model in fitted]
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    (tmp_path / "models").write_bytes(cloudpickle.dumps((result, fitted)))
+    code = (
+        "import pickle; result, models = pickle.load(open('models', 'rb'))\n"
+        "pickle.dump([result(model) for model in models], open('results', 'wb'))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    found = pickle.loads((tmp_path / "results").read_bytes())
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
