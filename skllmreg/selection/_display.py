@@ -1,7 +1,7 @@
 """Picture of what was selected, why, and what came of it."""
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 
 class SelectionDisplay:
@@ -80,7 +80,11 @@ class SelectionDisplay:
             raise ValueError("There is nothing to draw: the teacher was asked about no row.")
         calls = accuracy = None
         if y_true is not None:
-            truth = np.asarray(y_true)[estimator.labeled_iter_ != 0]
+            check_consistent_length(y_true, estimator.labeled_iter_)
+            truth = column_or_1d(y_true)[estimator.labeled_iter_ != 0]
+            unknown = sorted({str(k) for k in set(truth) - set(estimator.classes_)})
+            if unknown:
+                raise ValueError(f"y_true holds labels that are no class: {unknown}.")
             calls = np.array([entry["calls"] for entry in estimator.history_])
             accuracy = np.array([np.mean(e["predicted"] == truth) for e in estimator.history_])
         display = cls(

@@ -54,7 +54,7 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
     examples_ : list of (str, label)
     calibration_ : Calibration or None
-    calibration_error_ : tuple of float
+    calibration_error_ : tuple of float or None
         Expected calibration error on the rows of the calibration, before and after it; with
         ``calibrate=True``. After is optimistic: the same rows found the temperature.
 
@@ -127,11 +127,16 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         check_consistent_length(texts, y)
         check_classification_targets(y)
         labels = [*np.unique(y).tolist(), *(self.class_descriptions or {})]
+        if len({isinstance(label, str) for label in labels}) > 1:
+            raise ValueError(
+                f"Some of the labels {labels} are strings and some are not: y and the keys of "
+                "class_descriptions have to be of one kind."
+            )
         self._classes = np.unique(np.array(labels))
         codes = np.searchsorted(self.classes_, y)
         shown = draw_examples(codes, self.n_examples, check_random_state(self.random_state))
         self.examples_ = [(texts[i], y[i]) for i in shown]
-        self.calibration_ = None
+        self.calibration_ = self.calibration_error_ = None
         rest = np.setdiff1d(np.arange(len(y)), shown)
         if self.calibrate and len(rest):
             proba = self._ask([texts[i] for i in rest])
@@ -186,8 +191,8 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         if not unsure.any():
             return predicted
         label = self.abstain_label
-        if label is None and predicted.dtype.kind in "if":
-            label = -1
+        if predicted.dtype.kind in "if" and (label is None or isinstance(label, Real)):
+            return np.where(unsure, -1 if label is None else np.asarray(label), predicted)
         return np.where(unsure, np.array(label, dtype=object), predicted.astype(object))
 
     def _ask(self, texts):
@@ -201,28 +206,42 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
             raise NotFittedError(
                 "LLMTeacherClassifier does not know the classes: give class_descriptions or fit it."
             )
-        labels = [str(label) for label in self.classes_.tolist()]
-        described = {str(k): text for k, text in (self.class_descriptions or {}).items()}
-        examples = [(text, str(label)) for text, label in getattr(self, "examples_", [])]
+        classes = self.classes_.tolist()
+        labels = [shown(label) for label in classes]
+        descriptions = self.class_descriptions or {}
+        described = {shown(label): descriptions.get(label) for label in classes}
+        examples = [(text, shown(label)) for text, label in getattr(self, "examples_", [])]
+        # A text that is there twice is paid for once.
+        different = [*dict.fromkeys(texts)]
         questions = [
             row_question(self.task, labels, described, [e for e in examples if e[0] != text], text)
-            for text in texts
+            for text in different
         ]
         if self.confidence != "stated":
-            return self.llm.label_probabilities(
+            proba = self.llm.label_probabilities(
                 questions, labels, n_samples=self.n_samples, method=self.confidence
             ).probabilities
-        asked = [stated_question(question, labels) for question in questions]
-        replies = self.llm.complete(
-            [prompt for prompt, _ in asked], schema=asked[0][1], validate=read_stated
-        )
-        return np.array([[reply.value[label] for label in labels] for reply in replies])
+        else:
+            asked = [stated_question(question, labels) for question in questions]
+            replies = self.llm.complete(
+                [prompt for prompt, _ in asked], schema=asked[0][1], validate=read_stated
+            )
+            proba = np.array([[reply.value[label] for label in labels] for reply in replies])
+        position = {text: i for i, text in enumerate(different)}
+        return proba[[position[text] for text in texts]]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.requires_fit = not self.class_descriptions
         return tags
+
+
+def shown(label):
+    """Write a label; whole numbers as such, though they may be floats beside NaN."""
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return str(label)
 
 
 def draw_examples(codes, n_examples, rng):

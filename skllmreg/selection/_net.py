@@ -6,18 +6,20 @@ carry their numbers where labels would be, by which the loss finds the teacher's
 
 import copy
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochScoring
 from torch.utils.data import Subset
 
 from skllmreg.selection._strategies import PaperRule
 
 
 def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
-    """Fit a clone of a net to weighted targets.
+    """Fit a clone of a net to weighted targets; to plain labels in its own way.
 
     Parameters
     ----------
@@ -41,6 +43,10 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     if not isinstance(estimator, NeuralNetClassifier):
         raise TypeError(f"{type(estimator).__name__} is no skorch NeuralNetClassifier.")
     net = clone(estimator)
+    labels = target.argmax(axis=1)
+    if rule is None and (target.max(axis=1) == 1).all() and (np.asarray(weight) == 1).all():
+        return net.fit(X, labels), np.ones(len(labels))
+    refuse_training_scores(net)
     lesson = BatchLesson(target, weight, rule, codes)
     criterion, train_split = net.criterion, net.train_split
     nonlinearity = net.predict_nonlinearity
@@ -52,7 +58,7 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
         # skorch infers the softmax from the criterion, which it does not see now.
         wrapped["predict_nonlinearity"] = partial(torch.softmax, dim=-1)
     net.set_params(**wrapped)
-    net.fit(X, target.argmax(axis=1))
+    net.fit(X, labels)
     net.criterion, net.train_split, net.predict_nonlinearity = criterion, train_split, nonlinearity
     net.criterion_ = net.criterion_.base
     with np.errstate(invalid="ignore"):
@@ -60,9 +66,22 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
 
 
 def is_cross_entropy(criterion):
-    """Whether it is the loss on logits, as a class or an instance."""
+    """Whether it is the loss on logits: as a class, an instance, or a partial of a class."""
+    while isinstance(criterion, partial):
+        criterion = criterion.func
     kind = criterion if isinstance(criterion, type) else type(criterion)
     return issubclass(kind, torch.nn.CrossEntropyLoss)
+
+
+def refuse_training_scores(net):
+    """Raise for a callback that compares predictions with training labels: they name rows."""
+    for callback in net.callbacks or []:
+        callback = callback[-1] if isinstance(callback, tuple) else callback
+        if isinstance(callback, EpochScoring) and callback.on_train:
+            raise TypeError(
+                f"The net's callback {callback.name or callback.scoring!r} scores on training rows "
+                "(on_train=True), whose labels may be soft. Score on validation rows."
+            )
 
 
 def taught(dataset):
@@ -141,7 +160,7 @@ class BatchLesson:
 class TeachingLoss(torch.nn.Module):
     """Cross-entropy to the targets of a `BatchLesson`, over the rows that it selects.
 
-    The mean over the selected rows of weight times loss; a batch without any has loss 0. Plain
+    The mean over the selected rows of weight times loss; an empty selection has loss 0. Plain
     labels, as in validation, go to the net's own criterion.
 
     Parameters
@@ -153,19 +172,25 @@ class TeachingLoss(torch.nn.Module):
         Of the criterion.
     """
 
+    base: Any
+
     def __init__(self, criterion, lesson, **params):
         super().__init__()
-        self.base = criterion(**params) if isinstance(criterion, type) else criterion
-        if not isinstance(self.base, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss):
+        self.base = criterion if isinstance(criterion, torch.nn.Module) else criterion(**params)
+        plain = type(self.base) in (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
+        if not plain or self.base.ignore_index >= 0 or self.base.reduction == "none":
             raise TypeError(
-                f"The net's criterion is {type(self.base).__name__}; soft labels need torch's "
-                "CrossEntropyLoss on logits or NLLLoss on probabilities."
+                f"The net's criterion is {self.base}; soft labels and selection need torch's own "
+                "CrossEntropyLoss on logits or NLLLoss on probabilities, without ignore_index."
             )
         self.on_logits = isinstance(self.base, torch.nn.CrossEntropyLoss)
         self.lesson = lesson
         # The criterion's own weights of the classes and smoothing of labels, put into the targets.
+        # As in torch, a row counts as much as its class weighs.
+        self.target, self.size = lesson.target, np.ones(len(lesson.target), dtype=np.float32)
+        if self.base.weight is not None:
+            self.size = self.target @ self.base.weight.cpu().numpy()
         smoothing = getattr(self.base, "label_smoothing", 0.0)
-        self.target = lesson.target
         if smoothing:
             self.target = (1 - smoothing) * self.target + smoothing / self.target.shape[1]
         if self.base.weight is not None:
@@ -186,7 +211,8 @@ class TeachingLoss(torch.nn.Module):
         if self.on_logits:
             log_q = torch.log_softmax(log_q, dim=1)
         weight = self.lesson.weigh(rows, log_q.cpu().numpy())
-        weight /= max(np.count_nonzero(weight), 1)
+        if self.base.reduction == "mean":
+            weight /= self.size[rows][weight > 0].sum() or 1
         target = torch.from_numpy(self.target.take(rows, axis=0) * weight[:, None]).to(log_q.device)
         if self.on_logits:
             return CrossEntropy.apply(output, log_q, target)

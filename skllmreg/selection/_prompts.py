@@ -6,6 +6,7 @@ Texts of the user are only ever joined to the prompt, never used as a format.
 import math
 
 from skllmreg.llm._wording import on_one_line
+from skllmreg.selection._unlabeled import is_missing
 
 
 def row_question(task, labels, class_descriptions, examples, text):
@@ -73,9 +74,13 @@ def row_text(names, values):
     return "\n".join(
         f"{on_one_line(name)}: {on_one_line(value)}"
         for name, value in zip(names, values, strict=True)
-        if value is not None and value == value
+        if not is_missing(value)
     )
 
 
 def _quoted(text):
-    return "<<<\n" + text.strip() + "\n>>>"
+    # A text that holds the mark of its end gets a longer one: it cannot go on as a part of ours.
+    length = 3
+    while ">" * length in text:
+        length += 1
+    return "<" * length + "\n" + text.strip() + "\n" + ">" * length

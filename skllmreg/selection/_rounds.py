@@ -190,7 +190,7 @@ class Selection:
     def __init__(self, lesson, plan):
         self.lesson = lesson
         self.plan = plan
-        self.weight = 0.0
+        self.weight = np.zeros(0)
 
     def train(self, rows, proba, need):
         """Fit a student to what is selected among rows that were asked about.
@@ -223,7 +223,8 @@ class Selection:
             training = lesson.training_rows(rows[used], target[used], share[used])
             return student, training, float(share.sum())
         weight = rule(codes, weight, need)
-        self.weight = self.weight + weight
+        # Under a rule all answers come in the first round.
+        self.weight = weight + (self.weight if len(self.weight) else 0)
         used = self.weight > 0
         training = lesson.training_rows(rows[used], target[used], mean_one(self.weight[used]))
         return lesson.fit(*training), training, int(np.count_nonzero(weight))

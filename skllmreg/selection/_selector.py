@@ -229,7 +229,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self
         """
         self._validate_params()
-        X, n_samples = check_rows(self, X, reset=True), _num_samples(X)
+        X, n_samples = self._check_rows(X, reset=True), _num_samples(X)
         has_teacher = self.teacher is not None or teacher_proba is not None
         unlabeled, labels = check_labels(y, n_samples, has_teacher)
         labelled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
@@ -281,6 +281,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         y_resampled : ndarray
         """
         self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
+        X = self._check_rows(X, reset=False)
         return _safe_indexing(X, self.sample_indices_), self.transduction_[self.sample_indices_]
 
     @available_if(_student_has("predict"))
@@ -296,7 +297,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        return student_predict(self.estimator_, check_rows(self, X, reset=False), self.classes_)
+        return student_predict(self.estimator_, self._check_rows(X, reset=False), self.classes_)
 
     @available_if(_student_has("predict_proba"))
     def predict_proba(self, X):
@@ -311,7 +312,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return student_proba(self.estimator_, check_rows(self, X, reset=False), self.classes_)
+        return student_proba(self.estimator_, self._check_rows(X, reset=False), self.classes_)
 
     @available_if(_student_has("decision_function"))
     def decision_function(self, X):
@@ -326,7 +327,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return self.estimator_.decision_function(check_rows(self, X, reset=False))
+        return self.estimator_.decision_function(self._check_rows(X, reset=False))
 
     def score(self, X, y, sample_weight=None):
         """Compute the accuracy.
@@ -344,6 +345,9 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         y = label_array(y)
         return super().score(X, known_labels(y, np.zeros(len(y), bool)), sample_weight)
+
+    def _check_rows(self, X, *, reset):
+        return check_rows(self, X, reset=reset, allow_nd=is_net(self.estimator))
 
     def _student(self, X):
         if self.estimator is not None:

@@ -9,6 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.selection._llm_teacher import LLMTeacherClassifier
 
+# Tables are often rounded to two digits.
+ROUNDING = 0.05
+
 
 def find_source(teacher, X, labelled, labels, teacher_proba, classes):
     """Whom to ask; its `columns` are the classes.
@@ -53,6 +56,9 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
 def fitted_teacher(teacher, X, labelled, labels):
     """Fit a clone to the labelled rows; without any, it has to be fitted already."""
     teacher = clone(teacher)
+    if isinstance(teacher, LLMTeacherClassifier):
+        # The selector calibrates it, within its budget.
+        teacher.set_params(calibrate=False)
     if len(labelled):
         return teacher.fit(_safe_indexing(X, labelled), labels)
     try:
@@ -152,12 +158,13 @@ class Reveal:
 def check_proba(proba, rows):
     """Raise a ValueError that names the first row without a distribution over the classes."""
     with np.errstate(invalid="ignore"):
-        wrong = ~((proba >= 0).all(axis=1) & (np.abs(proba.sum(axis=1) - 1) < 0.01))
+        wrong = ~((proba >= 0).all(axis=1) & (np.abs(proba.sum(axis=1) - 1) < ROUNDING))
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
-            f"The teacher's probabilities of row {rows[i]} are {proba[i].tolist()}: they have to "
-            "be zero or more and sum to one."
+            f"The teacher's probabilities of row {rows[i]} have to be zero or more and sum to one; "
+            f"they are {proba[i][:5].tolist()}{' ...' if proba.shape[1] > 5 else ''} and sum to "
+            f"{proba[i].sum():.3g}."
         )
 
 

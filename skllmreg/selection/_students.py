@@ -64,8 +64,13 @@ def check_student(estimator, *, weighted):
         raise TypeError(
             f"{type(estimator).__name__} has no predict_proba, which tells how uncertain it is."
         )
-    if weighted and not is_net(estimator):
-        check_weights(last_step(estimator))
+    last = last_step(estimator)
+    if weighted and is_net(last) and last is not estimator:
+        raise TypeError(
+            "A net at the end of a pipeline: put the other steps before the LLKDSelector."
+        )
+    if weighted and not is_net(last):
+        check_weights(last)
 
 
 def last_step(estimator):

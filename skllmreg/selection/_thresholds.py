@@ -15,7 +15,7 @@ def uncertainty(proba):
     ndarray of shape (n_samples,)
     """
     p = np.clip(proba, 1e-12, 1)
-    return -(p * np.log(p)).sum(axis=1) / np.log(p.shape[1])
+    return -(p * np.log(p)).sum(axis=1) / np.log(max(p.shape[1], 2))
 
 
 def class_means(values, codes, n_classes):

@@ -40,7 +40,7 @@ def is_unlabeled(y):
     if y.dtype.kind == "f":
         return (y == -1) | np.isnan(y)
     if y.dtype.kind == "O":
-        found = np.fromiter((_is_missing(label) for label in y.ravel()), bool, y.size)
+        found = np.fromiter(map(_has_no_label, y.ravel()), bool, y.size)
         found = found.reshape(y.shape)
         mistakes = {"-1"}
     else:
@@ -59,12 +59,15 @@ def _is_string(label):
     return isinstance(label, str)
 
 
-def _is_missing(label):
-    if label is None or type(label).__name__ == "NAType":
+def is_missing(value):
+    """Whether a single value is None, NaN, NaT or ``pd.NA``."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
+
+
+def _has_no_label(label):
+    if isinstance(label, Real) and not isinstance(label, bool) and label == -1:
         return True
-    return (
-        isinstance(label, Real) and not isinstance(label, bool) and (label == -1 or label != label)
-    )
+    return is_missing(label)
 
 
 def known_labels(y, unlabeled):

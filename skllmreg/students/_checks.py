@@ -9,13 +9,15 @@ def check_texts(X):
     if isinstance(X, str) or np.ndim(X) != 1:
         raise ValueError("X is a sequence of texts: a list, an array or a series of str.")
     X = np.asarray(X, dtype=object)
+    if not len(X):
+        raise ValueError("Found array with 0 sample(s): X is empty.")
     for i, text in enumerate(X):
         if not isinstance(text, str):
             raise ValueError(f"Row {i} of X is {text!r:.50}, not a str.")
     return X
 
 
-def check_rows(estimator, X, *, reset):
+def check_rows(estimator, X, *, reset, allow_nd=False):
     """Validate X as far as it is not for the student to do so.
 
     Parameters
@@ -25,6 +27,8 @@ def check_rows(estimator, X, *, reset):
     X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or texts
     reset : bool
         Whether this is `fit`.
+    allow_nd : bool, default=False
+        Whether rows may have more than one dimension, as images have.
 
     Returns
     -------
@@ -36,14 +40,22 @@ def check_rows(estimator, X, *, reset):
         validate_data(estimator, X, skip_check_array=True, reset=reset)
         return X
     return validate_data(
-        estimator, X, accept_sparse="csr", dtype=None, ensure_all_finite=False, reset=reset
+        estimator,
+        X,
+        accept_sparse="csr",
+        dtype=None,
+        ensure_all_finite=False,
+        reset=reset,
+        allow_nd=allow_nd,
     )
 
 
 def is_text(X):
-    """Whether X is a sequence of texts, by its first entry."""
+    """Whether X is a sequence of texts; some may be missing."""
     if isinstance(X, str) or not hasattr(X, "__len__") or hasattr(X, "columns"):
         return False
     if getattr(X, "ndim", 1) != 1 or not len(X):
         return False
-    return isinstance(next(iter(X)), str)
+    if isinstance(X, np.ndarray) and X.dtype.kind != "O":
+        return X.dtype.kind == "U"
+    return any(isinstance(text, str) for text in X)

@@ -114,7 +114,8 @@ class TransformerClassifier(ClassifierMixin, BaseEstimator):
         from skllmreg.students._transformer_net import make_net, pick_device
 
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.tokenizer_ = AutoTokenizer.from_pretrained(self.model)
+        # The net cuts what a whole batch has no tokens for, at the end.
+        self.tokenizer_ = AutoTokenizer.from_pretrained(self.model, padding_side="right")
         device = pick_device(self.device)
         with seeded(check_random_state(self.random_state).randint(2**31), device):
             self.net_ = make_net(
@@ -161,9 +162,8 @@ class TransformerClassifier(ClassifierMixin, BaseEstimator):
 
     def _tokens(self, X):
         """Tokenise: {"input_ids", "attention_mask", ...}, padded to the longest text."""
-        found = self.tokenizer_(
-            X.tolist(), padding=True, truncation=True, max_length=self.max_length
-        )
+        max_length = min(self.max_length, self.tokenizer_.model_max_length)
+        found = self.tokenizer_(X.tolist(), padding=True, truncation=True, max_length=max_length)
         return {name: np.asarray(values) for name, values in found.items()}
 
     def __sklearn_tags__(self):

@@ -43,6 +43,12 @@ def test_true_labels_add_accuracy_against_calls():
     matplotlib.pyplot.close("all")
 
 
+def test_true_labels_that_are_no_class_are_an_error():
+    model = LLKDSelector(random_state=0).fit(X, y, teacher_proba=proba)
+    with pytest.raises(ValueError, match="no class: \\['-1'\\]"):
+        SelectionDisplay.from_estimator(model, y_true=y)
+
+
 @pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
 def test_without_a_teacher_there_is_nothing_to_draw():
     with pytest.raises(ValueError, match="nothing to draw"):

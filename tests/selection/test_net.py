@@ -1,8 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochScoring
 from skorch.helper import predefined_split
 
 from skllmreg import LLKDSelector
@@ -58,19 +63,49 @@ def test_the_rule_selects_in_every_batch_and_the_shares_are_told():
     assert set(model.history_[0]["thresholds"]) == {"teacher", "student"}
 
 
-def test_soft_targets_of_one_class_are_plain_labels():
-    plain = net(train_split=None).fit(X, truth)
-    taught, share = fit_net(net(train_split=None), X, np.eye(3)[truth], np.ones(300))
-    np.testing.assert_allclose(taught.predict_proba(X), plain.predict_proba(X), atol=1e-5)
-    assert (share == 1).all()
+class Focal(torch.nn.CrossEntropyLoss):
+    pass
+
+
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"criterion": partial(torch.nn.CrossEntropyLoss, label_smoothing=0.1)},
+        {"criterion": Focal},
+        {"criterion__weight": torch.tensor([1.0, 2.0, 5.0])},
+        {"callbacks": [EpochScoring("accuracy", on_train=True, lower_is_better=False)]},
+    ],
+)
+def test_with_true_labels_only_a_net_is_trained_in_its_own_way(params):
+    plain = net(**params).fit(X, truth)
+    taught = LLKDSelector(net(**params)).fit(X, truth).estimator_
+    np.testing.assert_array_equal(taught.predict_proba(X), plain.predict_proba(X))
 
 
 def test_validation_rows_of_the_nets_own_split_are_not_taught():
-    _, share = fit_net(net(), X, np.eye(3)[truth], np.ones(300))
+    _, share = fit_net(net(), X, proba, np.ones(300))
     assert np.isnan(share).mean() == pytest.approx(0.2, abs=0.01)
     valid = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.as_tensor(truth))
-    _, share = fit_net(net(train_split=predefined_split(valid)), X, np.eye(3)[truth], np.ones(300))
+    _, share = fit_net(net(train_split=predefined_split(valid)), X, proba, np.ones(300))
     assert (share == 1).all()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_class_weights_and_reduction_count_as_in_torch(reduction):
+    codes, output = torch.as_tensor(truth[:8]), torch.randn(8, 3)
+    base = torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 5.0]), reduction=reduction)
+    loss = TeachingLoss(base, BatchLesson(np.eye(3)[truth[:8]], np.ones(8)))
+    assert loss(output, -1 - torch.arange(8)).item() == pytest.approx(base(output, codes).item())
+
+
+def test_rows_of_any_shape_reach_a_net():
+    images = X[:, :4].reshape(-1, 1, 2, 2)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    student = NeuralNetClassifier(module, criterion=torch.nn.CrossEntropyLoss, verbose=0)
+    model = LLKDSelector(student, random_state=0).fit(images, y, teacher_proba=proba)
+    assert model.predict(images).shape == (300,)
 
 
 def test_an_empty_selection_has_loss_zero_and_a_gradient():
@@ -102,7 +137,8 @@ def test_value_and_gradient_are_those_of_torchs_cross_entropy(criterion, params)
     loss = TeachingLoss(criterion, BatchLesson(proba[:8], weight), **params)
     ours = loss(given[0], -1 - torch.arange(8))
     theirs = torch.nn.functional.cross_entropy(logits, target, reduction="none", **params)
-    theirs = torch.dot(theirs, weight) / 8
+    size = 8 if "weight" not in params else (target @ params["weight"]).sum()
+    theirs = torch.dot(theirs, weight) / size
     ours.backward()
     theirs.backward()
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
@@ -125,10 +161,16 @@ def test_the_rule_in_a_batch_is_that_of_a_round():
 
 
 def test_other_losses_and_outputs_are_refused():
-    with pytest.raises(TypeError, match="MultiMarginLoss"):
-        LLKDSelector(net(torch.nn.MultiMarginLoss)).fit(X, y, teacher_proba=proba)
+    for criterion in (torch.nn.MultiMarginLoss, Focal):
+        with pytest.raises(TypeError, match=criterion.__name__):
+            LLKDSelector(net(criterion)).fit(X, y, teacher_proba=proba)
+    scored = net(callbacks=[("train_acc", EpochScoring("accuracy", on_train=True))])
+    with pytest.raises(TypeError, match="'accuracy' scores on training rows"):
+        LLKDSelector(scored).fit(X, y, teacher_proba=proba)
+    with pytest.raises(TypeError, match="put the other steps before"):
+        LLKDSelector(make_pipeline(StandardScaler(), net())).fit(X, y, teacher_proba=proba)
     two = NeuralNetClassifier(
         torch.nn.Linear(5, 2), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0
     )
     with pytest.raises(ValueError, match="2 outputs; there are 3 classes"):
-        fit_net(two, X, np.eye(3)[truth], np.ones(300))
+        fit_net(two, X, proba, np.ones(300))

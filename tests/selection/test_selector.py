@@ -287,12 +287,19 @@ def test_columns_of_a_frame_and_classes_name_the_columns():
         ({"teacher_proba": proba, "classes": [0, 1, 1]}, "3 columns"),
         ({"teacher_proba": pd.DataFrame(proba), "classes": [0, 1, 5]}, "columns"),
         ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, np.nan, proba)}, "row 99"),
-        ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, 2.0, proba)}, "row 99"),
+        ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, 2.0, proba)}, "sum to 6"),
     ],
 )
 def test_wrong_probabilities_are_named(wrong, match):
     with pytest.raises(ValueError, match=match):
         LLKDSelector(strategy="all").fit(X, y, **wrong)
+
+
+def test_a_table_of_two_digits_will_do():
+    model = LLKDSelector(random_state=0).fit(
+        X, y, teacher_proba=np.tile([0.09, 0.36, 0.54], (400, 1))
+    )
+    np.testing.assert_allclose(model.teacher_proba_[50].sum(), 1)
 
 
 def test_two_teachers_are_an_error():
@@ -328,9 +335,27 @@ def test_pipelines_sparse_rows_and_raw_text_are_taken():
     np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X), atol=1e-3)
 
 
-def test_a_text_that_is_none_is_named():
-    with pytest.raises(ValueError, match="Row 1 of X is None"):
-        LLKDSelector(strategy="all").fit(["a", None, "b"], [0, 1, -1], teacher_proba=proba[:3, :2])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_text_that_is_none_is_named(row):
+    texts = ["a", "b", "c"]
+    texts[row] = None
+    with pytest.raises(ValueError, match=f"Row {row} of X is None"):
+        LLKDSelector(strategy="all").fit(texts, [0, 1, -1], teacher_proba=proba[:3, :2])
+
+
+def test_rows_are_resampled_from_any_sparse_format():
+    model = LLKDSelector(max_teacher_calls=40, random_state=0)
+    X_new, y_new = model.fit_resample(sparse.coo_matrix(X), y, teacher_proba=proba)
+    assert X_new.shape[0] == len(y_new)
+
+
+@pytest.mark.parametrize("strategy", ["llkd", "student", "teacher"])
+@pytest.mark.parametrize("n_labelled", [0, 1])
+def test_no_label_is_needed(strategy, n_labelled):
+    few = np.where(np.arange(400) < n_labelled, truth, -1)
+    model = LLKDSelector(LogisticRegression(), strategy=strategy)
+    model.fit(X, few, teacher_proba=proba, classes=[0, 1, 2])
+    assert model.score(X, truth) > 0.6
 
 
 def test_fitted_model_pickles_and_clones():
