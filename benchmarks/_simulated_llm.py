@@ -3,6 +3,7 @@
 What it does well and badly is stated, so that a method can be measured against the truth:
 
 - it favours rows at the centre of a class, which say it clearly (`centre`);
+- the rows of one request differ from each other (`variety`);
 - it repeats itself, the more so the more it has written, at times in other words (`repeat_rate`,
   `reworded`);
 - it writes rows of another class that look like the one asked for (`mislabel_rate`);
@@ -49,8 +50,11 @@ class SimulatedLLM:
         Share of the rows that heed feedback, or the wish for something novel.
     centre : float
         Preference for rows that say their class clearly: log-odds per standard deviation.
+    variety : float
+        Log-odds against a row that equals one of the same request; against one that is no more
+        like it than any other row, 0.
     reach : float
-        Share of the class that counts as near a row of the feedback.
+        Share of the class's unwritten rows that counts as near a row of the feedback.
 
     Attributes
     ----------
@@ -73,6 +77,7 @@ class SimulatedLLM:
         recall_rate=0.03,
         follow=0.4,
         centre=1.0,
+        variety=4.0,
         reach=0.05,
     ):
         self.pool = pool
@@ -84,6 +89,7 @@ class SimulatedLLM:
         self.recall_rate = recall_rate
         self.follow = follow
         self.centre = centre
+        self.variety = variety
         self.reach = reach
         self.truth = {}
         self.kinds = Counter()
@@ -93,6 +99,7 @@ class SimulatedLLM:
     def __call__(self, request):
         rng = np.random.default_rng(request.random_state)
         before = list(self.written[request.label])
+        self.likeness = np.zeros(len(self.used))  # of the pool to the rows of this request
         rows = []
         for _ in range(request.n_rows):
             row, label, kind = self._write(request, before, rng)
@@ -109,33 +116,38 @@ class SimulatedLLM:
         if len(recallable) and rng.random() < self.recall_rate:
             return self.public[rng.choice(recallable)], label, "recalled"
         if rng.random() < self.mislabel_rate:
-            place = self._pick(~of_class, self.centre * clarity, rng)
+            place = self._pick(~of_class, clarity, self.centre, rng)
             return pool.rows[place], pool.labels[place], "mislabelled"
         heeds = rng.random() < self.follow
         if heeds and request.feedback:
             liked = request.feedback[rng.integers(len(request.feedback))]
-            nearness = pool.nearness(liked)
-            limit = np.quantile(nearness[of_class], 1 - self.reach)
-            place = self._pick(of_class & (nearness >= limit), np.zeros(len(pool.rows)), rng)
+            nearness = pool.nearness(pool.embed([liked])[0])
+            left = of_class if self.used[of_class].all() else of_class & ~self.used
+            limit = np.quantile(nearness[left], 1 - self.reach)
+            place = self._pick(left & (nearness >= limit), clarity, 0, rng)
             return pool.rows[place], label, "followed"
         if heeds and request.novel:
-            place = self._pick(of_class, -self.centre * clarity, rng)
+            place = self._pick(of_class, clarity, -self.centre, rng)
             return pool.rows[place], label, "novel"
         if rng.random() < 1 - np.exp(-len(before) / self.repeat_scale):
             row, true_label = before[rng.integers(len(before))]
             if rng.random() < self.reworded:
                 return pool.reword(row, rng), true_label, "reworded"
             return row, true_label, "repeat"
-        place = self._pick(of_class, self.centre * clarity, rng)
+        place = self._pick(of_class, clarity, self.centre, rng)
         return pool.rows[place], label, "fresh"
 
-    def _pick(self, allowed, logits, rng):
+    def _pick(self, allowed, clarity, strength, rng):
         """Draw a row of the pool that was not drawn before, unless none is left."""
         left = allowed & ~self.used
         places = np.flatnonzero(left if left.any() else allowed)
-        odds = np.exp((logits[places] - logits[places].max()) / (logits[allowed].std() or 1))
+        logits = strength * clarity[places] / (clarity[allowed].std() + 1e-9)
+        logits -= self.variety * self.likeness[places]
+        odds = np.exp(logits - logits.max())
         place = rng.choice(places, p=odds / odds.sum())
         self.used[place] = True
+        near = self.pool.nearness(self.pool.embedded[place])
+        self.likeness = np.maximum(self.likeness, near)
         return place
 
 
@@ -158,8 +170,9 @@ class Pool:
             self.limits = table.select_dtypes("number").agg(["min", "max"])
             self.columns = pd.get_dummies(table).columns
             self.space = StandardScaler().fit(self._numbers(self.rows))
-            features = self._embed(self.rows)
-        self.embedded = self._embed(self.rows)
+            features = self.embed(self.rows)
+        self.embedded = self.embed(self.rows)
+        self.spread = 2 * self.embedded.var(axis=0).sum()
         model = LogisticRegression(max_iter=1000).fit(features, self.labels)
         self.clarity = dict(zip(model.classes_, model.predict_log_proba(features).T, strict=True))
 
@@ -167,13 +180,14 @@ class Pool:
         table = pd.get_dummies(pd.DataFrame(rows))
         return table.reindex(columns=self.columns, fill_value=0).to_numpy(float)
 
-    def _embed(self, rows):
+    def embed(self, rows):
         if self.is_text:
             return self.space.transform(rows)
         return np.nan_to_num(self.space.transform(self._numbers(rows)))
 
-    def nearness(self, row):
-        return -np.square(self.embedded - self._embed([row])).sum(axis=1)
+    def nearness(self, point):
+        """1 for rows in this place; 0 for the distance of two rows in the mean."""
+        return 1 - np.square(self.embedded - point).sum(axis=1) / self.spread
 
     def reword(self, row, rng):
         """Change a word of a text, or a number of a table's row by a hundredth of its range."""
