@@ -82,9 +82,12 @@ class Asker:
         ]
 
     def _request(self, code, n_rows, number, *, novel):
-        rng, own, plan = self.rng, self.seeds[code], self.plan
+        own, plan = self.seeds[code], self.plan
+        # Draws of its own: a request is the same whatever feedback others have got.
+        random_state = self.rng.randint(2**31 - 1)
+        rng = np.random.RandomState(random_state)
         seeds = rng.choice(own, min(plan.n_seed_examples, len(own)), replace=False)
-        feedback = [] if novel else self._feedback(code)
+        feedback = [] if novel else self._feedback(code, rng)
         attributes = {}
         if self.grid is not None:
             attributes = self.grid.draw(self.labels[code], n_rows, near=bool(feedback))
@@ -97,17 +100,17 @@ class Asker:
             attributes=attributes,
             round=number,
             number=self.n_requests,
-            random_state=rng.randint(2**31 - 1),
+            random_state=random_state,
         )
         self.n_requests += 1
         return request
 
-    def _feedback(self, code):
+    def _feedback(self, code, rng):
         self.turns[code] += 1
         rows, n_shown = self.feedback[code]
         if self.turns[code] % self.plan.feedback_every or not n_shown:
             return []
-        return [rows[i] for i in self.rng.choice(len(rows), n_shown, replace=False)]
+        return [rows[i] for i in rng.choice(len(rows), n_shown, replace=False)]
 
 
 def draw_classes(n_accepted, quotas, n_requests, batch_size, rng):

@@ -394,6 +394,8 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             labels = getattr(self, name)
             if isinstance(labels, dict) and (unknown := [k for k in labels if k not in known]):
                 raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {known}.")
+        if isinstance(self.n_samples, dict) and not sum(self.n_samples.values()) > 0:
+            raise ValueError("n_samples asks for no rows.")
         return X, codes
 
     def _keep(self, X_generated, loop):

@@ -58,6 +58,8 @@ class GenerationLoop:
     n_rounds, max_requests : int or inf
     spent : callable
         Returns the dollars spent so far, or None.
+    paid : float or None
+        What it returned before anything was asked for.
 
     Attributes
     ----------
@@ -81,12 +83,14 @@ class GenerationLoop:
         n_rounds,
         max_requests,
         spent,
+        paid,
     ):
         self.asker, self.generator, self.curator = asker, generator, curator
         self.at_once = at_once
         self.doubts, self.scores = doubts, scores
         self.quantiles, self.random_feedback = quantiles, random_feedback
-        self.n_rounds, self.max_requests, self.spent = n_rounds, max_requests, spent
+        self.n_rounds, self.max_requests = n_rounds, max_requests
+        self.spent, self.paid = spent, paid
         self.accepted: list[Written] = []
         self.rejected: list[Rejected] = []
         self.history: list[dict[str, Any]] = []
@@ -139,7 +143,7 @@ class GenerationLoop:
         list of Written
             The rows accepted.
         """
-        before, answers, new = self.spent(), [], []
+        answers, new = [], []
         entry = {"requests": len(requests), "feedback": sum(len(r.feedback) for r in requests)}
         self.history.append(entry)
         try:
@@ -151,7 +155,8 @@ class GenerationLoop:
                 new = self._curate(list(zip(requests, answers, strict=False)))
             finally:
                 entry |= tally(new, self.rejected[n_rejected:])
-                entry |= account(answers, before, self.spent(), len(new))
+                before, self.paid = self.paid, self.spent()
+                entry |= account(answers, before, self.paid, len(new))
         return new
 
     def _curate(self, exchanges):

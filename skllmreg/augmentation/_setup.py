@@ -40,6 +40,8 @@ def make_loop(params, data, student, scores, rng):
     -------
     GenerationLoop
     """
+    spent = partial(dollars, params.llm)
+    paid = spent()
     labels = data.classes.tolist()
     quotas = class_quotas(params.n_samples, labels)
     n_rounds = params.n_rounds
@@ -62,7 +64,8 @@ def make_loop(params, data, student, scores, rng):
         random_feedback=params.strategy == "random-feedback",
         n_rounds=n_rounds,
         max_requests=math.inf if params.max_requests is None else params.max_requests,
-        spent=partial(dollars, params.llm),
+        spent=spent,
+        paid=paid,
     )
 
 

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -27,12 +27,17 @@ def table_features(X):
     """Numbers of columns: numeric ones standardised, the rest one-hot."""
     if not hasattr(X, "columns"):
         return StandardScaler()
-    numeric = make_column_selector(dtype_include=["number", "bool"])
-    other = make_column_selector(dtype_exclude=["number", "bool"])
+    numeric = [name for name in X.columns if is_numeric(X[name].dtype)]
+    other = [name for name in X.columns if name not in numeric]
     return make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), numeric),
         (OneHotEncoder(handle_unknown="ignore", sparse_output=False), other),
     )
+
+
+def is_numeric(dtype):
+    """Whether a column of this type, of pandas or polars, holds numbers."""
+    return dtype.kind in "biuf" if hasattr(dtype, "kind") else dtype.is_numeric()
 
 
 def seeded(estimator, random_state):

@@ -1,0 +1,499 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.pipeline import make_pipeline
+
+from skllmreg import GOLDAugmenter
+from skllmreg.augmentation import energy_score
+from skllmreg.exceptions import GenerationError, GenerationStoppedWarning, NoLLMWarning
+from tests.augmentation.writers import TEXTS, TOPICS, TableWriter, TextWriter, table
+
+
+def fitted(writer=None, **params):
+    writer = TextWriter() if writer is None else writer
+    model = GOLDAugmenter(generator=writer, **({"random_state": 0, "n_rounds": 4} | params))
+    return model.fit(TEXTS, TOPICS), writer
+
+
+class Repeater(TextWriter):
+    """Writes the same row of a class again and again, from a certain request on."""
+
+    def __init__(self, since=0):
+        super().__init__()
+        self.since = since
+
+    def rows(self, request, rng):
+        if request.number < self.since:
+            return super().rows(request, rng)
+        return [f"always the same {request.label}"] * request.n_rows
+
+
+# What comes back
+
+TEXT_CONTAINERS = [
+    list,
+    tuple,
+    lambda X: np.array(X, dtype=object),
+    np.array,
+    lambda X: pd.Series(X, index=np.arange(len(X)) + 7, name="message"),
+    lambda X: pl.Series("message", X),
+]
+
+
+@pytest.mark.parametrize("container", TEXT_CONTAINERS)
+def test_texts_come_back_as_they_were_with_the_generated_ones_after_them(container):
+    X = container(TEXTS)
+    model = GOLDAugmenter(generator=TextWriter(), n_rounds=1, random_state=0)
+    X_new, y_new = model.fit_resample(X, TOPICS)
+    assert type(X_new) is type(X)
+    assert list(X_new) == TEXTS + list(model.X_generated_)
+    assert y_new == TOPICS + model.y_generated_.tolist()
+    assert all(isinstance(text, str) for text in X_new)
+    if isinstance(X, pd.Series | np.ndarray):
+        assert X_new.dtype.kind == X.dtype.kind
+    if isinstance(X, pd.Series):
+        assert X_new.name == "message"
+        assert X_new.index.tolist() == list(range(len(X_new)))
+
+
+@pytest.mark.parametrize("polars", [False, True])
+def test_tables_keep_columns_and_dtypes(polars):
+    X, y = table()
+    X = pl.DataFrame(X.to_dict("list")) if polars else X.astype({"color": "category"})
+    model = GOLDAugmenter(generator=TableWriter(), n_rounds=1, random_state=0)
+    X_new, _ = model.fit_resample(X, y)
+    assert type(X_new) is type(X)
+    assert list(X_new.columns) == list(X.columns)
+    assert list(X_new.dtypes) == list(X.dtypes)
+    assert X_new[: len(X)].equals(X)
+    assert X_new[len(X) :].shape == model.X_generated_.shape
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, int])
+def test_arrays_keep_their_dtype(dtype):
+    X, y = table(as_frame=False)
+    X = (10 * X).astype(dtype)
+    model = GOLDAugmenter(generator=TableWriter(), n_rounds=1, random_state=0)
+    X_new, y_new = model.fit_resample(X, y)
+    assert X_new.dtype == dtype
+    np.testing.assert_array_equal(X_new[: len(X)], X)
+    assert len(X_new) == len(y_new) > len(X)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [7, 7, 7, 7, -3, -3, -3, -3],
+        np.array([True] * 4 + [False] * 4),
+        np.array(TOPICS, dtype=object),
+        pd.Series(TOPICS, dtype="category", name="topic"),
+        pd.Series(TOPICS, index=range(3, 11)),
+    ],
+)
+def test_labels_of_any_type_come_back_as_they_were(y):
+    def writer(request):
+        assert request.label in set(y)
+        rng = np.random.RandomState(request.random_state)
+        return [
+            f"{request.seed_examples[0]} {rng.randint(10**8)} {rng.randint(10**8)}"
+            for _ in range(request.n_rows)
+        ]
+
+    model = GOLDAugmenter(generator=writer, n_rounds=2, duplicate_threshold=None)
+    _, y_new = model.fit_resample(TEXTS, y)
+    assert type(y_new) is type(y)
+    assert list(y_new[:8]) == list(y)
+    assert getattr(y_new, "dtype", None) == getattr(y, "dtype", None)
+    assert model.score(TEXTS, y) == 1
+    assert set(model.predict(TEXTS)) == set(y)
+
+
+# Seeds, feedback and novel rows
+
+
+@pytest.mark.parametrize("n_seed_examples", [0, 1, 3, 9])
+def test_seed_examples_are_labelled_rows_of_the_class_alone(n_seed_examples):
+    _, writer = fitted(n_seed_examples=n_seed_examples)
+    own = {topic: {x for x, t in zip(TEXTS, TOPICS, strict=True) if t == topic} for topic in TOPICS}
+    for request in writer.requests:
+        assert len(set(request.seed_examples)) == min(n_seed_examples, 4)
+        assert set(request.seed_examples) <= own[request.label]
+    drawn = {tuple(request.seed_examples) for request in writer.requests}
+    assert len(drawn) > 2 or n_seed_examples == 0
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_each_so_many_th_request_of_a_class_has_feedback(every):
+    _, writer = fitted(feedback_every=every, n_rounds=7)
+    for label in set(TOPICS):
+        plain = [r for r in writer.requests if r.label == label and not r.novel]
+        assert not plain[0].feedback
+        turns = [r.number for r in plain if r.feedback]
+        assert all(len(r.feedback) in (0, 2) for r in plain)
+        positions = np.flatnonzero([bool(r.feedback) for r in plain])
+        assert len(turns) in (6 // every, 6 // every + 1)
+        assert np.all(np.diff(positions) == every)
+
+
+def test_feedback_is_of_the_class_in_the_band_of_the_round_before_and_never_labelled():
+    model, writer = fitted()
+    rows = {row: i for i, row in enumerate(model.X_generated_)}
+    shown = [(r, row) for r in writer.requests for row in r.feedback]
+    assert shown
+    for request, row in shown:
+        assert row not in TEXTS
+        i = rows[row]
+        assert model.y_generated_[i] == request.label
+        assert model.generation_round_[i] == request.round - 1
+        low, high = model.history_[request.round - 1]["band"][request.label]
+        assert low <= model.ood_scores_[i] <= high
+
+
+def test_rows_on_other_topics_are_asked_for_without_feedback_and_kept():
+    model, writer = fitted()
+    novel = [r for r in writer.requests if r.novel]
+    assert [r.round for r in novel] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not any(r.feedback for r in novel)
+    assert sum(entry["novel"] for entry in model.history_) == 8 * len(novel)
+    # Scored but for the last round, after which nothing is asked for.
+    assert np.isfinite(model.ood_scores_).sum() == 8 * (len(novel) - 2)
+
+
+def test_scores_are_energies_of_a_student_that_has_not_seen_the_rows():
+    student = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    model, _ = fitted(estimator=student, temperature=2.0)
+    scored = np.isfinite(model.ood_scores_)
+    for number in range(3):
+        new = scored & (model.generation_round_ == number)
+        known = (model.generation_round_ <= number) & ~new
+        fresh = clone(student).fit(
+            [*TEXTS, *model.X_generated_[known]], [*TOPICS, *model.y_generated_[known]]
+        )
+        f = fresh.decision_function(model.X_generated_[new])
+        np.testing.assert_allclose(model.ood_scores_[new], energy_score(f, temperature=2.0))
+
+
+class Memory(BaseEstimator):
+    """An outlier detector that remembers what it was fitted to."""
+
+    fits: list = []
+
+    def fit(self, X, y=None):
+        self.fits.append(list(X))
+        return self
+
+    def score_samples(self, X):
+        return np.array([-float(len(text)) for text in X])
+
+
+def test_a_detector_takes_the_place_of_energy_and_of_training_students():
+    Memory.fits.clear()
+    model, _ = fitted(ood_score=Memory(), n_rounds=3)
+    scored = np.isfinite(model.ood_scores_)
+    lengths = [len(text) for text in model.X_generated_[scored]]
+    np.testing.assert_array_equal(model.ood_scores_[scored], lengths)
+    assert [len(rows) for rows in Memory.fits] == [8, 8 + 16, 8 + 48]
+
+
+def test_without_novel_requests_feedback_comes_from_all_rows_of_the_round():
+    model, writer = fitted(n_novel_batches=0, n_batches=4)
+    assert not any(r.novel for r in writer.requests)
+    assert np.isfinite(model.ood_scores_).sum() == 3 * 32
+    assert any(r.feedback for r in writer.requests)
+
+
+def test_random_feedback_has_as_many_rows_in_the_same_requests():
+    _, gold = fitted(n_rounds=6)
+    model, chance = fitted(n_rounds=6, strategy="random-feedback")
+    counts = [[len(r.feedback) for r in w.requests] for w in (gold, chance)]
+    assert counts[0] == counts[1]
+    assert sum(counts[0]) > 0
+    sides = []
+    rows = {row: i for i, row in enumerate(model.X_generated_)}
+    for request in chance.requests:
+        for row in request.feedback:
+            low, high = model.history_[request.round - 1]["band"][request.label]
+            sides.append(low <= model.ood_scores_[rows[row]] <= high)
+    assert not all(sides)
+
+
+def test_no_feedback_makes_as_many_requests_and_trains_no_student():
+    gold, asked = fitted()
+    model, writer = fitted(strategy="no-feedback")
+    assert len(writer.requests) == len(asked.requests) == model.n_requests_ == gold.n_requests_
+    assert not any(r.novel or r.feedback for r in writer.requests)
+    assert np.isnan(model.ood_scores_).all()
+
+
+# How much
+
+
+def test_rows_wanted_are_shared_equally_and_reached_exactly():
+    model, writer = fitted(n_samples=45, n_rounds=None)
+    assert pd.Series(model.y_generated_).value_counts().to_dict() == {"money": 23, "parcel": 22}
+    assert model.termination_condition_ == "n_samples"
+    # No request asks for more than is wanted, and one to spare.
+    assert [r.n_rows for r in writer.requests][-2:] == [8, 7]
+
+
+def test_rows_wanted_by_class():
+    model, writer = fitted(n_samples={"money": 12}, n_rounds=None)
+    assert model.y_generated_.tolist() == ["money"] * 12
+    assert {r.label for r in writer.requests} == {"money"}
+
+
+def test_a_class_that_gets_few_rows_is_asked_for_more_often():
+    class Shy(TextWriter):
+        def rows(self, request, rng):
+            return super().rows(request, rng)[: 2 if request.label == "money" else 8]
+
+    model, writer = fitted(Shy(), n_batches=4, n_rounds=8)
+    asked = pd.Series([r.label for r in writer.requests]).value_counts()
+    got = pd.Series(model.y_generated_).value_counts()
+    assert asked["money"] > 2 * asked["parcel"]
+    assert abs(got["money"] - got["parcel"]) <= 32
+
+
+@pytest.mark.parametrize("most", [1, 5, 9])
+def test_requests_are_bounded(most):
+    model, writer = fitted(max_requests=most, n_rounds=None)
+    assert len(writer.requests) == model.n_requests_ == most
+    assert model.termination_condition_ == "max_requests"
+
+
+def test_without_any_bound_there_are_five_rounds():
+    model, _ = fitted(n_rounds=None)
+    assert len(model.history_) == 5
+    assert model.termination_condition_ == "n_rounds"
+
+
+def test_rounds_that_bring_nothing_new_end_it():
+    writer = Repeater(since=8)
+    with pytest.warns(GenerationStoppedWarning, match="66 rows"):
+        model, _ = fitted(writer, n_samples=1000, n_rounds=None)
+    assert model.termination_condition_ == "nothing_new"
+    assert len(model.history_) == 5
+    assert {r.reason for r in model.rejected_} <= {"duplicate", "near-duplicate"}
+
+
+def test_a_trickle_of_new_rows_is_nothing_new():
+    class Trickle(TextWriter):
+        def rows(self, request, rng):
+            rows = super().rows(request, rng)
+            if request.round > 1 and request.number % 4:
+                return ["the same"] * len(rows)
+            return rows[:1] + ["the same"] * (len(rows) - 1)
+
+    with pytest.warns(GenerationStoppedWarning):
+        model, _ = fitted(Trickle(), n_samples=10_000, n_rounds=None, n_batches=40)
+    assert len(model.history_) < 10
+
+
+# What is refused
+
+
+def test_history_and_rejected_rows_account_for_everything_that_came():
+    class Mixed(TextWriter):
+        def rows(self, request, rng):
+            return [*super().rows(request, rng)[:5], 7, "", TEXTS[0].upper().lower(), TEXTS[0]]
+
+    model, writer = fitted(Mixed())
+    frame = pd.DataFrame(model.rejected_)
+    assert list(frame.columns) == ["row", "label", "round", "reason"]
+    for number, entry in enumerate(model.history_):
+        own = frame[frame["round"] == number]
+        assert entry["accepted"] == np.sum(model.generation_round_ == number) == 20
+        assert sum(entry["rejected"].values()) == len(own)
+        assert entry["rows"] == entry["accepted"] + len(own) == 9 * 4
+        assert entry["requests"] == sum(r.round == number for r in writer.requests)
+        assert entry["cost"] is None
+
+
+def test_useless_replies_cost_nothing_but_themselves():
+    class Flaky(TextWriter):
+        def rows(self, request, rng):
+            return super().rows(request, rng) if request.number % 2 else "no list at all"
+
+    model, writer = fitted(Flaky())
+    assert len(model.X_generated_) == 8 * len(writer.requests) // 2
+    replies = [r for r in model.rejected_ if r.reason.startswith("reply")]
+    assert len(replies) == len(writer.requests) // 2
+
+
+def test_if_nothing_is_valid_the_error_shows_three_replies():
+    numbers = iter(range(100))
+
+    def writer(request):
+        return (
+            [f"... {next(numbers)} !!!", TEXTS[0]][: request.n_rows] if False else [next(numbers)]
+        )
+
+    model = GOLDAugmenter(generator=writer, n_rounds=50)
+    with pytest.raises(GenerationError, match="8 requests.*invalid 8") as caught:
+        model.fit(TEXTS, TOPICS)
+    assert str(caught.value).count("---") == 3
+    for shown in "567":
+        assert f"\n{shown}" in str(caught.value)
+    assert len(model.rejected_) == 8
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_rows_accepted_before_an_error_are_kept(kind):
+    class Breaking(TextWriter):
+        def rows(self, request, rng):
+            if request.number == 6:
+                raise kind("the generator broke")
+            return super().rows(request, rng)
+
+    model = GOLDAugmenter(generator=Breaking(), random_state=0)
+    with pytest.raises(kind, match="broke"):
+        model.fit(TEXTS, TOPICS)
+    assert len(model.X_generated_) == len(model.y_generated_) == 6 * 8
+    assert model.termination_condition_ == "error"
+    assert [entry["accepted"] for entry in model.history_] == [32, 16]
+    with pytest.raises(NotFittedError):
+        model.predict(TEXTS)
+
+
+def test_a_student_that_cannot_learn_the_rows_fails_before_a_request():
+    writer = TextWriter()
+    for student in (LogisticRegression(), RandomForestClassifier()):
+        with pytest.raises(ValueError, match="could not convert|no decision_function"):
+            GOLDAugmenter(student, generator=writer).fit(TEXTS, TOPICS)
+    with pytest.raises(ValueError, match="could not convert"):
+        GOLDAugmenter(generator=writer, ood_score=IsolationForest()).fit(TEXTS, TOPICS)
+    assert not writer.requests
+
+
+# The student
+
+
+def test_the_final_student_is_fresh_and_learns_labelled_and_generated_rows():
+    student = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    model, _ = fitted(estimator=student)
+    X, y = [*TEXTS, *model.X_generated_], [*TOPICS, *model.y_generated_]
+    expected = clone(student).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(TEXTS), expected.predict_proba(TEXTS))
+    np.testing.assert_array_equal(model.decision_function(TEXTS), expected.decision_function(TEXTS))
+    assert not hasattr(student[-1], "classes_")
+
+
+def test_a_final_estimator_takes_its_place():
+    final = make_pipeline(TfidfVectorizer(), RandomForestClassifier(n_estimators=5))
+    model, _ = fitted(final_estimator=final)
+    assert isinstance(model.estimator_[-1], RandomForestClassifier)
+    assert not hasattr(model, "decision_function")
+    assert model.score(TEXTS, TOPICS) > 0.5
+
+
+@pytest.mark.parametrize("strategy", ["gold", "random-feedback", "no-feedback"])
+def test_a_random_state_makes_everything_repeatable(strategy):
+    student = make_pipeline(TfidfVectorizer(), SGDClassifier(loss="log_loss"))
+    detector = make_pipeline(TfidfVectorizer(), IsolationForest(n_estimators=10))
+    one, two = (
+        fitted(estimator=student, ood_score=detector, strategy=strategy)[0] for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.X_generated_, two.X_generated_)
+    np.testing.assert_array_equal(one.ood_scores_, two.ood_scores_)
+    np.testing.assert_array_equal(one.predict_proba(TEXTS), two.predict_proba(TEXTS))
+    other, _ = fitted(estimator=student, ood_score=detector, strategy=strategy, random_state=1)
+    assert list(other.X_generated_) != list(one.X_generated_)
+
+
+def test_a_fitted_model_pickles():
+    X, y = table()
+    model = GOLDAugmenter(generator=TableWriter(), n_rounds=2).fit(X, y)
+    restored = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(restored.predict(X), model.predict(X))
+    assert restored.rejected_ == model.rejected_
+
+
+def test_nets_learn_labels_of_any_type_and_end_with_the_symmetric_loss():
+    torch = pytest.importorskip("torch")
+    from skorch import NeuralNetClassifier
+
+    from skllmreg.nn import SymmetricCrossEntropyLoss
+
+    net = NeuralNetClassifier(
+        torch.nn.Linear,
+        module__in_features=3,
+        module__out_features=2,
+        optimizer=torch.optim.Adam,
+        criterion=torch.nn.CrossEntropyLoss,
+        lr=0.1,
+        max_epochs=30,
+        train_split=None,
+        verbose=0,
+    )
+    X, y = table(as_frame=False)
+    X, y = X.astype(np.float32), np.array(["no", "yes"])[y]
+    final = clone(net).set_params(criterion=SymmetricCrossEntropyLoss, criterion__alpha=0.1)
+    for student in (net, make_pipeline("passthrough", net)):
+        models = [
+            GOLDAugmenter(
+                student, final_estimator=final, generator=TableWriter(), n_rounds=2, random_state=0
+            ).fit(X, y)
+            for _ in range(2)
+        ]
+        np.testing.assert_array_equal(models[0].predict_proba(X), models[1].predict_proba(X))
+        assert models[0].score(X, y) > 0.8
+        assert isinstance(models[0].estimator_.criterion_, SymmetricCrossEntropyLoss)
+
+
+def test_it_is_a_step_of_an_imbalanced_learn_pipeline():
+    imblearn = pytest.importorskip("imblearn.pipeline")
+    pipeline = imblearn.make_pipeline(
+        GOLDAugmenter(generator=TextWriter(), n_rounds=1, random_state=0),
+        TfidfVectorizer(),
+        LogisticRegression(),
+    )
+    assert pipeline.fit(TEXTS, TOPICS).score(TEXTS, TOPICS) == 1
+    assert not hasattr(GOLDAugmenter, "transform")
+
+
+# Without a generator, and what cannot be
+
+
+def test_without_a_generator_it_is_the_plain_student():
+    X, y = table(as_frame=False)
+    with pytest.warns(NoLLMWarning, match="labelled rows"):
+        model = GOLDAugmenter(LogisticRegression()).fit(X, y)
+    plain = LogisticRegression().fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(X))
+    assert model.X_generated_.shape == (0, 3)
+    assert model.rejected_ == model.history_ == []
+    with pytest.raises(ValueError, match="fit_resample needs llm"):
+        model.fit_resample(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"feedback_quantiles": (0.8, 0.5)}, "no band"),
+        ({"n_samples": {"mony": 3}}, "n_samples names 'mony'.*'money'"),
+        ({"n_samples": {"money": 0}}, "n_samples"),
+        ({"class_descriptions": {"mony": "about money"}}, "class_descriptions names 'mony'"),
+        ({"llm": None, "generator": None, "strategy": "silver"}, "strategy"),
+        ({"attributes": {"topic": []}}, "attributes"),
+    ],
+)
+def test_impossible_parameters_are_named_before_a_request(params, message):
+    writer = TextWriter()
+    with pytest.raises(ValueError, match=message):
+        GOLDAugmenter(**({"generator": writer} | params)).fit(TEXTS, TOPICS)
+    assert not writer.requests
+
+
+def test_hints_of_attributes_reach_the_generator():
+    _, writer = fitted(attributes={"tone": ["angry", "polite"], "topic": {"money": ["bills"]}})
+    money = [r for r in writer.requests if r.label == "money"]
+    assert {r.attributes["tone"] for r in writer.requests} <= {"angry; polite", "polite; angry"}
+    assert money[0].attributes["topic"] == "bills"
