@@ -102,7 +102,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Their weights; for a net under the paper's rule the share of the epochs in which it
         selected the row.
     soft_labels_ : ndarray of shape (n_selected, n_classes)
-        Their targets.
+        Their targets; a student that is no net does without shares below .05.
     labeled_iter_ : ndarray of int of shape (n_samples,)
         Round in which a row was selected first; 0 for labelled rows, -1 for never.
     teacher_proba_ : ndarray of shape (n_samples, n_classes)

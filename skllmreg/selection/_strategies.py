@@ -9,6 +9,10 @@ STRATEGIES = ("distill", "llkd", "all", "random", "teacher", "student")
 # Share of a round's calls that go to random rows, where the student may be wrong without knowing.
 RANDOM_SHARE = 0.1
 
+# The others are chosen among so many times their number, of the greatest need; confusions that the
+# student makes take turns there, or all calls would go to one of them.
+NEEDY = 3
+
 # Rows that all need the same are all at their mean, but for rounding.
 ROUNDING = 1e-6
 
@@ -36,11 +40,45 @@ def rows_to_ask(strategy, proba, n_rows, class_share, rng):
         return order[np.argsort(-uncertainty(proba)[order], kind="stable")][:n_rows]
     if strategy == "distill":
         n_random = round(RANDOM_SHARE * n_rows)
-        rest = order[n_random:]
-        gain = uncertainty(proba) * coverage(proba, class_share)
-        needed = rest[np.argsort(-gain[rest], kind="stable")]
-        return np.concatenate([order[:n_random], needed[: n_rows - n_random]])
+        by_chance, rest = order[:n_random], order[n_random:]
+        need = (1 - proba.max(axis=1)) * coverage(proba, class_share)
+        needy = rest[np.argsort(-need[rest], kind="stable")][: NEEDY * n_rows]
+        by_turns = needy[np.argsort(turns(confusion(proba[needy])), kind="stable")]
+        return np.concatenate([by_chance, by_turns[: n_rows - n_random]])
     return order[:n_rows]
+
+
+def confusion(proba):
+    """Number the two classes, in their order, between which a row lies most.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+    """
+    first, second = np.argsort(-proba, axis=1)[:, :2].T
+    return first * proba.shape[1] + second
+
+
+def turns(groups):
+    """Count, for each entry, the earlier entries of its group.
+
+    Parameters
+    ----------
+    groups : ndarray of int of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+    """
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    count = np.empty(len(groups), dtype=int)
+    count[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
+    return count
 
 
 def coverage(proba, class_share):

@@ -11,16 +11,17 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skllmreg.students._any import is_net, student_proba
 
-# A class with a smaller share of a row's target is left out of it: rows are repeated per class, and
-# the tail would only make them many.
-SMALLEST_SHARE = 0.05
+# A class with a smaller share of a row's target is left out of it, unless no share is much larger:
+# rows are repeated per class, and the tail would only make them many.
+SMALLEST_SHARE, OF_THE_LARGEST = 0.05, 0.1
 
 
 def fit_student(estimator, X, target, weight, classes):
     """Fit a clone to weighted targets.
 
     A skorch net takes them as they are. For any other classifier a soft target becomes one row per
-    class, weighted by the class's share: the weighted log-loss of these is the cross-entropy.
+    class, weighted by the class's share: the weighted log-loss of these is the cross-entropy, but
+    for the smallest shares.
     Targets that are all hard and of equal weight need no `sample_weight`.
 
     Parameters
@@ -39,8 +40,8 @@ def fit_student(estimator, X, target, weight, classes):
         from skllmreg.selection._net import fit_net
 
         return fit_net(estimator, X, target, weight)[0]
-    share = np.where(target >= np.minimum(SMALLEST_SHARE, target.max(axis=1, keepdims=True)), 1, 0)
-    share = share * target
+    smallest = np.minimum(SMALLEST_SHARE, OF_THE_LARGEST * target.max(axis=1, keepdims=True))
+    share = np.where(target >= smallest, target, 0)
     rows, codes = np.nonzero(share)
     share = share[rows, codes] / share.sum(axis=1)[rows] * weight[rows]
     student = clone(estimator)

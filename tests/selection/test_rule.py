@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skllmreg.selection._strategies import PaperRule, coverage, rows_to_ask
+from skllmreg.selection._strategies import PaperRule, coverage, rows_to_ask, turns
 from skllmreg.selection._thresholds import MovingMeans, class_means, thresholds, uncertainty
 
 PAPER = {
@@ -93,9 +93,16 @@ def test_rows_are_asked_once_and_as_many_as_wanted(strategy):
 
 
 def test_distill_asks_where_the_student_is_unsure_and_some_at_random():
-    rows = rows_to_ask("distill", student, 50, np.full(3, 1 / 3), np.random.RandomState(0))
-    most = np.argsort(-uncertainty(student))[:50]
-    assert 45 <= len(set(rows) & set(most)) < 50
+    rows = rows_to_ask("distill", student, 30, np.full(3, 1 / 3), np.random.RandomState(0))
+    unsure = np.argsort(student.max(axis=1))[:90]
+    assert 27 <= len(set(rows) & set(unsure)) < 30
+
+
+def test_confusions_take_turns():
+    doubts = np.array([[0.5, 0.45, 0.05]] * 100 + [[0.05, 0.48, 0.47]] * 20)
+    rows = rows_to_ask("distill", doubts, 40, np.full(3, 1 / 3), np.random.RandomState(0))
+    assert 18 <= (rows >= 100).sum() <= 20
+    np.testing.assert_array_equal(turns(np.array([5, 5, 2, 5, 2])), [0, 1, 0, 2, 1])
 
 
 def test_rare_classes_are_worth_more():

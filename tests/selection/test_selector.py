@@ -323,6 +323,13 @@ def test_soft_labels_minimise_the_cross_entropy():
     np.testing.assert_allclose(X.T @ residual / len(X), 0, atol=2e-3)
 
 
+def test_a_teacher_that_knows_nothing_teaches_nothing():
+    rng = np.random.default_rng(0)
+    nothing = np.full((400, 40), 1 / 40) + 1e-4 * rng.random((400, 40))
+    model = LLKDSelector(strategy="all").fit(X, teacher_proba=nothing, classes=np.arange(40))
+    assert model.predict_proba(X).max() < 0.03
+
+
 def test_pipelines_sparse_rows_and_raw_text_are_taken():
     texts = np.array([f"word{k} and {'more ' * (i % 3)}of word{k}" for i, k in enumerate(truth)])
     text_student = make_pipeline(TfidfVectorizer(), SGDClassifier(loss="log_loss", random_state=0))
