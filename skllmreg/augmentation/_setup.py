@@ -144,7 +144,7 @@ def make_doubts(params, data, student, rng):
             X_labeled=data.X,
             y_labeled=y,
             classes=data.classes,
-            student=student,
+            student=seeded(student, seed),
             teacher=teacher,
             random_state=check_random_state(seed),
         )
@@ -183,5 +183,5 @@ def dollars(llm):
     """What this LLM and its copies have cost so far; None where it does not tell."""
     if not hasattr(llm, "usage"):
         return None
-    costs = [usage.cost for usage in llm.usage(this_run=True)]
+    costs = [usage.cost for usage in llm.usage(this_run=True) if usage.requests]
     return None if None in costs else sum(costs)

@@ -1,0 +1,107 @@
+"""What an LLM has written is never paid for twice, and never lost."""
+
+import json
+
+import numpy as np
+import pytest
+
+from skllmreg import ChatModel, GOLDAugmenter
+from skllmreg.exceptions import BudgetExceededError, GenerationStoppedWarning, RequestError
+from tests.augmentation.writers import TEXTS, TOPICS, WORDS
+from tests.loopback import error, last
+
+
+@pytest.fixture
+def server(loopback):
+    """Writes eight rows of the class asked for, never the same."""
+    rng = np.random.RandomState(0)
+
+    def reply(body):
+        (label,) = [k for k in WORDS if f'of the class "{k}"' in last(body)]
+        rows = [
+            " ".join([*rng.choice(WORDS[label], 3), *map(str, rng.randint(10**8, size=6))])
+            for _ in range(8)
+        ]
+        return json.dumps({"rows": rows})
+
+    loopback.reply = reply
+    return loopback
+
+
+def augmenter(server, tmp_path, *, n_rounds=3, llm=None, **params):
+    chat = ChatModel(
+        "tiny", base_url=server.base_url, cache=tmp_path / "answers", max_retries=0, **(llm or {})
+    )
+    return GOLDAugmenter(
+        llm=chat,
+        task="Sort messages.",
+        n_rounds=n_rounds,
+        attributes=None,
+        random_state=0,
+        **params,
+    )
+
+
+def test_a_second_fit_asks_for_nothing_and_gives_the_same(server, tmp_path):
+    one = augmenter(server, tmp_path).fit(TEXTS, TOPICS)
+    n_sent = len(server.requests)
+    two = augmenter(server, tmp_path).fit(TEXTS, TOPICS)
+    assert n_sent == len(server.requests) == one.n_requests_ == 12
+    np.testing.assert_array_equal(one.X_generated_, two.X_generated_)
+    np.testing.assert_array_equal(one.ood_scores_, two.ood_scores_)
+
+
+def test_all_requests_of_a_round_are_sent_at_the_same_time(server, tmp_path):
+    server.latency = 0.05
+    augmenter(server, tmp_path, n_rounds=1).fit(TEXTS, TOPICS)
+    assert server.most_busy > 1
+
+
+def test_a_spent_budget_keeps_what_there_is_and_a_larger_one_goes_on_from_there(server, tmp_path):
+    model = augmenter(server, tmp_path, llm={"request_budget": 6})
+    with pytest.warns(GenerationStoppedWarning, match="48 rows: the budget"):
+        model.fit(TEXTS, TOPICS)
+    assert model.termination_condition_ == "budget"
+    assert len(model.X_generated_) == 48
+    assert model.score(TEXTS, TOPICS) > 0.5
+    whole = augmenter(server, tmp_path).fit(TEXTS, TOPICS)
+    assert len(server.requests) == 12
+    assert set(model.X_generated_) <= set(whole.X_generated_)
+
+
+def test_a_budget_for_no_request_is_an_error(server, tmp_path):
+    model = augmenter(server, tmp_path, llm={"token_budget": 1})
+    with pytest.raises(BudgetExceededError, match="single request"):
+        model.fit(TEXTS, TOPICS)
+
+
+def test_a_server_that_fails_later_leaves_the_rows_and_a_fit_that_goes_on(server, tmp_path):
+    reply = server.reply
+    server.reply = lambda body: error(500) if len(server.requests) > 6 else reply(body)
+    model = augmenter(server, tmp_path, llm={"max_concurrency": 1})
+    with pytest.raises(RequestError):
+        model.fit(TEXTS, TOPICS)
+    assert len(model.X_generated_) == 32
+    server.reply, n_failed = reply, len(server.requests) - 6
+    assert len(augmenter(server, tmp_path).fit(TEXTS, TOPICS).X_generated_) == 96
+    assert len(server.requests) - n_failed == 12
+
+
+def test_cost_and_tokens_of_every_round_are_told(server, tmp_path):
+    params = {"llm": {"prices": (1.0, 2.0)}}
+    model = augmenter(server, tmp_path, **params).fit(TEXTS, TOPICS)
+    each = 4 * (10 * 1.0 + 5 * 2.0) / 1e6
+    for entry in model.history_:
+        assert (entry["prompt_tokens"], entry["completion_tokens"]) == (40, 20)
+        assert entry["cost"] == pytest.approx(each)
+        assert entry["cost_per_row"] == pytest.approx(each / entry["accepted"])
+    again = augmenter(server, tmp_path, **params).fit(TEXTS, TOPICS)
+    assert [entry["cost"] for entry in again.history_] == [0, 0, 0]
+
+
+def test_an_llm_needs_a_task(server, tmp_path):
+    model = augmenter(server, tmp_path).set_params(task=None)
+    with pytest.raises(ValueError, match="needs a task="):
+        model.fit(TEXTS, TOPICS)
+    with pytest.raises(ValueError, match="not both"):
+        model.set_params(generator=print).fit(TEXTS, TOPICS)
