@@ -19,6 +19,7 @@ def mean_auc(Y, eta, sample_weight):
     -------
     float
     """
+    sample_weight = sample_weight / sample_weight.sum()
     aucs = []
     for labels, scores in zip(Y.T, np.asarray(eta).T, strict=True):
         _, rank = np.unique(scores, return_inverse=True)
@@ -31,6 +32,7 @@ def mean_auc(Y, eta, sample_weight):
 
 def correlation(a, b, sample_weight):
     """Weighted correlation; 0 if one of them is constant."""
+    sample_weight = sample_weight / sample_weight.sum()
     a, b = (x - np.average(x, weights=sample_weight) for x in (a, b))
     size = np.sqrt((sample_weight @ a**2) * (sample_weight @ b**2))
     return float(sample_weight @ (a * b) / size) if size > 0 else 0.0

@@ -89,8 +89,8 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
             function, start, jac=True, method="L-BFGS-B", bounds=Bounds(lower), options=options
         )
         free = result.jac[result.x > lower]  # at a bound the gradient need not vanish
-        converged = result.status == 0 or (result.status == 2 and np.abs(free).max() < 100 * tol)
-        return result, converged
+        # It also stops where rounding hides all progress: near enough, or not.
+        return result, bool(result.status != 1 and np.abs(free).max() < 100 * tol)
 
     def search_plain():
         result, converged = search(plain, np.zeros(n_outputs * (n_features + 1)))
@@ -107,8 +107,8 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
         # The labels contradict the scores. On the way from the scores' direction to that of the
         # labels the length may get stuck at its bound: the way from the labels' side counts too.
         W, b, *_ = search_plain()
-        length = max(np.linalg.norm(W), MIN_LENGTH)
-        starts.append(np.r_[size * W.ravel() / length, length, b])
+        if length := np.linalg.norm(W):
+            starts.append(np.r_[size * W.ravel() / length, max(length, MIN_LENGTH), b])
     lower = np.full(len(starts[0]), -np.inf)
     lower[n_outputs * n_features] = MIN_LENGTH
     result, converged = min(

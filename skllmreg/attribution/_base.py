@@ -22,6 +22,8 @@ from skllmreg.attribution._scores import (
 )
 from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
 
+MOST_ROWS = 1e12  # by weight: beyond, the priors drown in rounding
+
 
 class AttributionModel(DocLinkMixin, BaseEstimator):
     """Where the scores come from, how features are scaled, and the two ways to a linear model.
@@ -145,6 +147,11 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     def _fit_auto(self, X, Y, sample_weight, fit_candidate, **prior_options):
         """Average over the candidate priors; set what explains the trust in the scores."""
+        if not sample_weight.sum() <= MOST_ROWS:
+            raise ValueError(
+                f"The weights of the rows sum to {sample_weight.sum():.3g}. With gamma='auto' that "
+                f"is their number, which may be up to {MOST_ROWS:.0e}: divide the weights."
+            )
         if self.score_transform == "auto":
             transforms = AVERAGED_TRANSFORMS
         else:
@@ -153,6 +160,14 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             X, sample_weight, Y.shape[1], self.attribution_estimates_, transforms, **prior_options
         )
         fits = [fit_candidate(X, Y, sample_weight, prior) for prior in priors]
+        if not all(fit.converged for fit in fits):
+            warnings.warn(
+                "Some candidate priors could not be fitted to the end: are there sample weights "
+                f"that differ by orders of magnitude ({sample_weight.min():.3g} to "
+                f"{sample_weight.max():.3g})?",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         weights, coef, intercept = model_average(priors, fits)
         self.candidates_ = {
             "transform": np.array([prior.transform for prior in priors]),
@@ -221,7 +236,9 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        if np.linalg.norm(coef) <= MIN_LENGTH * 1.001 and self.gamma > 0 and np.any(target):
+        # What is the same for all rows, scores or labels, contradicts nothing.
+        told = np.ptp(np.asarray(X @ target.T), axis=0).any() and np.ptp(Y, axis=0).any()
+        if np.linalg.norm(coef) <= MIN_LENGTH * 1.001 and self.gamma > 0 and told:
             warnings.warn(
                 "The labels contradict the attribution scores, and with this gamma the scores "
                 "win: the coefficients keep their direction, with next to no slope. Lower gamma, "

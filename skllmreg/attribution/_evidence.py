@@ -74,6 +74,7 @@ class Posterior:
     slope: float
     log_evidence: float
     n_iter: int
+    converged: bool = True
 
 
 def candidate_priors(X, sample_weight, n_outputs, estimates, transforms, slopes=SLOPES):
@@ -198,7 +199,7 @@ def fit_candidate(X, Y, sample_weight, prior):
                 hessian[0, 0] += prior.slope_sd**2 * weight @ (scores[:, k] * scores[:, m])
         return gradient, hessian
 
-    params, value, factor, n_iter = newton(
+    params, value, factor, n_iter, converged = newton(
         objective, derivatives, np.zeros(1 + n_outputs * A.shape[1])
     )
     slope, B = unpack(params)
@@ -208,14 +209,15 @@ def fit_candidate(X, Y, sample_weight, prior):
         slope=slope,
         log_evidence=-value - np.log(np.diag(factor[0])).sum(),
         n_iter=n_iter,
+        converged=converged,
     )
 
 
 def newton(objective, derivatives, params, max_iter=100):
     """Minimise a strictly convex function by damped Newton steps.
 
-    Returns the minimiser, the minimum, the Cholesky factor of the Hessian there and the number of
-    steps.
+    Returns the minimiser, the minimum, the Cholesky factor of the Hessian one (last, tiny) step
+    before it, the number of steps, and whether they were enough.
     """
     value, state = objective(params)
     for n_iter in range(1, max_iter + 1):
@@ -223,20 +225,21 @@ def newton(objective, derivatives, params, max_iter=100):
         factor = cho_factor(hessian, lower=True)
         step = cho_solve(factor, gradient)
         decrement = gradient @ step
+        # Near the solution the decrease drowns in rounding; there a full step is right.
+        near = decrement < max(1e-9, 4 * np.finfo(float).eps * abs(value))
         length = 1.0
         while True:
             trial = params - length * step
             trial_value, trial_state = objective(trial)
-            # Near the solution the decrease drowns in rounding; there a full step is right.
-            if trial_value <= value - 1e-4 * length * decrement or decrement < 1e-9:
+            if trial_value <= value - 1e-4 * length * decrement or near:
                 break
             length /= 2
             if length < 1e-10:
-                return params, value, factor, n_iter
+                return params, value, factor, n_iter, False
         params, value, state = trial, trial_value, trial_state
-        if decrement < 1e-9:  # convergence is quadratic: the step just made ends it
+        if near:  # convergence is quadratic: the step just made ends it
             break
-    return params, value, factor, n_iter
+    return params, value, factor, n_iter, bool(near)
 
 
 def whitened(X, deviation_sd):
@@ -309,7 +312,8 @@ def _fit_large(X, Y, sample_weight, prior):
     )
     outputs = np.maximum(np.linalg.eigvalsh(mean_curvature), 0)
     log_det = np.log1p(np.outer(outputs, _gram_spectrum(X, sample_weight, prior))).sum()
-    return Posterior(coef, b, slope, -result.fun - 0.5 * log_det, result.nit)
+    evidence = -result.fun - 0.5 * log_det
+    return Posterior(coef, b, slope, evidence, result.nit, converged=result.status != 1)
 
 
 def _gram_spectrum(X, sample_weight, prior):

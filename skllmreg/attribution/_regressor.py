@@ -9,6 +9,7 @@ from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
 from skllmreg.attribution._network import has_network
+from skllmreg.attribution._scaling import target_scaling
 
 
 class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
@@ -233,9 +234,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self._set_attributions()
         X_unlabeled = self._check_unlabeled(X_unlabeled)
         Z, location, scale = self._scale(X, weight, X_unlabeled)
-        y_mean = np.average(y, weights=weight)
-        y_scale = np.sqrt(np.average((y - y_mean) ** 2, weights=weight)) or 1.0
-        target = (y - y_mean) / y_scale
+        y_mean, y_scale = target_scaling(y, weight)
+        target = (y - y_mean) / y_scale if y_scale else np.zeros(len(y))
 
         def agreement(direction):
             return correlation(target, Z @ direction[0], weight)

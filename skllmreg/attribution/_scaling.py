@@ -1,7 +1,10 @@
-"""Location and scale of the features, made for very few rows."""
+"""Location and scale of the features and the target, made for very few rows."""
 
 import numpy as np
 from scipy import sparse
+
+# Next to the smallest numbers there are, a column is zero: its coefficient would overflow.
+SMALLEST = 1e-300
 
 
 def feature_scaling(X, sample_weight):
@@ -33,27 +36,41 @@ def feature_scaling(X, sample_weight):
         Positive, may be infinite.
     """
     total = sample_weight.sum()
+    low, high = X.min(axis=0), X.max(axis=0)
+    if sparse.issparse(X):
+        low, high = low.toarray().ravel(), high.toarray().ravel()
+    indicator = np.isin(low, (0, 1))
+    # Squares of very large or small values overflow or vanish. A power of two leaves all bits.
+    peak = np.maximum(np.maximum(-low, high), SMALLEST)
+    unit = np.ldexp(1.0, np.frexp(peak)[1] - 1)
+    X, low, high = scaled(X, 0.0, unit), low / unit, high / unit
     mean = X.T @ (sample_weight / total)
     squares = X.multiply(X) if sparse.issparse(X) else X * X
     rms = np.sqrt(squares.T @ (sample_weight / total))
     if sparse.issparse(X):
         scale = np.sqrt(np.maximum(rms**2 - mean**2, 0))
-        low, high = (f(axis=0).toarray().ravel() for f in (X.min, X.max))
         # (x - low)(x - high) without the constant: zero for both values if one of them is zero.
         inner = np.asarray((squares - X.multiply(low + high)).astype(bool).sum(axis=0)).ravel()
         inner += low * high != 0
     else:
         scale = np.sqrt(((X - mean) ** 2).T @ (sample_weight / total))
-        low, high = X.min(axis=0), X.max(axis=0)
         inner = np.sum((low < X) & (high > X), axis=0)
     scale = np.where(inner == 0, (high - low) / 2, scale)
-    constant = high - low <= 10 * np.finfo(float).eps * rms
-    indicator = np.isin(low, (0, 1))
+    constant = (high - low <= 10 * np.finfo(float).eps * rms) | (peak == SMALLEST)
     # Weights are counts, so that two equal rows are one of weight 2; but not of less than a row.
     n_rows = max(total, len(sample_weight))
     scale = np.maximum(scale, rms * 0.5 ** min(n_rows, 1000))
-    scale[constant] = np.where(indicator, 2.0, np.inf)[constant]
-    return np.zeros_like(mean) if sparse.issparse(X) else mean, scale
+    scale = np.where(constant, np.where(indicator, 2.0, np.inf), unit * scale)
+    return np.zeros_like(mean) if sparse.issparse(X) else unit * mean, scale
+
+
+def target_scaling(y, sample_weight):
+    """Find the mean and the standard deviation of a target; the latter is 0 if it is constant."""
+    mean = np.average(y, weights=sample_weight)
+    size = np.abs(y - mean).max()
+    if size <= 10 * np.finfo(float).eps * np.abs(y).max():
+        return mean, 0.0
+    return mean, size * np.sqrt(np.average(((y - mean) / size) ** 2, weights=sample_weight))
 
 
 def scaled(X, location, scale):
