@@ -107,8 +107,8 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
         # The labels contradict the scores. On the way from the scores' direction to that of the
         # labels the length may get stuck at its bound: the way from the labels' side counts too.
         W, b, *_ = search_plain()
-        if length := np.linalg.norm(W):
-            starts.append(np.r_[size * W.ravel() / length, max(length, MIN_LENGTH), b])
+        if slope := np.linalg.norm(W):
+            starts.append(np.r_[size * W.ravel() / slope, max(slope, MIN_LENGTH), b])
     lower = np.full(len(starts[0]), -np.inf)
     lower[n_outputs * n_features] = MIN_LENGTH
     result, converged = min(
