@@ -1,6 +1,7 @@
 """What of the written rows enters the data."""
 
 from collections import Counter
+from typing import Any
 
 from skllmreg.augmentation._duplicates import TextIndex
 from skllmreg.augmentation._row_duplicates import RowIndex
@@ -32,12 +33,12 @@ class Curator:
     def __init__(self, X, *, schema=None, duplicate_threshold=0.85, quotas=None):
         self.schema = schema
         self.quotas = quotas or {}
-        self.n_admitted = Counter()
+        self.n_admitted: Counter[Any] = Counter()
         if schema is None:
             texts = [clean_text(text) for text in X]
             longest = max(map(len, texts), default=0)
             self.most_characters = max(MOST_TIMES_LONGER * longest, MOST_CHARACTERS)
-            self._index = TextIndex(duplicate_threshold)
+            self._index: TextIndex | RowIndex = TextIndex(duplicate_threshold)
             self._index.add(texts)
         else:
             self._index = RowIndex(schema, schema.rows(X), duplicate_threshold)

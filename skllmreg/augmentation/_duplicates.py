@@ -307,8 +307,8 @@ def _are_alike(codes, starts, first, second, threshold):
     open_ = np.flatnonzero(alike)
     for i in range(0, len(open_), _ROWS):
         some = open_[i : i + _ROWS]
-        both = [_words_of_pairs(codes, starts, rows[some]) for rows in (first, second)]
-        both = np.sort(np.concatenate(both))
+        words = [_words_of_pairs(codes, starts, rows[some]) for rows in (first, second)]
+        both = np.sort(np.concatenate(words))
         shared = both[1:][both[1:] == both[:-1]] >> np.uint64(_CODE_BITS)
         alike[some] = np.bincount(shared.astype(int), minlength=len(some)) >= least[some]
     return alike

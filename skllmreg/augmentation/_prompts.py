@@ -35,12 +35,12 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
     schema : dict
         JSON schema of the answer, ``{"rows": [...]}``.
     """
-    kind = "texts" if schema is None else "rows of a table"
-    goal = f"Write {request.n_rows} new {kind} of the class {_name(request.label)}."
+    rows = "texts" if schema is None else "rows of a table"
     parts = [
-        "Training data for a classifier are wanted.",
+        "You write training data for a classifier.",
         f"Task: {on_one_line(task)}\n{_class_lines(classes, class_descriptions)}",
-        f"{goal} Each is clearly of this class and of no other.",
+        f"Write {request.n_rows} new {rows} of the class {_name(request.label)}. A careful reader "
+        "who does not know the class would put each into this one and into no other.",
     ]
     if schema is not None:
         parts.append(f"The columns:\n{schema.describe()}")
@@ -51,9 +51,9 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
         )
     if request.feedback:
         parts.append(
-            "Rows of the class that the classifier still finds unfamiliar, data as well. Write "
-            "near these: the same corner of the class, with other details and other words.\n"
-            + _shown(request.feedback, schema)
+            f"These {rows} of the class are data as well; the classifier still finds them "
+            "unfamiliar. Write near them: the same corner of the class, with other details and "
+            "other words.\n" + _shown(request.feedback, schema)
         )
     if request.novel:
         parts.append(
@@ -62,7 +62,7 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
         )
     if request.attributes:
         parts.append(
-            "Spread the rows over these, in all combinations:\n"
+            f"Spread the {rows} over these, freely combined:\n"
             + "\n".join(
                 f"- {on_one_line(name)}: {on_one_line(values)}"
                 for name, values in request.attributes.items()
@@ -108,8 +108,8 @@ def attributes_question(task, classes, class_descriptions, schema=None):
         )
         wanted = {"profile": by_class}
     parts = [
-        "Training data for a classifier are to be written, and they are to be varied. Say what "
-        "they can differ in.",
+        "Training data for a classifier are to be written, as varied as real data. Say what they "
+        "differ in.",
         f"Task: {on_one_line(task)}\n{_class_lines(classes, class_descriptions)}",
         *([] if schema is None else [f"The columns:\n{schema.describe()}"]),
         f"Answer with one JSON object and nothing else:\n{what}",
@@ -136,15 +136,16 @@ def read_attributes(value):
 def _closing(schema):
     if schema is None:
         return (
-            "Make them differ from each other and from the examples in content, sentence and "
-            "words, as texts by different people do; copy and paraphrase nothing. Leave out the "
-            "class's name unless such a text would hold it.\n"
+            "Make them as different from each other and from the examples as texts by different "
+            "people are: in what they are about, how they begin, how they are built, in their "
+            "words. Copy and paraphrase nothing; invent names, numbers and dates. The class's name "
+            "stands in a text only where its writer would use it.\n"
             'Answer with one JSON object and nothing else: {"rows": [...]}, each row a string '
             "that holds the text alone."
         )
     return (
-        "Make them differ from each other and from the examples, and let the values of a row fit "
-        "together as in real ones; copy nothing.\n"
+        "Make them differ from each other and from the examples; copy nothing. Let the values of "
+        "each row fit together, and spread as in real data.\n"
         'Answer with one JSON object and nothing else: {"rows": [...]}, each row an object whose '
         "keys are the column names in quotes, spelt exactly so."
     )

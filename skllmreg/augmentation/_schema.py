@@ -71,14 +71,14 @@ class Column:
                 return value
         return clean_text(value) if isinstance(value, str) else value
 
-    def problem(self, value):
+    def problem(self, value: Any) -> str:
         """Say what is wrong with a clean value, "" if nothing is."""
         if value is None:
             return "" if self.may_miss else f"{self.key} is missing"
         wanted = self._wanted(value)
         return f"{self.key} is {shown(value)}, not {wanted}" if wanted else ""
 
-    def _wanted(self, value: Any) -> str:
+    def _wanted(self, value):
         if self.kind in ("integer", "number"):
             type_ = Integral if self.kind == "integer" else Real
             if isinstance(value, bool) or not isinstance(value, type_) or not _is_finite(value):
