@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 )
 
 from skllmreg.augmentation._rows import joined, labelled
-from skllmreg.augmentation._setup import make_loop, make_scores
+from skllmreg.augmentation._setup import check_params, make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student, predicted
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
 from skllmreg.students._checks import check_rows
@@ -382,20 +382,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_consistent_length(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        if self.llm is not None and self.generator is not None:
-            raise ValueError("Pass llm or generator, not both.")
-        if self.llm is not None and not self.task:
-            raise ValueError("An llm needs a task=, a sentence that says what is to be told apart.")
-        low, high = self.feedback_quantiles
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
-        known = self.classes_.tolist()
-        for name in ("class_descriptions", "n_samples"):
-            labels = getattr(self, name)
-            if isinstance(labels, dict) and (unknown := [k for k in labels if k not in known]):
-                raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {known}.")
-        if isinstance(self.n_samples, dict) and not sum(self.n_samples.values()) > 0:
-            raise ValueError("n_samples asks for no rows.")
+        check_params(self, self.classes_.tolist())
         return X, codes
 
     def _keep(self, X_generated, loop):

@@ -17,9 +17,45 @@ from skllmreg.augmentation._label_check import doubt_labels
 from skllmreg.augmentation._loop import GenerationLoop
 from skllmreg.augmentation._rows import joined
 from skllmreg.augmentation._student import fit_student, seeded
+from skllmreg.exceptions import UndescribedClassWarning
 
 # Where nothing else says how many.
 DEFAULT_ROUNDS = 5
+
+
+def check_params(params, classes):
+    """Raise for parameters that do not go together, or with these classes.
+
+    Parameters
+    ----------
+    params : GOLDAugmenter
+    classes : list
+    """
+    if params.llm is not None and params.generator is not None:
+        raise ValueError("Pass llm or generator, not both.")
+    if params.llm is not None and not params.task:
+        raise ValueError("An llm needs a task=, a sentence that says what is to be told apart.")
+    low, high = params.feedback_quantiles
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
+    described = params.class_descriptions or {}
+    wanted = params.n_samples if isinstance(params.n_samples, dict) else {}
+    mute = [label for label in classes if label not in described]
+    # Where all classes are described there may be more: some of scikit-learn's tools number the
+    # labels before they fit, and the numbers are described, too.
+    named = {"class_descriptions": described if mute else {}, "n_samples": wanted}
+    for name, labels in named.items():
+        if unknown := [label for label in labels if label not in classes]:
+            raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {classes}.")
+    if wanted and not sum(wanted.values()) > 0:
+        raise ValueError("n_samples asks for no rows.")
+    if params.llm is not None and (numbers := [k for k in mute if not isinstance(k, str)]):
+        warnings.warn(
+            f"The LLM is asked for rows of class {numbers[0]!r} without being told what that is: "
+            "give class_descriptions={label: what it means}.",
+            UndescribedClassWarning,
+            stacklevel=4,
+        )
 
 
 def make_loop(params, data, student, scores, rng):

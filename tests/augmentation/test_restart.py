@@ -1,12 +1,18 @@
 """What an LLM has written is never paid for twice, and never lost."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 
 from skllmreg import ChatModel, GOLDAugmenter
-from skllmreg.exceptions import BudgetExceededError, GenerationStoppedWarning, RequestError
+from skllmreg.exceptions import (
+    BudgetExceededError,
+    GenerationStoppedWarning,
+    RequestError,
+    UndescribedClassWarning,
+)
 from tests.augmentation.writers import TEXTS, TOPICS, WORDS
 from tests.loopback import error, last
 
@@ -105,3 +111,15 @@ def test_an_llm_needs_a_task(server, tmp_path):
         model.fit(TEXTS, TOPICS)
     with pytest.raises(ValueError, match="not both"):
         model.set_params(generator=print).fit(TEXTS, TOPICS)
+
+
+def test_numbers_for_classes_need_descriptions(server, tmp_path):
+    server.reply = lambda body: json.dumps({"rows": [str(i) * 9 for i in range(len(server.seen))]})
+    y = [0, 0, 0, 0, 1, 1, 1, 1]
+    model = augmenter(server, tmp_path, n_rounds=1)
+    with pytest.warns(UndescribedClassWarning, match="rows of class 0"):
+        model.fit(TEXTS, y)
+    described = {0: "parcels", 1: "money"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(class_descriptions=described | {"parcel": "parcels"}).fit(TEXTS, y)
