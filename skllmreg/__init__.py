@@ -1,5 +1,6 @@
 """What large language models know, put into small scikit-learn models."""
 
+import sys
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -29,7 +30,9 @@ __all__ = [*_HOME]
 
 def __getattr__(name):
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # With the module, Python can say which name is like it.
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
     return value
 

@@ -108,3 +108,7 @@ class RequestError(LLMError):
 
 class UndescribedClassWarning(UserWarning):
     """An LLM is asked about a class that only has a number for a name."""
+
+
+class UnusedDescriptionWarning(UserWarning):
+    """A description names no feature, but the name of one without a description is like it."""

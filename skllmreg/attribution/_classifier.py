@@ -269,7 +269,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"Rows of at least two classes are needed; y has one class: {self.classes_[0]!r}."
+                "Rows of at least two classes are needed; y has one class: "
+                f"{self.classes_.tolist()[0]!r}."
             )
         Y = encode_labels(codes, len(self.classes_))
         weight = (

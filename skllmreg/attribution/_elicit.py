@@ -76,6 +76,8 @@ def elicit_attributions(
     -----
     UndescribedClassWarning
         If a class is a number without a description.
+    UnusedDescriptionWarning
+        If the name of a description is nearly that of a feature that has none.
 
     See Also
     --------
@@ -190,7 +192,7 @@ def _check_classes(labels, class_descriptions):
         if mute and label not in labels:  # else the labels are described, and their numbers too
             raise ValueError(
                 f"class_descriptions describes {label!r}, but the classes are {few(labels)}. A "
-                f"key must equal a class label, type included.{about_numbers(labels)}"
+                f"key must equal a class label, type included.{about_numbers(labels, described)}"
             )
         if not isinstance(text, str):
             raise TypeError(f"The description of class {label!r} is {text!r:.100}, not a str.")
@@ -208,7 +210,7 @@ def _check_classes(labels, class_descriptions):
 
 def _check_asked(llm, task):
     if not hasattr(llm, "complete"):
-        raise TypeError(f"llm is a ChatModel, got {llm!r:.100}.")
+        raise TypeError(f'llm is a ChatModel, as in llm=ChatModel("gpt-4o"); got {llm!r:.100}.')
     if not isinstance(task, str) or not task.strip():
         raise ValueError(
             'task says in a sentence what is predicted, as in task="Predict whether the patient '

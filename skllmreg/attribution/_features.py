@@ -1,7 +1,11 @@
 """Which features an LLM is asked about, and what it is told about each."""
 
+import difflib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+
+from skllmreg.exceptions import UnusedDescriptionWarning
 
 _HOW_TO_NAME = (
     "An LLM can only judge features that it is told about. Give X as a data frame (in a pipeline: "
@@ -98,12 +102,28 @@ def features_with_text(feature_names, feature_descriptions):
             f"feature_descriptions describes none of the features {few(names)}; "
             f"its keys are {few(descriptions)}."
         )
+    _warn_of_slips(descriptions, [name for name, text in texts.items() if not text], names)
     # The names that scikit-learn makes up for an array say nothing either.
     if not any(texts.values()) and all(re.fullmatch(r"(.*__)?x\d+", name) for name in names):
         raise ValueError(
             f"The feature names {few(names)} were made up for an array. {_HOW_TO_NAME}"
         )
     return texts
+
+
+def _warn_of_slips(descriptions, undescribed, names):
+    """Warn of a description that no column takes, where one without has nearly its name."""
+    taken = [bare for name in names for bare in _without_prefixes(name)]
+    for key in descriptions:
+        if any(bare == key or bare.startswith(f"{key}_") for bare in taken):
+            continue
+        for near in difflib.get_close_matches(key, undescribed, n=1, cutoff=0.8):
+            warnings.warn(
+                f"feature_descriptions describes {key!r}, which is no feature, but does not "
+                f"describe {near!r}: is that the one?",
+                UnusedDescriptionWarning,
+                stacklevel=4,
+            )
 
 
 def check_names(names):

@@ -108,7 +108,13 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
         return _parse_output(scores, feature_names, n_features, of)
 
     if classes is None:
+        if _is_by_class(attributions):
+            raise ValueError(
+                "attributions has scores by class, but this is a regression: give "
+                "{feature: score}, for what a larger value does to the target."
+            )
         return one_output(attributions)[:, None]
+    classes = np.asarray(classes).tolist()
     if _is_by_class(attributions):
         keys = _match_classes(attributions, classes)
         outputs = [one_output(attributions[k], f" for class {k!r}") for k in keys]
@@ -165,14 +171,14 @@ def _match_classes(attributions, classes):
         raise ValueError(
             f"No attribution scores for the class(es) {absent}; attributions has the keys "
             f"{', '.join(map(repr, attributions))}. A key must equal a class label, type included."
-            f"{about_numbers(classes)}"
+            f"{about_numbers(classes, attributions)}"
         )
     return known
 
 
-def about_numbers(labels):
-    """Say where labels 0, 1, ... may come from, if they are such."""
-    if list(labels) != list(range(len(labels))):
+def about_numbers(labels, keys=()):
+    """Say where labels 0, 1, ... may come from, if they are such and the keys are others."""
+    if list(labels) != list(range(len(labels))) or {*map(str, keys)} & {*map(str, labels)}:
         return ""
     return (
         " (If these are not your labels: cross_val_predict, StackingClassifier and other tools "
@@ -184,6 +190,9 @@ def _parse_output(scores, feature_names, n_features, of):
     """Estimates of one output: (n_estimates, n_features)."""
     scores = [scores] if isinstance(scores, Mapping) else _with_names(scores)
     if isinstance(scores, (list, tuple)) and any(isinstance(s, Mapping) for s in scores):
+        for name in (name for estimate in scores for name in estimate):
+            if not isinstance(name, str):
+                raise ValueError(f"The scores{of} name a feature {name!r}, which is no str.")
         if feature_names is None:
             raise ValueError(
                 "The attribution scores have feature names, but X has none. Give X as a data frame "

@@ -186,7 +186,7 @@ class Call:
                 done += f". The last failure was: {str(self.source.last_failure).rstrip('.')}"
             done += ". A new ChatModel starts a new count; give it a larger budget to go on"
         error.replies = replies
-        error.args = (f"Prompt {task.index}: {str(error).rstrip('.')}. {done}.",)
+        error.args = (f"Prompt {task.index}: {_sentence(str(error))} {done}.",)
         return error
 
     def _summary(
@@ -200,6 +200,10 @@ class Call:
             head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"
         error.args = (head,)
         return error
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _invalid(record: dict[str, Any], problems: list[str], what: str) -> InvalidReplyError:

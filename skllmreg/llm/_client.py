@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from skllmreg.exceptions import RequestError
@@ -148,6 +149,8 @@ def _explain(error: Exception, now: Exchange, url: str, timeout: float) -> Reque
         error = error.__cause__  # openai 2 wraps all that is raised below it
     doctor = f"Is the server up? `python -m skllmreg doctor --base-url {url}` tells."
     late = isinstance(error, (openai.APITimeoutError, TooLateError))
+    # On this machine, where nobody listens nobody will without the user's doing.
+    down = is_loopback(url) and any(isinstance(e, ConnectionRefusedError) for e in _causes(error))
     if isinstance(error, RequestError):
         return error
     if late and now.sent:
@@ -161,7 +164,13 @@ def _explain(error: Exception, now: Exchange, url: str, timeout: float) -> Reque
             f"{now.hide(str(error))[:200]}. Are the request_options right?",
             sent=now.sent,
         )
-    return RequestError(f"{url} {what}", transient=True, sent=now.sent)
+    return RequestError(f"{url} {what}", transient=not down, sent=now.sent)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _read_body(response: Any, url: str) -> str:

@@ -43,6 +43,9 @@ def resolve_url(base_url: str | None) -> str:
             "base_url carries a user, a password or a query, which would be stored and printed. "
             "Put the key into an environment variable and name it in api_key_env."
         )
+    if url.endswith("/chat/completions"):
+        base = url.removesuffix("/chat/completions")
+        raise ValueError(f"base_url is the address before /chat/completions: {base!r}.")
     return url
 
 

@@ -1,5 +1,6 @@
 """A progress bar, where somebody looks."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,8 +11,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int], object]]:
     """Yield a function that takes how many more are done.
 
-    With `show` None there is a bar only if tqdm is installed, stderr is a terminal and the work
-    takes more than two seconds.
+    With `show` None there is a bar only if tqdm is installed, the work takes more than two seconds
+    and stderr is a terminal or a notebook's.
     """
     try:
         from tqdm import tqdm
@@ -20,7 +21,8 @@ def progress_bar(
     if tqdm is None or show is False:
         yield lambda done: None
         return
-    disable = None if show is None else False  # None: unless stderr is a terminal
+    # None: unless stderr is a terminal. That of a notebook says that it is none.
+    disable = None if show is None and "ipykernel" not in sys.modules else False
     delay = 2.0 if show is None else 0.0
     with tqdm(total=n, desc=description, disable=disable, delay=delay, unit="prompt") as bar:
         yield bar.update

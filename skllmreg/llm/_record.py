@@ -9,7 +9,7 @@ from typing import Any
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._refusal import refusal
-from skllmreg.llm._text import one_line, read_json
+from skllmreg.llm._text import is_web_page, one_line, page_text, read_json
 
 FIELDS = {
     "text",
@@ -26,10 +26,11 @@ MOST_TOKENS = 2**31
 
 def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, Any]:
     """The JSON object that a server has sent with status 200, or a RequestError."""
-    if text.lstrip()[:1] == "<":
+    if is_web_page(text):
         raise RequestError(
-            f"{url} answered with a web page in place of JSON: {one_line(hide(text))!r}. "
-            "Does base_url point at the API, as in http://localhost:8000/v1?",
+            f"{url} answered with a web page in place of JSON: {page_text(hide(text))!r}. Does "
+            "base_url point at the API, as in http://localhost:8000/v1, and is there no proxy or "
+            "login page in between?",
             sent=True,
         )
     try:

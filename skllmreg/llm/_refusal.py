@@ -7,7 +7,7 @@ from typing import Any
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._limits import LONGEST_PAUSE
-from skllmreg.llm._text import one_line
+from skllmreg.llm._text import is_web_page, one_line, page_text
 
 # Refusals that no repetition heals, though their status alone would allow one.
 _FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
@@ -39,8 +39,11 @@ def refusal(url: str, status: int | None, said: Any, headers: Any) -> RequestErr
     hours = (pause or 0.0) / 3600
     too_long = (pause or 0.0) > LONGEST_PAUSE
     head = "an error" if status is None else f"status {status}"
+    what = one_line(message, 500) or "no message"
+    if is_web_page(message):
+        what = f"a web page, perhaps of a proxy on the way: {page_text(message)!r}"
     return RequestError(
-        f"{url} answered with {head}: {one_line(message, 500) or 'no message'}"
+        f"{url} answered with {head}: {what}{'' if what[-1] in '.!?' else '.'}"
         + (f" It wants to be asked again in {hours:.1f} hours." if too_long else "")
         + _hint(status or 0, url),
         status=status,
@@ -62,10 +65,11 @@ def _hint(status: int, url: str) -> str:
     if 300 <= status < 400:
         return " Give the address it redirects to as base_url."
     if status == 401:
-        return " Is the key right? api_key_env names the variable that holds it."
+        return " Is the key right, was one sent? api_key_env names the variable that holds it."
     if status == 404:
+        end = "" if url.endswith("/v1") else "Most addresses end in /v1. "
         return (
-            " Does base_url end in /v1, and does the server have this model? "
+            f" {end}Does the server have this model? "
             f"`python -m skllmreg doctor --base-url {url}` tells."
         )
     return ""

@@ -1,6 +1,7 @@
 """Text from strangers: JSON that may be hostile, lines that a terminal must not obey."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,15 @@ def map_strings(value: Any, change: Callable[[str], str] | None = None) -> Any:
     if isinstance(value, dict):
         return {map_strings(k, change): map_strings(v, change) for k, v in value.items()}
     return value
+
+
+def is_web_page(text: str) -> bool:
+    return text.lstrip()[:1] == "<"
+
+
+def page_text(text: str) -> str:
+    """What a web page says, on one short line."""
+    return one_line(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.I | re.S))
 
 
 def one_line(text: str, width: int = 90) -> str:

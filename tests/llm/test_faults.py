@@ -144,7 +144,7 @@ def test_a_pause_concerns_every_object_with_the_same_cache(loopback, chat, monke
 
 def test_retry_after_of_hours_is_told_at_once(loopback, chat):
     loopback.failures.append(error(429, "come back tomorrow", headers={"Retry-After": "80000"}))
-    with pytest.raises(RequestError, match="come back tomorrow It wants .* again in 22.2 hours"):
+    with pytest.raises(RequestError, match="come back tomorrow. It wants .* again in 22.2 hours"):
         chat.complete(["a"])
 
 

@@ -1,0 +1,139 @@
+"""What goes wrong in the first minutes, and that each message says what to do."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+from skllmreg import (
+    ChatModel,
+    LLMAttributionRegularizedClassifier,
+    LLMAttributionRegularizedRegressor,
+)
+from skllmreg.exceptions import UnusedDescriptionWarning
+from tests.loopback import Behaviour, error
+
+X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+X, y = X.iloc[:40, :3], y[:40]
+SCORES = {"mean radius": -9, "mean texture": -3, "mean perimeter": -8}
+PAGE = (
+    "<!DOCTYPE html><html><head><title>Login</title><style>p {}</style></head>"
+    "<body><p>Sign in\nto the network</p></body></html>"
+)
+
+
+def constant(body):
+    asked = body["response_format"]["json_schema"]["schema"]["properties"]
+    return json.dumps(dict.fromkeys(asked, -5))
+
+
+def asking(llm, **params):
+    described = {"task": "Predict malignancy.", "class_descriptions": {0: "malignant", 1: "benign"}}
+    return LLMAttributionRegularizedClassifier(llm, **described | params)
+
+
+def with_scores(attributions=SCORES, **params):
+    return LLMAttributionRegularizedClassifier(attributions=attributions, **params)
+
+
+# What the server answers, and what the user reads.
+@pytest.mark.parametrize(
+    ("behaviour", "match"),
+    [
+        (error(401, "Incorrect key"), r"Incorrect key\. Is the key right, .* api_key_env names"),
+        (error(404, "no such model"), r"such model\. Does the server have this model\? .* doctor"),
+        (Behaviour(PAGE), "in place of JSON: 'Login Sign in to the network'. Does base_url point"),
+        (
+            Behaviour(PAGE, 403),
+            r"status 403: a web page, perhaps of a proxy on the way: 'Login Sign in to the network",
+        ),
+    ],
+    ids=["wrong key", "wrong model", "login page", "proxy"],
+)
+def test_what_a_server_refuses(loopback, behaviour, match):
+    loopback.reply = lambda body: behaviour
+    with pytest.raises(RuntimeError, match=match):
+        asking(ChatModel("tiny", base_url=loopback.base_url)).fit(X, y)
+
+
+def test_an_address_without_v1(loopback):
+    loopback.reply = lambda body: Behaviour("404 page not found", 404)
+    with pytest.raises(RuntimeError, match=r"404 page not found\. Most addresses end in /v1\."):
+        asking(ChatModel("tiny", base_url=loopback.base_url.removesuffix("/v1"))).fit(X, y)
+
+
+def test_an_address_with_too_much():
+    chat = ChatModel("tiny", base_url="http://localhost:8000/v1/chat/completions/")
+    with pytest.raises(ValueError, match="before /chat/completions: 'http://localhost:8000/v1'"):
+        chat.complete(["Hello"])
+
+
+def test_a_server_that_is_not_running_is_told_at_once(monkeypatch):
+    monkeypatch.setattr(
+        "skllmreg.llm._source.Source._wait_after", None
+    )  # it would be called to retry
+    with pytest.raises(RuntimeError, match=r"cannot be reached .* Is the server up\? .* doctor"):
+        asking(ChatModel("tiny", base_url="http://127.0.0.1:9/v1")).fit(X, y)
+
+
+def test_no_key_and_a_server_that_needs_none(loopback):
+    with pytest.raises(RuntimeError, match="OPENAI_API_KEY is not set: .* Set it, or name another"):
+        asking(ChatModel("gpt-4o")).fit(X, y)
+    loopback.reply = constant
+    asking(ChatModel("tiny", base_url=loopback.base_url)).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "X", "y", "match"),
+    [
+        (asking("gpt-4o"), X, y, r'as in llm=ChatModel\("gpt-4o"\); got \'gpt-4o\''),
+        (asking(ChatModel("m"), task=None), X, y, "task says in a sentence what is predicted"),
+        (asking(ChatModel("m")), X.to_numpy(), y, r'Give X as a data frame .*transform="pandas"'),
+        (with_scores(), X.to_numpy(), y, "X has none. Give X as a data frame"),
+        (with_scores({"mean radus": 1}), X, y, r"'mean radius' \(did you mean 'mean radus'\?\)"),
+        (with_scores({1: 2, 2: 3, 3: 4}), X, y, "name a feature 1, which is no str"),
+        (with_scores({"1": SCORES}), X, y, r"class\(es\) 0, 1; .* type included\.$"),
+        (with_scores(), X, np.zeros(40), "at least two classes are needed; y has one class: 0.0"),
+        (
+            LLMAttributionRegularizedRegressor(attributions={1: SCORES}),
+            X,
+            y,
+            "by class, but this is a regression: give {feature: score}",
+        ),
+    ],
+    ids=[
+        "name of a model for an LLM",
+        "no task",
+        "array and LLM",
+        "array and scores",
+        "slip in a score",
+        "numbers for names",
+        "str for a class",
+        "one class",
+        "classes of a regression",
+    ],
+)
+def test_what_an_estimator_refuses(model, X, y, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        model.fit(X, y)
+
+
+def test_a_slip_in_a_description_is_told(loopback):
+    loopback.reply = constant
+    model = asking(
+        ChatModel("tiny", base_url=loopback.base_url),
+        feature_descriptions={"mean radus": "Mean radius", "mean texture": "Of the cells"},
+    )
+    with pytest.warns(
+        UnusedDescriptionWarning, match="'mean radus', .* not describe 'mean radius'"
+    ):
+        model.fit(X, y)
+
+
+def test_a_slip_in_a_public_name_is_told():
+    code = "import skllmreg; skllmreg.ChatModle"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    assert "Did you mean: 'ChatModel'?" in said
