@@ -27,8 +27,7 @@ def energy_score(logits, *, temperature=1.0, mask=None):
 
     Parameters
     ----------
-    logits : array-like of shape (n_samples, n_classes), (n_samples,) or \
-            (n_samples, n_tokens, n_classes)
+    logits : array-like of shape (n_samples, [n_tokens, ]n_classes) or (n_samples,)
         What comes before the softmax: of probabilities the energy tells nothing. One number a row
         is the decision value f of two classes, and stands for the logits (-f/2, f/2).
     temperature : float, default=1.0

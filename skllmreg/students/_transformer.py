@@ -141,10 +141,21 @@ class TransformerClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        check_is_fitted(self)
-        from skllmreg.students._transformer_net import predict_logits
+        return softmax(self._logits(X), axis=1)
 
-        return softmax(predict_logits(self.net_, self._tokens(check_texts(X))), axis=1)
+    def decision_function(self, X):
+        """Compute the logits: of ``classes_[1]`` against ``classes_[0]``, or of each class.
+
+        Parameters
+        ----------
+        X : sequence of str of shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict(self, X):
         """Predict the classes of texts.
@@ -159,6 +170,12 @@ class TransformerClassifier(ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def _logits(self, X):
+        check_is_fitted(self)
+        from skllmreg.students._transformer_net import predict_logits
+
+        return predict_logits(self.net_, self._tokens(check_texts(X)))
 
     def _tokens(self, X):
         """Tokenise: {"input_ids", "attention_mask", ...}, padded to the longest text."""

@@ -3,10 +3,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skllmreg import LLKDSelector
+from skllmreg import GOLDAugmenter, LLKDSelector
 from skllmreg.students import TransformerClassifier
 
 TEXTS = ["parcel is late", "where is parcel", "refund me", "i want refund now"] * 6
@@ -43,6 +44,26 @@ def test_it_loads_trains_and_predicts(tiny):
     assert model.score(TEXTS, LABELS) == 1
     assert model.predict(["my parcel", "my refund"]).tolist() == ["delivery", "money"]
     np.testing.assert_allclose(model.predict_proba(TEXTS).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_decisions_are_the_logits_of_the_probabilities(tiny, n_classes):
+    labels = np.arange(24) % n_classes
+    model = clone(tiny).set_params(max_epochs=1).fit(TEXTS, labels)
+    f = model.decision_function(TEXTS)
+    assert f.shape == ((24,) if n_classes == 2 else (24, 3))
+    expected = softmax(np.column_stack([-f / 2, f / 2]) if n_classes == 2 else f, axis=1)
+    np.testing.assert_allclose(model.predict_proba(TEXTS), expected, rtol=1e-5)
+
+
+def test_it_is_a_student_of_the_augmenter(tiny):
+    def generator(request):
+        return [f"{request.seed_examples[0]} {request.number} {i}" for i in range(request.n_rows)]
+
+    model = GOLDAugmenter(
+        clone(tiny).set_params(max_epochs=1), generator=generator, n_rounds=2, n_batches=1
+    ).fit(TEXTS[:4], LABELS[:4])
+    assert np.isfinite(model.ood_scores_).any()
 
 
 def test_weight_zero_is_not_learned(tiny):
