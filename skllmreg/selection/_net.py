@@ -61,6 +61,11 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     net.fit(X, labels)
     net.criterion, net.train_split, net.predict_nonlinearity = criterion, train_split, nonlinearity
     net.criterion_ = net.criterion_.base
+    if not lesson.rows["shown"].any():
+        raise TypeError(
+            f"The net's data set, {net.dataset.__name__}, keeps its labels elsewhere than in its "
+            "attribute y: it cannot be taught."
+        )
     with np.errstate(invalid="ignore"):
         return net, lesson.rows["used"] / lesson.rows["shown"]
 
@@ -147,7 +152,6 @@ class BatchLesson:
         batch = self.rows[rows]
         weight = batch["weight"].copy()
         if self.rule is not None:
-            log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
             need = np.einsum("ij,ij->i", np.exp(log_q), log_q) / -np.log(log_q.shape[1])
             asked = np.flatnonzero(batch["code"] >= 0)
             weight[asked] = self.rule(batch["code"][asked], weight[asked], need[asked])
@@ -209,7 +213,8 @@ class TeachingLoss(torch.nn.Module):
             )
         rows, log_q = -1 - label.cpu().numpy(), output.detach().float()
         if self.on_logits:
-            log_q = torch.log_softmax(log_q, dim=1)
+            # A class that the module masks by -inf has a share of 0, and 0 times -inf is no number.
+            log_q = torch.log_softmax(log_q, dim=1).clamp(min=-1e4)
         weight = self.lesson.weigh(rows, log_q.cpu().numpy())
         if self.base.reduction == "mean":
             weight /= self.size[rows][weight > 0].sum() or 1
@@ -228,11 +233,12 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, log_q, target):
         """Compute the value; all of shape (n_samples, n_classes)."""
-        ctx.save_for_backward(log_q, target)
+        ctx.save_for_backward(logits, target)
         return -torch.dot(target.flatten(), log_q.flatten())
 
     @staticmethod
     def backward(ctx, slope):
         """Compute the gradient in the logits."""
-        log_q, target = ctx.saved_tensors
-        return slope * (log_q.exp() * target.sum(dim=1, keepdim=True) - target), None, None
+        logits, target = ctx.saved_tensors
+        q = torch.softmax(logits, dim=1)
+        return slope * (q * target.sum(dim=1, keepdim=True) - target), None, None

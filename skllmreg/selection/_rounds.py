@@ -166,7 +166,12 @@ def teach(lesson, reveal, plan, calibration, rng):
         )
         if stable:
             break
-        stable = plan.choosy and agreement >= 1 - plan.tol
+        stable = plan.choosy and student is not None and agreement >= 1 - plan.tol
+    if student is None:
+        raise ValueError(
+            "All rows to learn from are of one class: ask about more of them, or label some of "
+            "another class."
+        )
     if asked.all():
         condition = "all_labeled"
     else:

@@ -235,7 +235,7 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         labelled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
         if not has_teacher:
             warnings.warn(
-                "There is no teacher: the student is fitted on the labelled rows alone.",
+                "There is no teacher: the student is fitted on the labels in y alone.",
                 NoLLMWarning,
                 stacklevel=2,
             )
@@ -375,9 +375,14 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f'strategy="all" asks about all {n_pool} rows without a label: with '
                 f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
             )
-        rule = self.strategy in CONDITIONS
-        several_rounds = self.strategy in ("distill", "llkd", "student")
-        weighted = self.labels == "soft" or several_rounds or (rule and self.weighting is not None)
+        within_budget = self.strategy == "student" and n_pool > (self.max_teacher_calls or n_pool)
+        ruled = self.strategy in CONDITIONS and not within_budget
+        sums = self.strategy != "teacher" and self.n_rounds > 1
+        weighted = (
+            self.labels == "soft"
+            or self.strategy == "distill"
+            or (ruled and (sums or self.weighting is not None))
+        )
         check_student(lesson.estimator, weighted=weighted)
 
     def _plan(self, lesson, n_calls):

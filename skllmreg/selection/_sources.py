@@ -8,6 +8,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.selection._llm_teacher import LLMTeacherClassifier
+from skllmreg.selection._unlabeled import is_unlabeled
 
 # Tables are often rounded to two digits.
 ROUNDING = 0.05
@@ -44,6 +45,11 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
         fitted = fitted_teacher(teacher, X, labelled, labels)
         needs_no_fit = isinstance(fitted, FrozenEstimator | LLMTeacherClassifier)
         source = LiveTeacher(fitted, X, knows_labels=not needs_no_fit)
+    if is_unlabeled(source.columns).any():
+        raise ValueError(
+            f"The teacher's classes are {source.columns.tolist()}, and -1 marks rows without a "
+            "label: give the classes other names."
+        )
     unknown = set(labels.tolist()) - set(source.columns.tolist())
     if unknown:
         raise ValueError(

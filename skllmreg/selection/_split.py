@@ -4,9 +4,9 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import check_cv
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 
-from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_array
 
 
 class UnlabeledSplit:
@@ -53,7 +53,8 @@ class UnlabeledSplit:
         ------
         train, test : ndarray of int
         """
-        unlabeled = is_unlabeled(y)
+        check_consistent_length(X, y, groups)
+        unlabeled = is_unlabeled(column_or_1d(label_array(y)))
         labelled, rest = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
         if not len(labelled):
             raise ValueError("No row of y has a label: there is nothing to test on.")

@@ -7,6 +7,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import has_fit_parameter
 
 from skllmreg.students._any import is_net, student_proba
@@ -34,7 +35,8 @@ def fit_student(estimator, X, target, weight, classes):
 
     Returns
     -------
-    fitted classifier
+    fitted classifier or None
+        None where the targets are of one class among several: few classifiers can learn that.
     """
     if is_net(estimator):
         from skllmreg.selection._net import fit_net
@@ -43,6 +45,8 @@ def fit_student(estimator, X, target, weight, classes):
     smallest = np.minimum(SMALLEST_SHARE, OF_THE_LARGEST * target.max(axis=1, keepdims=True))
     share = np.where(target >= smallest, target, 0)
     rows, codes = np.nonzero(share)
+    if len(set(codes)) < 2 <= len(classes):
+        return None
     share = share[rows, codes] / share.sum(axis=1)[rows] * weight[rows]
     student = clone(estimator)
     if len(rows) == len(target) and np.ptp(share) == 0:
@@ -113,7 +117,11 @@ def request_weights(estimator, last):
     for part in [estimator, *estimator.get_params().values()]:
         if not isinstance(part, BaseEstimator) or not has_fit_parameter(part, "sample_weight"):
             continue
-        if part.get_metadata_routing().fit.requests.get("sample_weight") is None:
+        request = part.get_metadata_routing()
+        # A meta-estimator routes what the estimators in it have requested.
+        if not isinstance(request, MetadataRequest):
+            continue
+        if request.fit.requests.get("sample_weight") is None:
             part.set_fit_request(sample_weight=id(part) in at_the_end)
 
 

@@ -100,6 +100,47 @@ def test_class_weights_and_reduction_count_as_in_torch(reduction):
     assert loss(output, -1 - torch.arange(8)).item() == pytest.approx(base(output, codes).item())
 
 
+def test_a_masked_class_has_no_share_in_the_loss():
+    output = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    loss = TeachingLoss(torch.nn.CrossEntropyLoss, BatchLesson(np.eye(3)[:1], np.ones(1)))
+    value = loss(output, -1 - torch.arange(1))
+    value.backward()
+    assert value.item() == pytest.approx(np.log(2))
+    np.testing.assert_allclose(output.grad, [[-0.5, 0.5, 0]])
+
+
+def test_the_gradient_can_be_differentiated_again():
+    output = torch.randn(2, 3, requires_grad=True, dtype=torch.float64)
+    loss = TeachingLoss(torch.nn.CrossEntropyLoss, BatchLesson(proba[:2], np.ones(2)))
+    ours = loss(output, -1 - torch.arange(2))
+    theirs = torch.nn.functional.cross_entropy(output, torch.as_tensor(proba[:2]))
+    found, expected = (
+        torch.autograd.grad(
+            torch.autograd.grad(value, output, create_graph=True)[0].square().sum(), output
+        )[0]
+        for value in (ours, theirs)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+class Stubborn(torch.utils.data.Dataset):
+    """Gives the labels that it was made with."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.made_with = X, y, torch.as_tensor(y)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.X[i], self.made_with[i]
+
+
+def test_a_data_set_that_cannot_be_taught_is_an_error():
+    with pytest.raises(TypeError, match="Stubborn"):
+        LLKDSelector(net(dataset=Stubborn)).fit(X, y, teacher_proba=proba)
+
+
 def test_rows_of_any_shape_reach_a_net():
     images = X[:, :4].reshape(-1, 1, 2, 2)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))

@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -227,6 +228,35 @@ def test_with_metadata_routing_a_pipeline_is_taught_as_without():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_weights_are_routed_through_meta_estimators():
+    with config_context(enable_metadata_routing=True):
+        for part in (
+            LogisticRegression(),
+            LogisticRegression().set_fit_request(sample_weight=True),
+        ):
+            student = CalibratedClassifierCV(part, cv=2)
+            model = LLKDSelector(student, strategy="all").fit(X, y, teacher_proba=proba)
+            assert model.score(X, truth) > 0.6
+
+
+def test_answers_of_one_class_are_no_lesson_but_the_next_round_may_be():
+    rare = np.arange(400) % 100 == 0
+    sure = np.where(rare[:, None], [0.03, 0.97], [0.97, 0.03])
+    for seed in range(3):
+        model = LLKDSelector(max_teacher_calls=300, random_state=seed)
+        model.fit(X, teacher_proba=sure, classes=[0, 1])
+        assert set(model.transduction_) == {-1, 0, 1}
+    with pytest.raises(ValueError, match="of one class: ask about more"):
+        LLKDSelector(max_teacher_calls=2, random_state=0).fit(X, teacher_proba=sure, classes=[0, 1])
+
+
+def test_a_class_that_is_called_minus_one_is_an_error():
+    with pytest.raises(ValueError, match="other names"):
+        LLKDSelector().fit(
+            X, np.where(y == 1, 1, None), teacher_proba=proba[:, :2], classes=[-1, 1]
+        )
+
+
 def test_arguments_without_use_are_errors():
     with pytest.raises(ValueError, match="not both"):
         LLKDSelector(teacher=GaussianNB()).fit(X, truth, teacher_proba=proba)
@@ -311,7 +341,12 @@ def test_students_without_sample_weight_learn_hard_labels():
     with pytest.raises(ValueError, match='labels="hard"'):
         LLKDSelector(KNeighborsClassifier()).fit(X, y, teacher_proba=proba)
     student = LLKDSelector(KNeighborsClassifier(), labels="hard", random_state=0)
-    for params in ({"strategy": "random"}, {"strategy": "teacher", "weighting": None}):
+    for params in (
+        {"strategy": "random"},
+        {"strategy": "teacher", "weighting": None},
+        {"strategy": "student", "max_teacher_calls": 60},
+        {"strategy": "llkd", "n_rounds": 1, "weighting": None},
+    ):
         model = clone(student).set_params(**params).fit(X, y, teacher_proba=proba)
         assert model.score(X, truth) > 0.6
 

@@ -71,3 +71,8 @@ def test_groups_and_probabilities_are_routed():
             params={"groups": np.arange(90) // 9, "teacher_proba": proba},
         )
     assert scores.mean() > 0.8
+
+
+def test_lengths_that_differ_are_an_error():
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        next(UnlabeledSplit(2).split(np.zeros((3, 1)), [0, 1, 0, 1]))
