@@ -110,5 +110,9 @@ class UndescribedClassWarning(UserWarning):
     """An LLM is asked about a class that only has a number for a name."""
 
 
+class UnscaledFeaturesWarning(UserWarning):
+    """Columns of very different spread are taken as they are."""
+
+
 class UnusedDescriptionWarning(UserWarning):
     """A description names no feature, but the name of one without a description is like it."""

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
+import polars as pl
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_breast_cancer
 
 from skllmreg import (
@@ -13,7 +16,7 @@ from skllmreg import (
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
 )
-from skllmreg.exceptions import UnusedDescriptionWarning
+from skllmreg.exceptions import UnscaledFeaturesWarning, UnusedDescriptionWarning
 from tests.loopback import Behaviour, error
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
@@ -96,6 +99,22 @@ def test_no_key_and_a_server_that_needs_none(loopback):
         (with_scores({"mean radus": 1}), X, y, r"'mean radius' \(did you mean 'mean radus'\?\)"),
         (with_scores({1: 2, 2: 3, 3: 4}), X, y, "name a feature 1, which is no str"),
         (with_scores({"1": SCORES}), X, y, r"class\(es\) 0, 1; .* type included\.$"),
+        (
+            with_scores(),
+            X.assign(**{"mean texture": "rough"}),
+            y,
+            r"Column 'mean texture' of X holds text such as 'rough'; .* OneHotEncoder",
+        ),
+        (with_scores(), pl.DataFrame({"a": [1, 2], "b": ["x", "y"]}), [0, 1], "Column 'b'"),
+        (with_scores([1, 2]), [[1, "a"], [2, "b"]], [0, 1], "Column 1 of X holds text such as 'a'"),
+        (with_scores(), X.assign(site="left").astype({"site": "category"}), y, "Column 'site'"),
+        (with_scores(), ["some text", "more"], [0, 1], "X holds texts .*TextClassifier"),
+        (
+            LLMAttributionRegularizedRegressor(attributions=SCORES),
+            X,
+            np.where(y == 1, "a", "b"),
+            "y holds text such as 'b'; for classes there is a classifier",
+        ),
         (with_scores(), X, np.zeros(40), "at least two classes are needed; y has one class: 0.0"),
         (
             LLMAttributionRegularizedRegressor(attributions={1: SCORES}),
@@ -112,6 +131,12 @@ def test_no_key_and_a_server_that_needs_none(loopback):
         "slip in a score",
         "numbers for names",
         "str for a class",
+        "text column",
+        "text column of polars",
+        "text column of an array",
+        "categories",
+        "texts",
+        "classes for a regression",
         "one class",
         "classes of a regression",
     ],
@@ -131,6 +156,17 @@ def test_a_slip_in_a_description_is_told(loopback):
         UnusedDescriptionWarning, match="'mean radus', .* not describe 'mean radius'"
     ):
         model.fit(X, y)
+
+
+@pytest.mark.parametrize("container", [lambda X: X, lambda X: sparse.csr_array(X.to_numpy())])
+def test_a_missing_scaler_is_told_where_the_model_does_not_scale(container):
+    unequal = X.assign(**{"mean texture": X["mean texture"] * 1e6})
+    model = with_scores([-9, -3, -8], standardize=False)
+    with pytest.warns(UnscaledFeaturesWarning, match="put a scaler in front"):
+        model.fit(container(unequal), y)
+    with warnings.catch_warnings(action="error", category=UnscaledFeaturesWarning):
+        model.fit(container(X), y)
+        with_scores([-9, -3, -8]).fit(container(unequal), y)
 
 
 def test_a_slip_in_a_public_name_is_told():

@@ -7,12 +7,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
 
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
 from skllmreg.attribution._doc_link import DocLinkMixin
 from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
 from skllmreg.attribution._network import fit_network, has_network, network_outputs
+from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import feature_scaling, scaled
 from skllmreg.attribution._scores import (
     AVERAGED_TRANSFORMS,
@@ -20,8 +20,9 @@ from skllmreg.attribution._scores import (
     parse_attributions,
     target_direction,
 )
-from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
+from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning, UnscaledFeaturesWarning
 
+MOST_UNEQUAL = 1e3  # spread of a column by that of another, as it may be without a scaler
 MOST_ROWS = 1e12  # by weight: beyond, the priors drown in rounding
 
 
@@ -91,12 +92,28 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         """Scale the features by what is known of them; return them with location and scale."""
         self.scale_ = np.ones(X.shape[1])
         if not self.standardize:
+            self._warn_of_unequal_spread(feature_scaling(X, sample_weight)[1])
             return X, np.zeros(X.shape[1]), self.scale_
         rows, weight = X, sample_weight
         if X_unlabeled is not None:
             rows, weight = X_unlabeled, np.ones(X_unlabeled.shape[0])
         location, self.scale_ = feature_scaling(rows, weight)
         return scaled(X, location, self.scale_), location, self.scale_
+
+    def _warn_of_unequal_spread(self, scale):
+        """Warn where a scaler seems to be missing."""
+        names = getattr(self, "feature_names_in_", np.arange(len(scale)))[np.isfinite(scale)]
+        scale = scale[np.isfinite(scale)]
+        if not scale.size or scale.max() <= MOST_UNEQUAL * scale.min():
+            return
+        low, high = names[[scale.argmin(), scale.argmax()]].tolist()
+        warnings.warn(
+            "With standardize=False X is taken as it is, but the spread of column "
+            f"{high!r} is {scale.max() / scale.min():.0e} times that of {low!r}. Scores are about "
+            "features of comparable spread: put a scaler in front, or leave standardize=True.",
+            UnscaledFeaturesWarning,
+            stacklevel=4,
+        )
 
     def _fit_network(self, X, Y, sample_weight, X_unlabeled, location, loss, linear):
         """Set `network_`: on top of the linear model, if there is one; None if this is all."""
@@ -119,7 +136,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     def _outputs(self, X):
         """Outputs of the fitted model, (n_samples, n_outputs)."""
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        X = validate_numbers(self, X, reset=False)
         if self.network_ is not None:
             return network_outputs(self.network_, X, self._location, self.scale_)
         return np.asarray(X @ np.atleast_2d(self.coef_).T) + self.intercept_
@@ -127,7 +144,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
     def _check_unlabeled(self, X_unlabeled):
         if X_unlabeled is None:
             return None
-        return validate_data(self, X_unlabeled, accept_sparse="csr", dtype=np.float64, reset=False)
+        return validate_numbers(self, X_unlabeled, reset=False)
 
     def _measure(self, agreement):
         """Agreement of the labels with the scores alone; NaN without scores."""

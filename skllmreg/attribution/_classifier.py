@@ -6,13 +6,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._evidence import fit_candidate
 from skllmreg.attribution._loss import LOG_LOSS, encode_labels
 from skllmreg.attribution._network import has_network
+from skllmreg.attribution._numbers import validate_numbers
 
 
 class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
@@ -147,6 +148,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         If the labels contradict the scores: with "auto", if these alone rank the training rows
         worse than chance, or if the labels do without them and shuffled scores rank as well or
         these half as well as the model.
+    UnscaledFeaturesWarning
+        If with ``standardize=False`` a column's spread is 1000 times another's.
 
     See Also
     --------
@@ -262,7 +265,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
+        X, y = validate_numbers(self, X, y)
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]

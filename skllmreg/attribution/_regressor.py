@@ -2,13 +2,14 @@
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import correlation
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
 from skllmreg.attribution._network import has_network
+from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import target_scaling
 
 
@@ -218,17 +219,9 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self
         """
         self._validate_params()
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=np.float64,
-            y_numeric=True,
-            ensure_min_samples=2,
-        )
+        X, y = validate_numbers(self, X, y, y_numeric=True, ensure_min_samples=2)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        X, y, weight = X[weight > 0], y[weight > 0].astype(np.float64), weight[weight > 0]
+        X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
         if len(y) < 2:
             raise ValueError(f"At least two rows of positive weight are needed, got {len(y)}.")
         self._set_attributions()

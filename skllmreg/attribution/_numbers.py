@@ -1,0 +1,69 @@
+"""Tables of numbers: validated, and told apart from text by name."""
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+
+def validate_numbers(estimator, X, y="no_validation", **options):
+    """Validate X, and y if there is one; what is text among them is named.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` and ``feature_names_in_``, or is held against them.
+    X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,), default="no_validation"
+    **options
+        Of `validate_data`.
+
+    Returns
+    -------
+    X : {ndarray, CSR matrix} of float64
+    y : ndarray
+        If y is given; of float64 with ``y_numeric=True``.
+    """
+    try:
+        checked = validate_data(estimator, X, y, accept_sparse="csr", dtype=np.float64, **options)
+        if options.get("y_numeric"):
+            return checked[0], checked[1].astype(np.float64)
+        return checked
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        what = _text_in(X)
+        if what is None and options.get("y_numeric"):
+            text = _first_text(np.ravel(np.asarray(y, dtype=object)))
+            what = text and f"y holds text such as {text!r:.50}; for classes there is a classifier."
+        if what is None:
+            raise
+        raise ValueError(what) from error
+
+
+def _text_in(X):
+    """Say where there is text in place of numbers, and what to do; None if there is none."""
+    rows = np.asarray(X, dtype=object)
+    if rows.ndim == 1 and (text := _first_text(rows)) is not None:
+        return (
+            f"X holds texts such as {text!r:.50}, not a table of numbers. LLKDSelector and "
+            "skllmreg.students.TextClassifier learn from texts."
+        )
+    for j in range(rows.shape[1] if rows.ndim == 2 else 0):
+        if (text := _first_text(rows[:, j])) is not None:
+            name = list(X.columns)[j] if hasattr(X, "columns") else j
+            return (
+                f"Column {name!r} of X holds text such as {text!r:.50}; numbers are needed. Encode "
+                "it, as by OneHotEncoder(sparse_output=False) in a ColumnTransformer with "
+                '.set_output(transform="pandas"), which keeps the names.'
+            )
+    return None
+
+
+def _first_text(values):
+    """The first str that is no number."""
+    for value in values:
+        if isinstance(value, str):
+            try:
+                float(value)
+            except ValueError:
+                return value
+    return None
