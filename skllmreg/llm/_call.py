@@ -12,9 +12,10 @@ from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._prompts import Messages, number_samples
 from skllmreg.llm._reply import Reply
 from skllmreg.llm._source import Source
-from skllmreg.llm._text import map_strings
+from skllmreg.llm._text import map_strings, one_line
 
 MAX_REPAIRS = 2
+MOST_PROBLEMS = 20  # in a message
 
 
 @dataclass
@@ -208,8 +209,11 @@ def _sentence(text: str) -> str:
 
 def _invalid(record: dict[str, Any], problems: list[str], what: str) -> InvalidReplyError:
     text = record["text"] or ""
+    listed = "; ".join(one_line(problem, 300) for problem in problems[:MOST_PROBLEMS])
+    if len(problems) > MOST_PROBLEMS:
+        listed += f" and {len(problems) - MOST_PROBLEMS:,} more problems"
     return InvalidReplyError(
-        f"The reply cannot be used, {what}: {'; '.join(problems)}. It reads: {text[:500]!r}.",
+        f"The reply cannot be used, {what}: {listed}. It reads: {text[:500]!r}.",
         reply=text,
         problems=problems,
     )

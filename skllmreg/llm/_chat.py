@@ -326,8 +326,12 @@ class ChatModel:
         """Check all parameters and put together what the prompts of a call have in common."""
         if schema is not None:
             check_schema(schema)
-        check_params(self._params())
-        url = resolve_url(self.base_url)
+        try:
+            check_params(self._params())
+            url = resolve_url(self.base_url)
+        except ValueError as error:
+            # Without the frames in whose variables a key may be that is refused here.
+            raise error.with_traceback(None) from None
         replay = self.mode == "replay"
         store = open_store(self.cache, read_only=replay)
         account = _ledger.Account(

@@ -23,6 +23,8 @@ _SECRET_FIELD = re.compile(
     r"|(access|auth|api)[-_]?token|cookie)$",
     re.I,
 )
+# Values of headers that can be nothing else, whatever the header is called.
+_SECRET_VALUE = re.compile(r"\s*(bearer\s|basic\s+[A-Za-z0-9+/]{16,}=*\s*$|sk-)", re.I)
 
 
 def resolve_url(base_url: str | None) -> str:
@@ -78,6 +80,11 @@ def is_variable_name(name: str) -> bool:
 def is_secret_name(name: str, *, header: bool) -> bool:
     """Whether a header or query parameter, or a field of the body, would hold a secret."""
     return (_SECRET_HEADER if header else _SECRET_FIELD).search(name) is not None
+
+
+def is_secret_value(value: object) -> bool:
+    """Whether the value of a header or query parameter is a credential by its form."""
+    return isinstance(value, str) and _SECRET_VALUE.match(value) is not None
 
 
 class Secret:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
-from skllmreg.llm._keys import is_secret_name, is_variable_name, without_userinfo
+from skllmreg.llm._keys import is_secret_name, is_secret_value, is_variable_name, without_userinfo
 from skllmreg.llm._prompts import canonical
 
 # Name: (type, what the numbers are, which ones are). None is allowed where it is the default.
@@ -116,13 +116,14 @@ def _secrets(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """Where options hold what looks like a secret."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if _is_secret(name, path):
+            if _is_secret(name, inner, path):
                 yield ".".join((*path, str(name)))
             yield from _secrets(inner, (*path, str(name)))
 
 
-def _is_secret(name: Any, path: tuple[str, ...]) -> bool:
-    return is_secret_name(str(name), header=bool(path) and path[0] in _AROUND)
+def _is_secret(name: Any, value: Any, path: tuple[str, ...]) -> bool:
+    around = bool(path) and path[0] in _AROUND
+    return is_secret_name(str(name), header=around) or (around and is_secret_value(value))
 
 
 def without_secrets(name: str, value: Any, path: tuple[str, ...] = ()) -> Any:
@@ -133,7 +134,8 @@ def without_secrets(name: str, value: Any, path: tuple[str, ...] = ()) -> Any:
         return "..."
     if not isinstance(value, dict):
         return value
-    return {
-        key: "..." if _is_secret(key, path) else without_secrets("", inner, (*path, str(key)))
-        for key, inner in value.items()
-    }
+
+    def shown(key, inner):
+        return "..." if _is_secret(key, inner, path) else without_secrets("", inner, (*path, key))
+
+    return {key: shown(str(key), inner) for key, inner in value.items()}
