@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "exceptions": set(),
     "llm": {"__init__", "exceptions"},
     "nn": {"exceptions"},
-    "datasets": {"exceptions"},
+    "datasets": {"exceptions", "llm"},
     "attribution": {"exceptions", "llm", "nn"},
     "selection": {"exceptions", "llm", "nn", "students"},
     "augmentation": {"exceptions", "llm", "nn", "students"},
