@@ -116,8 +116,13 @@ def first_of_each(labels, counts):
 
 
 def compare(task, seed, setting, **params):
-    """All strategies of one set, seed and setting of the LLM, as a record of each arm."""
-    fits = {s: grow(task, seed, setting, strategy=s, **params) for s in STRATEGIES}
+    """All strategies of one set, seed and setting of the LLM, as a record of each arm.
+
+    Labels are not checked, so that curation is what needs no teacher.
+    """
+    fits = {
+        s: grow(task, seed, setting, strategy=s, label_check=None, **params) for s in STRATEGIES
+    }
     labels = [model.y_generated_ for model, _ in fits.values()]
     fewest = {k: min(np.sum(y == k) for y in labels) for k in task.classes}
     arms = {}
@@ -175,8 +180,8 @@ def without_llm(task, seed):
     return {"arms": found, "repeats among real rows": real_repeats}
 
 
-def runs_of(task, seed, grid):
-    """Yield (what was run, the record of it)."""
+def growth(task, seed, grid):
+    """Yield what was run, and the record of it: the arms over a grid of settings."""
     yield {"part": "without"}, without_llm(task, seed)
     for repeat, mislabel, follow in grid:
         setting = {"repeat_rate": repeat, "mislabel_rate": mislabel, "follow": FOLLOW[follow]}
@@ -185,9 +190,11 @@ def runs_of(task, seed, grid):
         if (repeat, mislabel) == CENTRAL:
             found = compare(task, seed, setting, n_novel_batches=0, n_batches=2 * len(task.classes))
             yield about | {"part": "no novel requests"}, {"arms": found}
+
+
+def checks(task, seed, grid):
     for mislabel in (0.05, 0.15):
-        about = {"part": "labels", "mislabel": mislabel}
-        yield about, {"arms": check_labels(task, seed, mislabel)}
+        yield {"part": "labels", "mislabel": mislabel}, {"arms": check_labels(task, seed, mislabel)}
 
 
 def main():
@@ -213,12 +220,14 @@ def main():
     kept = Kept(folder and folder / "generation.jsonl")
     start = time.perf_counter()
     seeds = range(args.first_seed, args.first_seed + n_seeds)
-    for seed, name in product([] if args.report or args.recorded else seeds, names):
-        if not kept.has(name, seed):
+    todo = [] if args.report or args.recorded else product((growth, checks), seeds, names)
+    for runs, seed, name in todo:
+        if not kept.has(runs.__name__, name, seed):
             task = make_task(args.data, name, seed)
-            about = {"set": name, "seed": seed, "is text": task.is_text}
-            kept.add([about | what | found for what, found in runs_of(task, seed, grid)])
-            print(f"{time.perf_counter() - start:.0f} s: {name}, seed {seed}", flush=True)
+            about = {"runs": runs.__name__, "set": name, "seed": seed, "is text": task.is_text}
+            kept.add([about | what | found for what, found in runs(task, seed, grid)])
+            seconds = time.perf_counter() - start
+            print(f"{seconds:.0f} s: {name}, seed {seed}, {runs.__name__}", flush=True)
     records = [r for r in kept.records if r["set"] in names and r["seed"] in seeds]
     verdicts = claims(records, real)
     text = report(records, real, verdicts, made_by("imbalanced-learn"))
@@ -226,7 +235,7 @@ def main():
     if folder is not None:
         save(folder, text, real, verdicts, made_by("imbalanced-learn"))
         if records:
-            figure(records, real, FIGURE)
+            figure(records, real, FIGURE if args.output is None else folder / FIGURE.name)
 
 
 class Kept:
@@ -237,8 +246,8 @@ class Kept:
         if path is not None and path.exists():
             self.records = [json.loads(line) for line in path.read_text().splitlines()]
 
-    def has(self, name, seed):
-        return any((r["set"], r["seed"]) == (name, seed) for r in self.records)
+    def has(self, runs, name, seed):
+        return any((r["runs"], r["set"], r["seed"]) == (runs, name, seed) for r in self.records)
 
     def add(self, records):
         records = json.loads(json.dumps(records, default=float), parse_float=rounded)
