@@ -141,19 +141,24 @@ class BatchLesson:
     RECORD = np.dtype([("code", "i4"), ("weight", "f4"), ("shown", "i4"), ("used", "i4")])
 
     def __init__(self, target, weight, rule: PaperRule | None = None, codes=None):
-        self.target = np.asarray(target, dtype=np.float32)
+        self.n_classes = target.shape[1]
+        # Hard targets as classes: less memory, and a cheaper loss.
+        hard = (target.max(axis=1) == 1).all()
+        self.target = target.argmax(axis=1) if hard else np.asarray(target, dtype=np.float32)
         self.rule = rule
         self.rows = np.zeros(len(target), self.RECORD)
         self.rows["weight"] = weight
         self.rows["code"] = -1 if codes is None else codes
+        self.some_labelled = bool((self.rows["code"] < 0).any())
 
     def weigh(self, rows, log_q):
         """Weigh rows, 0 where not selected, given the student's log-probabilities."""
         batch = self.rows[rows]
         weight = batch["weight"].copy()
         if self.rule is not None:
-            need = np.einsum("ij,ij->i", np.exp(log_q), log_q) / -np.log(log_q.shape[1])
-            asked = np.flatnonzero(batch["code"] >= 0)
+            log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
+            need = np.einsum("ij,ij->i", np.exp(log_q), log_q) / -np.log(self.n_classes)
+            asked = np.flatnonzero(batch["code"] >= 0) if self.some_labelled else slice(None)
             weight[asked] = self.rule(batch["code"][asked], weight[asked], need[asked])
         batch["shown"] += 1
         batch["used"] += weight > 0
@@ -189,56 +194,47 @@ class TeachingLoss(torch.nn.Module):
             )
         self.on_logits = isinstance(self.base, torch.nn.CrossEntropyLoss)
         self.lesson = lesson
-        # The criterion's own weights of the classes and smoothing of labels, put into the targets.
-        # As in torch, a row counts as much as its class weighs.
-        self.target, self.size = lesson.target, np.ones(len(lesson.target), dtype=np.float32)
-        if self.base.weight is not None:
-            self.size = self.target @ self.base.weight.cpu().numpy()
+        # Weights of the classes and smoothing of labels are put into soft targets; as in torch, a
+        # row counts as much as its class weighs.
+        self.target, self.size = lesson.target, None
         smoothing = getattr(self.base, "label_smoothing", 0.0)
-        if smoothing:
-            self.target = (1 - smoothing) * self.target + smoothing / self.target.shape[1]
+        hard = self.target.ndim == 1
+        if smoothing and hard:
+            self.target, hard = np.eye(lesson.n_classes, dtype=np.float32)[self.target], False
         if self.base.weight is not None:
-            self.target = self.target * self.base.weight.cpu().numpy()
+            class_weight = self.base.weight.cpu().numpy()
+            self.size = class_weight[self.target] if hard else self.target @ class_weight
+        if smoothing:
+            self.target = (1 - smoothing) * self.target + smoothing / lesson.n_classes
+        if self.base.weight is not None and not hard:
+            self.target = self.target * class_weight
 
     def forward(self, output, label):
         """Compute the loss; a label is a class, or names a row as `taught` does."""
-        if not self.on_logits:
-            output = torch.log(output + torch.finfo(output.dtype).eps)
         if int(label[0]) >= 0:
-            return self.base(output, label)
-        if output.shape[1] != self.target.shape[1]:
+            return self.base(output if self.on_logits else log_of(output), label)
+        if output.shape[1] != self.lesson.n_classes:
             raise ValueError(
-                f"The module has {output.shape[1]} outputs; there are {self.target.shape[1]} "
+                f"The module has {output.shape[1]} outputs; there are {self.lesson.n_classes} "
                 "classes."
             )
-        rows, log_q = -1 - label.cpu().numpy(), output.detach().float()
-        if self.on_logits:
-            # A class that the module masks by -inf has a share of 0, and 0 times -inf is no number.
-            log_q = torch.log_softmax(log_q, dim=1).clamp(min=-1e4)
-        weight = self.lesson.weigh(rows, log_q.cpu().numpy())
+        log_q = torch.log_softmax(output, dim=1) if self.on_logits else log_of(output)
+        rows = -1 - label.cpu().numpy()
+        weight = self.lesson.weigh(rows, log_q.detach().cpu().float().numpy())
         if self.base.reduction == "mean":
-            weight /= self.size[rows][weight > 0].sum() or 1
-        target = torch.from_numpy(self.target.take(rows, axis=0) * weight[:, None]).to(log_q.device)
-        if self.on_logits:
-            return CrossEntropy.apply(output, log_q, target)
-        return -torch.dot(target.to(output).flatten(), output.flatten())
+            used = np.count_nonzero(weight)
+            weight /= (used if self.size is None else self.size[rows][weight > 0].sum()) or 1
+        target = self.target.take(rows, axis=0)
+        if target.ndim == 2:
+            share = torch.from_numpy(target * weight[:, None]).to(log_q)
+            return -torch.dot(share.flatten(), log_q.flatten())
+        codes = torch.from_numpy(target).to(log_q.device)
+        losses = torch.nn.functional.nll_loss(
+            log_q, codes, weight=self.base.weight, reduction="none"
+        )
+        return torch.dot(torch.from_numpy(weight).to(losses), losses)
 
 
-class CrossEntropy(torch.autograd.Function):
-    """Sum of target times -log_q, where log_q is the log-softmax of the logits, known already.
-
-    The gradient in closed form costs half of what torch takes to find it.
-    """
-
-    @staticmethod
-    def forward(ctx, logits, log_q, target):
-        """Compute the value; all of shape (n_samples, n_classes)."""
-        ctx.save_for_backward(logits, target)
-        return -torch.dot(target.flatten(), log_q.flatten())
-
-    @staticmethod
-    def backward(ctx, slope):
-        """Compute the gradient in the logits."""
-        logits, target = ctx.saved_tensors
-        q = torch.softmax(logits, dim=1)
-        return slope * (q * target.sum(dim=1, keepdim=True) - target), None, None
+def log_of(proba):
+    """Logarithm as skorch takes it before NLLLoss."""
+    return torch.log(proba + torch.finfo(proba.dtype).eps)

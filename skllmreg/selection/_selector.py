@@ -4,6 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import _safe_indexing, check_random_state
@@ -281,7 +282,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         y_resampled : ndarray
         """
         self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
-        X = self._check_rows(X, reset=False)
+        if issparse(X):
+            X = X.tocsr()
         return _safe_indexing(X, self.sample_indices_), self.transduction_[self.sample_indices_]
 
     @available_if(_student_has("predict"))

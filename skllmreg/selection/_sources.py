@@ -45,6 +45,10 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
         fitted = fitted_teacher(teacher, X, labelled, labels)
         needs_no_fit = isinstance(fitted, FrozenEstimator | LLMTeacherClassifier)
         source = LiveTeacher(fitted, X, knows_labels=not needs_no_fit)
+    if len(source.columns) < 2:
+        raise ValueError(
+            f"The teacher knows a single class, {source.columns[0]!r}: there is nothing to learn."
+        )
     if is_unlabeled(source.columns).any():
         raise ValueError(
             f"The teacher's classes are {source.columns.tolist()}, and -1 marks rows without a "

@@ -176,7 +176,7 @@ class PaperRule:
         if "student" in self.conditions and len(codes):
             means = self.moving.update(need, codes, self.n_classes)
             self.limits["student"] = self._limits("student", *means)
-            weight = weight * (need >= self.limits["student"][codes] - ROUNDING)
+            weight = weight * (need >= (self.limits["student"] - ROUNDING)[codes])
         if self.weighting in ("product", "uncertainty"):
             weight = weight * need
         return mean_one(weight)

@@ -18,14 +18,16 @@ def uncertainty(proba):
     return -(p * np.log(p)).sum(axis=1) / np.log(max(p.shape[1], 2))
 
 
-def class_means(values, codes, n_classes):
-    """Mean of all values, and of each class's; the former where a class has no row.
+def class_means(values, codes, n_classes, absent=None):
+    """Mean of all values, and of each class's.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples,)
     codes : ndarray of int of shape (n_samples,)
     n_classes : int
+    absent : ndarray of shape (n_classes,), default=None
+        What stands for the mean of a class without a row; None is the mean of all.
 
     Returns
     -------
@@ -35,7 +37,8 @@ def class_means(values, codes, n_classes):
     counts = np.bincount(codes, minlength=n_classes)
     sums = np.bincount(codes, weights=values, minlength=n_classes)
     mean = float(sums.sum() / len(values))
-    return mean, np.where(counts > 0, sums / np.maximum(counts, 1), mean)
+    absent = mean if absent is None else absent
+    return mean, np.where(counts > 0, sums / np.maximum(counts, 1), absent)
 
 
 def thresholds(mean, by_class):
@@ -70,17 +73,14 @@ class MovingMeans:
 
     def __init__(self, momentum):
         self.momentum = momentum
-        self.mean = None
+        self.mean = self.by_class = None
 
     def update(self, values, codes, n_classes):
         """Take in the values of a batch or round and return the means, as `class_means` does."""
-        mean, by_class = class_means(values, codes, n_classes)
+        mean, by_class = class_means(values, codes, n_classes, self.by_class)
         if self.mean is None:
             self.mean, self.by_class = mean, by_class
         else:
-            present = np.bincount(codes, minlength=n_classes) > 0
-            by_class = np.where(present, by_class, self.by_class)
-            m = self.momentum
-            self.mean = m * self.mean + (1 - m) * mean
-            self.by_class = m * self.by_class + (1 - m) * by_class
+            self.mean += (1 - self.momentum) * (mean - self.mean)
+            self.by_class = self.by_class + (1 - self.momentum) * (by_class - self.by_class)
         return self.mean, self.by_class

@@ -250,6 +250,11 @@ def test_answers_of_one_class_are_no_lesson_but_the_next_round_may_be():
         LLKDSelector(max_teacher_calls=2, random_state=0).fit(X, teacher_proba=sure, classes=[0, 1])
 
 
+def test_a_teacher_of_one_class_is_an_error():
+    with pytest.raises(ValueError, match="a single class"):
+        LLKDSelector(max_teacher_calls=9).fit(X, teacher_proba=np.ones((400, 1)), classes=[0])
+
+
 def test_a_class_that_is_called_minus_one_is_an_error():
     with pytest.raises(ValueError, match="other names"):
         LLKDSelector().fit(
@@ -389,6 +394,8 @@ def test_rows_are_resampled_from_any_sparse_format():
     model = LLKDSelector(max_teacher_calls=40, random_state=0)
     X_new, y_new = model.fit_resample(sparse.coo_matrix(X), y, teacher_proba=proba)
     assert X_new.shape[0] == len(y_new)
+    words = pd.Series([f"word{k}" for k in truth])
+    assert isinstance(model.fit_resample(words, y, teacher_proba=proba)[0], pd.Series)
 
 
 @pytest.mark.parametrize("strategy", ["llkd", "student", "teacher"])
