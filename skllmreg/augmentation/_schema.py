@@ -78,9 +78,9 @@ class Column:
         wanted = self._wanted(value)
         return f"{self.key} is {shown(value)}, not {wanted}" if wanted else ""
 
-    def _wanted(self, value):
+    def _wanted(self, value: Any) -> str:
         if self.kind in ("integer", "number"):
-            type_ = Integral if self.kind == "integer" else Real
+            type_: Any = Integral if self.kind == "integer" else Real
             if isinstance(value, bool) or not isinstance(value, type_) or not _is_finite(value):
                 return f"a finite {self.kind}"
             if value < self.least or value > self.greatest:

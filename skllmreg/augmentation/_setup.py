@@ -172,18 +172,25 @@ def make_doubts(params, data, student, rng):
     if params.teacher is not None:
         teacher = clone(params.teacher).fit(data.X, y)
 
+    known_rows: list = []
+    known_codes: list[int] = []
+
     def doubts(rows, codes):
-        return doubt_labels(
+        reasons = doubt_labels(
             params.label_check,
             data.as_X(rows),
             data.classes[codes],
-            X_labeled=data.X,
-            y_labeled=y,
+            X_labeled=joined(data.X, data.as_X(known_rows)),
+            y_labeled=np.append(y, data.classes[known_codes] if known_codes else []),
             classes=data.classes,
             student=seeded(student, seed),
             teacher=teacher,
             random_state=check_random_state(seed),
         )
+        # What is believed now helps to judge what comes later.
+        known_rows.extend(row for row, reason in zip(rows, reasons, strict=True) if not reason)
+        known_codes.extend(code for code, reason in zip(codes, reasons, strict=True) if not reason)
+        return reasons
 
     return doubts
 
