@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import CacheError
+from skllmreg.llm._fork import uncut
 from skllmreg.llm._record import FIELDS
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
@@ -69,12 +70,11 @@ def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False)
     return _open(path.absolute(), read_only)
 
 
-_open_lock = threading.Lock()
 _stores: list["Store"] = []
 
 
 def _open(path: Path | None, read_only: bool) -> "Store":
-    with _open_lock:
+    with uncut:
         store = _open_once(path, read_only)
         if not store.is_current():  # the file was removed or replaced
             store.close()
@@ -103,7 +103,7 @@ def _close_all() -> None:
 
 
 def _before_fork() -> None:
-    _open_lock.acquire()
+    uncut.acquire()
     for store in _stores:
         store.lock.acquire()
         if store.path is not None:
@@ -113,7 +113,7 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     for store in _stores:
         store.lock.release()
-    _open_lock.release()
+    uncut.release()
 
 
 if hasattr(os, "register_at_fork"):

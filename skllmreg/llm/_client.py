@@ -8,11 +8,11 @@ of them leaves this file, not even as the context of another one.
 import contextlib
 import functools
 import os
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from skllmreg.exceptions import RequestError
+from skllmreg.llm._fork import uncut
 from skllmreg.llm._keys import Secret, is_loopback, read_key
 from skllmreg.llm._record import parse_payload, read_record
 from skllmreg.llm._refusal import refusal
@@ -24,7 +24,7 @@ LARGEST_REPLY = 32 * 2**20
 
 def _open_client(url: str, key: str, timeout: float) -> Any:
     """One client, with its pool of connections, per process and server."""
-    with _client_lock:  # else every thread of a cold start makes one of its own
+    with uncut:  # else every thread of a cold start makes one of its own
         return _make_client(url, key, timeout)
 
 
@@ -53,19 +53,15 @@ def _make_client(url: str, key: str, timeout: float) -> Any:
     client.organization = client.project = None
     client.admin_api_key = client.webhook_secret = None
     client._custom_headers = {}
+    # What the SDK and sockets import, or run (`uname`), on first use: now, while no process forks.
+    _ = client.chat.completions.with_streaming_response, client.default_headers
+    "host".encode("idna")
     return client
 
 
-def _forget_clients() -> None:
-    """A forked child must not use the connections, or the lock, of its parent."""
-    global _client_lock
-    _client_lock = threading.Lock()
-    _make_client.cache_clear()
-
-
-_client_lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_clients)
+    # A child must not use the connections of its parent.
+    os.register_at_fork(after_in_child=_make_client.cache_clear)
 
 
 def prepare(url: str, api_key_env: str | None, timeout: float) -> None:

@@ -24,6 +24,7 @@ CLASSES = {"delivery": "asks for a parcel", "refund": "wants money back"}
 TEXTS = ["Where is my parcel?", "I want my money back.", "The parcel came late.", "Pay me back!"]
 LABELS = ["delivery", "refund", "delivery", "refund"]
 X = pd.DataFrame({"age": [0.0, 1, 2, 3], "bmi": [1.0, 3, 2, 4]})
+SYMPTOMS = [f"symptom {i}" for i in range(201)]  # three parts of a question
 SCHEMA = {
     "type": "object",
     "properties": {"score": {"type": "integer"}},
@@ -89,7 +90,9 @@ ENTRIES = {
         "json",
     ),
     "describe_features": Entry(
-        lambda llm: describe_features(llm, task=TASK, feature_names=[f"x{i}" for i in range(201)]),
+        lambda llm: describe_features(
+            llm, task=TASK, feature_names=[f"symptom {i}" for i in range(201)]
+        ),
         3,
         "json",
         n_first=2,

@@ -1,0 +1,80 @@
+"""Work that is done in processes of its own, to be killed and to meet others at one cache."""
+
+import json
+import multiprocessing
+import os
+import random
+import threading
+import time
+
+from skllmreg import LLKDSelector, elicit_attributions
+from skllmreg.llm import ChatModel, _cache
+from tests.faults.entries import TASK, teacher
+
+CONCURRENCY = 4
+
+
+def elicitation(llm):
+    """Scores of 120 features, asked for in two parts, for each of three classes, five times."""
+    attributions = elicit_attributions(
+        llm,
+        task=TASK,
+        feature_names=[f"symptom {i}" for i in range(120)],
+        classes=["a", "b", "c"],
+        n_estimates=5,
+    )
+    return attributions.mean()
+
+
+def annotation(llm):
+    """A student chooses texts for the LLM to label, round by round."""
+    texts = [f"Where is {thing} {i}?" for i in range(15) for thing in ("parcel", "money back")]
+    model = LLKDSelector(
+        teacher=teacher(llm), max_teacher_calls=24, n_rounds=4, tol=0, random_state=0
+    )
+    model.fit(texts)
+    return sorted(map(str, zip(texts, model.teacher_proba_.tolist(), strict=True)))
+
+
+JOBS = {"elicitation": elicitation, "annotation": annotation}
+
+
+def complete(llm, n=50):
+    return [reply.text for reply in llm.complete([f"prompt {i}" for i in range(n)])]
+
+
+def forks(llm):
+    """Fork at random moments while threads ask; the children ask the same."""
+    asking = threading.Thread(target=complete, args=(llm,))
+    asking.start()
+    children = []
+    for _ in range(3):
+        time.sleep(random.uniform(0, 0.04))
+        if not (child := os.fork()):
+            code = 1
+            try:
+                code = 0 if len(complete(llm)) == 50 else 1
+            finally:
+                os._exit(code)
+        children.append(child)
+    asking.join()
+    if any([os.waitpid(child, 0)[1] for child in children]):
+        raise RuntimeError("a child has failed")
+
+
+def work(job, url, path, out=None, gate=None, lease=_cache.LEASE):
+    """Run a job, or wait at the gate and then run it; write down what came of it."""
+    _cache.LEASE = lease
+    llm = ChatModel("tiny", base_url=url, cache=path, temperature=0, max_concurrency=CONCURRENCY)
+    if gate is not None:
+        gate.wait(60)  # for all to be there
+    result = (JOBS | {"complete": complete, "forks": forks})[job](llm)
+    if out is not None:
+        out.write_text(json.dumps(result))
+
+
+def processes():
+    """Cheap real processes: forked from one that has imported everything and runs no thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.jobs", "openai", "sklearn.linear_model"])
+    return context

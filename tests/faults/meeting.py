@@ -1,0 +1,66 @@
+"""Many who ask the same at the same time: each of these counts what the server got."""
+
+import multiprocessing
+
+import joblib
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+
+from skllmreg import ChatModel, LLKDSelector, LLMAttributionRegularizedClassifier, UnlabeledSplit
+from tests.faults.entries import TASK, X, teacher
+from tests.faults.jobs import processes, work
+from tests.faults.killing import served
+
+N_PROMPTS = 50
+
+
+class DeadlockError(Exception):
+    """Somebody was not done after a minute."""
+
+
+def search(backend, folder):
+    """Two grid searches with one LLM: of scores that all folds share, and of labels of texts."""
+    with served() as loopback, joblib.parallel_backend(backend, n_jobs=2):
+        llm = ChatModel("tiny", base_url=loopback.base_url, cache=folder / "cache.sqlite3")
+        scored = LLMAttributionRegularizedClassifier(llm, task=TASK, n_estimates=3)
+        GridSearchCV(scored, {"gamma": [0.1, 1.0]}, cv=2, n_jobs=2).fit(X, ["ill", "well"] * 2)
+        texts = [f"Where is {what} {i}?" for i in range(10) for what in ("parcel", "money back")]
+        y = np.array(["delivery", "refund"] * 4 + [None] * 12, dtype=object)
+        labelled = LLKDSelector(teacher=teacher(llm), strategy="all", random_state=0)
+        grid = {"labels": ["hard", "soft"]}
+        GridSearchCV(labelled, grid, cv=UnlabeledSplit(2), n_jobs=2).fit(texts, y)
+        return len(loopback.requests), 3 + 12
+
+
+def meet(context, n_processes, folder, job="complete"):
+    """Processes that ask the same cold prompts at the same moment."""
+    with served() as loopback:
+        gate = context.Barrier(n_processes)
+        args = (job, loopback.base_url, folder / "cache.sqlite3", None, gate)
+        together = [context.Process(target=work, args=args) for _ in range(n_processes)]
+        for process in together:
+            process.start()
+        finish(together)
+        return len(loopback.requests), N_PROMPTS
+
+
+def finish(together):
+    for process in together:
+        process.join(60)
+    codes = [process.exitcode for process in together]
+    for process in together:
+        process.kill()
+    if None in codes:
+        raise DeadlockError(codes)
+    if any(codes):
+        raise RuntimeError(f"exit codes {codes}")
+
+
+MEETINGS = {
+    "grid searches, n_jobs=2, loky": lambda folder: search("loky", folder),
+    "grid searches, n_jobs=2, threading": lambda folder: search("threading", folder),
+    "two processes": lambda folder: meet(processes(), 2, folder),
+    "sixteen processes": lambda folder: meet(processes(), 16, folder),
+    "forks amid requests": lambda folder: meet(processes(), 2, folder, "forks"),
+    "spawned processes": lambda folder: meet(multiprocessing.get_context("spawn"), 2, folder),
+}
