@@ -35,6 +35,8 @@ def check_params(params, classes):
         raise ValueError("Pass llm or generator, not both.")
     if params.llm is not None and not params.task:
         raise ValueError("An llm needs a task=, a sentence that says what is to be told apart.")
+    if params.label_check == "teacher" and params.teacher is None:
+        raise ValueError('label_check="teacher" needs a teacher.')
     low, high = params.feedback_quantiles
     if not 0 <= low < high <= 1:
         raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
@@ -168,10 +170,9 @@ def make_doubts(params, data, student, rng):
     seed = rng.randint(2**31 - 1)
     if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
         return None
-    y, teacher = data.classes[data.codes], None
+    teacher = None
     if params.teacher is not None:
-        teacher = clone(params.teacher).fit(data.X, y)
-
+        teacher = clone(params.teacher).fit(data.X, data.classes[data.codes])
     known_rows: list = []
     known_codes: list[int] = []
 
@@ -181,7 +182,7 @@ def make_doubts(params, data, student, rng):
             data.as_X(rows),
             data.classes[codes],
             X_labeled=joined(data.X, data.as_X(known_rows)),
-            y_labeled=np.append(y, data.classes[known_codes] if known_codes else []),
+            y_labeled=data.classes[np.append(data.codes, known_codes).astype(int)],
             classes=data.classes,
             student=seeded(student, seed),
             teacher=teacher,

@@ -1,10 +1,11 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -13,8 +14,13 @@ from sklearn.pipeline import make_pipeline
 
 from skllmreg import GOLDAugmenter
 from skllmreg.augmentation import energy_score
-from skllmreg.exceptions import GenerationError, GenerationStoppedWarning, NoLLMWarning
-from tests.augmentation.writers import TEXTS, TOPICS, TableWriter, TextWriter, table
+from skllmreg.exceptions import (
+    BudgetExceededError,
+    GenerationError,
+    GenerationStoppedWarning,
+    NoLLMWarning,
+)
+from tests.augmentation.writers import TEXTS, TOPICS, WORDS, TableWriter, TextWriter, table
 
 
 def fitted(writer=None, **params):
@@ -317,6 +323,60 @@ def test_history_and_rejected_rows_account_for_everything_that_came():
         assert entry["cost"] is None
 
 
+class Mislabelling(TextWriter):
+    """Two rows of three are of the other class."""
+
+    def rows(self, request, rng):
+        rows = super().rows(request, rng)
+        other = replace(request, label="money" if request.label == "parcel" else "parcel")
+        return [*rows[::3], *super().rows(other, rng)[: request.n_rows - len(rows[::3])]]
+
+
+class Reader(ClassifierMixin, BaseEstimator):
+    """A teacher that knows the words of the classes; after some calls it fails."""
+
+    def __init__(self, most_calls=99, error=RuntimeError):
+        self.most_calls = most_calls
+        self.error = error
+
+    def fit(self, X, y):
+        self.classes_, self.n_calls_ = np.unique(y), 0
+        return self
+
+    def predict_proba(self, X):
+        self.n_calls_ += 1
+        if self.n_calls_ > self.most_calls:
+            raise self.error("the teacher failed")
+        money = np.array([any(word in x for word in WORDS["money"]) for x in X])
+        return np.where(money[:, None], [0.9, 0.1], [0.1, 0.9])
+
+
+def test_wrong_labels_are_refused_by_the_teacher_and_their_quota_is_given_back():
+    model, _ = fitted(Mislabelling(), teacher=Reader(), n_samples=30, n_rounds=None)
+    teacher = Reader().fit(TEXTS, TOPICS)
+    assert len(model.y_generated_) == 30
+    assert (teacher.predict_proba(model.X_generated_)[:, 0] > 0.5).tolist() == (
+        model.y_generated_ == "money"
+    ).tolist()
+    reasons = [r.reason for r in model.rejected_]
+    assert any(reason.startswith("label: the teacher says") for reason in reasons)
+    assert sum(entry["rejected"].get("label", 0) for entry in model.history_) > 10
+
+
+@pytest.mark.parametrize("error", [RuntimeError, BudgetExceededError])
+def test_rows_whose_labels_could_not_be_checked_are_set_aside(error):
+    model = GOLDAugmenter(generator=TextWriter(), teacher=Reader(1, error), random_state=0)
+    if error is RuntimeError:
+        with pytest.raises(error, match="the teacher failed"):
+            model.fit(TEXTS, TOPICS)
+    else:
+        with pytest.warns(GenerationStoppedWarning, match="budget"):
+            model.fit(TEXTS, TOPICS)
+        assert model.termination_condition_ == "budget"
+    assert len(model.X_generated_) == 32
+    assert [r.reason for r in model.rejected_] == ["label: not checked"] * 32
+
+
 def test_useless_replies_cost_nothing_but_themselves():
     class Flaky(TextWriter):
         def rows(self, request, rng):
@@ -483,6 +543,7 @@ def test_without_a_generator_it_is_the_plain_student():
         ({"class_descriptions": {"mony": "about money"}}, "class_descriptions names 'mony'"),
         ({"llm": None, "generator": None, "strategy": "silver"}, "strategy"),
         ({"attributes": {"topic": []}}, "attributes"),
+        ({"label_check": "teacher"}, "needs a teacher"),
     ],
 )
 def test_impossible_parameters_are_named_before_a_request(params, message):
