@@ -18,6 +18,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skllmreg import _demo_distill
 from skllmreg.attribution import LLMAttributionRegularizedClassifier
 from skllmreg.datasets import load_attributions, load_helpdesk
+from skllmreg.llm._progress import progress_bar
 
 ROWS_PER_CLASS = (1, 5, 10, 30, 100)
 SCORES_ALONE = "LLM's scores alone"
@@ -43,8 +44,8 @@ def few_shot_split(y, rows_per_class, rng):
     return train, np.setdiff1d(np.arange(len(y)), train)
 
 
-def learning_curves(n_splits):
-    """Return {method: AUC of shape (len(ROWS_PER_CLASS), n_splits)}."""
+def learning_curves(n_splits, tick):
+    """Return {method: AUC of shape (len(ROWS_PER_CLASS), n_splits)}; tell `tick` of each split."""
     data = load_breast_cancer()
     X, y = data.data, data.target
     # Arrays, so that the demo needs no pandas. The recorded scores speak for malignant, target 0;
@@ -79,6 +80,7 @@ def learning_curves(n_splits):
             for name, model in models.items():
                 proba = model.fit(X[train], y[train]).predict_proba(X[test])
                 aucs[name][i, split] = roc_auc_score(y[test], proba[:, 1])
+        tick(1)
     return aucs
 
 
@@ -121,7 +123,8 @@ def main(argv=None):
     parser.add_argument("--output", default="skllmreg-demo.png", help="the figure's file")
     args = parser.parse_args(argv)
 
-    aucs = learning_curves(args.splits)
+    with progress_bar(args.splits, None, "learning curves", unit="split") as tick:
+        aucs = learning_curves(args.splits, tick)
     print(f"ROC AUC on the rows not used for training, mean ± sd over {args.splits} splits\n")
     print(table(aucs))
     print("\n" + textwrap.fill(load_attributions("breast_cancer").descr, 88) + "\n")
@@ -130,7 +133,10 @@ def main(argv=None):
         print(f"Figure: {args.output}\n")
     except ImportError:
         print("No figure: matplotlib is not installed (pip install 'skllmreg[plot]').\n")
-    print(_demo_distill.text(min(args.splits, 3)))
+    n_splits = min(args.splits, 3)
+    with progress_bar(n_splits, None, "help desk", unit="split") as tick:
+        distilled = _demo_distill.text(n_splits, tick)
+    print(distilled)
     print("\n" + textwrap.fill(load_helpdesk().descr, 88) + "\n")
     print(REAL_LLM)
     return 0
