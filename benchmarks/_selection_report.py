@@ -39,7 +39,7 @@ def claims_of(records, sizes, student):
         return scores(records, arm, budget, student=student)
 
     ours, verdicts = f1("distill", 0.3), []
-    large = [name for name, n in sizes.items() if n > 5000]
+    large = [name for name in ours if sizes[name] > 5000]
     for labels in ("hard", "soft"):
         some, every = f1(f"random, {labels}", 0.3), f1(f"all, {labels}", 1.0)
         gap = np.mean([every[s].mean() - some[s].mean() for s in large])
@@ -76,9 +76,11 @@ def report(records, sizes, verdicts, made):
     lines = ["# Learning from a teacher", "", CAUTION, "", f"Made by `{made['command']}` ({rest})."]
     for student in [*dict.fromkeys(r["student"] for r in records)]:
         lines += ["", f"## Student: {student}", ""]
-        lines += table(records, sizes, student)
+        own = {r["set"] for r in records if r["student"] == student}
+        lines += table(records, {name: n for name, n in sizes.items() if name in own}, student)
         lines += ["", "Share of the calls from which on the curve is at 99 % of all soft labels:"]
         lines += ["", *reached(records, student)]
+        lines += ["", "Where llkd, hard, with all calls loses:", "", *losses(records, student)]
     lines += ["", "## Claims", ""]
     lines += [f"- {'pass' if ok else 'FAIL'}: {text}: {found}" for text, found, ok in verdicts]
     return "\n".join(lines) + "\n"
@@ -130,6 +132,17 @@ def reached(records, student):
             ]
             cells.append(f"{name} {min(enough):.0%}" if enough else f"{name} not below 100%")
         lines.append(f"- {arm}: " + ", ".join(cells))
+    return lines
+
+
+def losses(records, student):
+    """What the paper's rule loses against other uses of all answers."""
+    llkd, lines = scores(records, "llkd, hard", 1.0, student=student), []
+    for arm in ("all, soft", "teacher filter", "all, hard", "random, size of llkd"):
+        other = scores(records, arm, 1.0, student=student)
+        lost = {name: other[name].mean() - llkd[name].mean() for name in llkd}
+        cells = [f"{name} {-by:+.3f}" for name, by in lost.items() if by > 0.0005]
+        lines.append(f"- against {arm}: " + (", ".join(cells) or "nowhere"))
     return lines
 
 

@@ -2,15 +2,17 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import softmax
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-MISCALIBRATION = 2.0  # logits of a simulated teacher are so many times too large
+# Logits of a simulated teacher are so many times too large.
+MISCALIBRATION = {"noise": 2.0, "confusions": 2.0, "overconfident": 4.0}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ def load(folder, name):
     )
 
 
+def dense(data, n_features=100):
+    """Reduce to few dense features, for a net."""
+    reduce = TruncatedSVD(n_features, random_state=0).fit(data.X)
+    X, X_test = (
+        np.ascontiguousarray(100**0.5 * reduce.transform(part), dtype=np.float32)
+        for part in (data.X, data.X_test)
+    )
+    return replace(data, X=X, X_test=X_test)
+
+
 def recorded_emotion(folder, data):
     """The rows of the emotion data that a real teacher was asked about, and its probabilities."""
     path = Path(folder) / "text" / "emotion" / "teacher.jsonl"
@@ -89,10 +101,11 @@ def simulated_teacher(data, kind, accuracy, rng):
 
     "noise": it errs anywhere, into any class. "confusions": each class leans to two others, the
     more so the further a text lies in a direction of its own, so that students can learn the error.
+    "overconfident": the same, still surer of itself.
     """
     n, k = len(data.y), len(data.classes)
     logits = rng.normal(size=(n, k))
-    if kind == "confusions":
+    if kind != "noise":
         lean = np.zeros((k, k))
         for c in range(k):
             first, second = rng.permutation(np.delete(np.arange(k), c))[:2]
@@ -105,4 +118,4 @@ def simulated_teacher(data, kind, accuracy, rng):
     def excess(margin):
         return np.mean((logits + margin * truth).argmax(axis=1) == data.y) - accuracy
 
-    return softmax(MISCALIBRATION * (logits + brentq(excess, -3, 15) * truth), axis=1)
+    return softmax(MISCALIBRATION[kind] * (logits + brentq(excess, -3, 15) * truth), axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import BatchScoring, EpochScoring
 from torch.utils.data import Subset
 
 from skllmreg.selection._strategies import PaperRule
@@ -40,13 +40,11 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
         In which share of its presentations a row was learned from; NaN for rows held out by the
         net's own `train_split`.
     """
-    if not isinstance(estimator, NeuralNetClassifier):
-        raise TypeError(f"{type(estimator).__name__} is no skorch NeuralNetClassifier.")
     net = clone(estimator)
     labels = target.argmax(axis=1)
     if rule is None and (target.max(axis=1) == 1).all() and (np.asarray(weight) == 1).all():
         return net.fit(X, labels), np.ones(len(labels))
-    refuse_training_scores(net)
+    check_net(net)
     lesson = BatchLesson(target, weight, rule, codes)
     criterion, train_split = net.criterion, net.train_split
     nonlinearity = net.predict_nonlinearity
@@ -61,11 +59,6 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     net.fit(X, labels)
     net.criterion, net.train_split, net.predict_nonlinearity = criterion, train_split, nonlinearity
     net.criterion_ = net.criterion_.base
-    if not lesson.rows["shown"].any():
-        raise TypeError(
-            f"The net's data set, {net.dataset.__name__}, keeps its labels elsewhere than in its "
-            "attribute y: it cannot be taught."
-        )
     with np.errstate(invalid="ignore"):
         return net, lesson.rows["used"] / lesson.rows["shown"]
 
@@ -78,26 +71,46 @@ def is_cross_entropy(criterion):
     return issubclass(kind, torch.nn.CrossEntropyLoss)
 
 
-def refuse_training_scores(net):
-    """Raise for a callback that compares predictions with training labels: they name rows."""
+def check_net(net):
+    """Raise where a net's loss or callbacks do not go with soft labels or selection.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+    """
+    if not isinstance(net, NeuralNetClassifier):
+        raise TypeError(f"{type(net).__name__} is no skorch NeuralNetClassifier.")
+    make_criterion(net.criterion, **net.get_params_for("criterion"))
     for callback in net.callbacks or []:
         callback = callback[-1] if isinstance(callback, tuple) else callback
-        if isinstance(callback, EpochScoring) and callback.on_train:
+        if isinstance(callback, EpochScoring | BatchScoring) and callback.on_train:
             raise TypeError(
                 f"The net's callback {callback.name or callback.scoring!r} scores on training rows "
                 "(on_train=True), whose labels may be soft. Score on validation rows."
             )
 
 
+def make_criterion(criterion, **params):
+    """Make the net's own loss; a TypeError if it is not one that can be taught."""
+    made: Any = criterion if isinstance(criterion, torch.nn.Module) else criterion(**params)
+    plain = type(made) in (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
+    if not plain or made.ignore_index >= 0 or made.reduction == "none":
+        raise TypeError(
+            f"The net's criterion is {made}; soft labels and selection need torch's own "
+            "CrossEntropyLoss on logits or NLLLoss on probabilities, without ignore_index."
+        )
+    return made
+
+
 def taught(dataset):
-    """Copy a skorch data set, with labels that name the rows: -1 - row, so that they are no class.
+    """Copy a skorch data set, with labels that name the rows, counted from the end: no class.
 
     Swapping the labels costs nothing per row, as a data set around it would.
     """
     if getattr(dataset, "y", None) is None:
         raise TypeError(f"The net's data set, a {type(dataset).__name__}, has no attribute y.")
     dataset = copy.copy(dataset)
-    dataset.y = -1 - np.arange(len(dataset))
+    dataset.y = np.arange(-len(dataset), 0)
     return dataset
 
 
@@ -124,8 +137,6 @@ class TeachingSplit:
 class BatchLesson:
     """Targets and weights of the rows, and which of a batch are learned from.
 
-    Small arrays in numpy: a batch costs a few dozen calls, whose overhead is all that counts.
-
     Parameters
     ----------
     target, weight, rule, codes
@@ -149,6 +160,8 @@ class BatchLesson:
         self.rows = np.zeros(len(target), self.RECORD)
         self.rows["weight"] = weight
         self.rows["code"] = -1 if codes is None else codes
+        # Of the entropy; and it is negative.
+        self.scale = -1 / np.log(max(self.n_classes, 2))
         self.some_labelled = bool((self.rows["code"] < 0).any())
 
     def weigh(self, rows, log_q):
@@ -157,7 +170,7 @@ class BatchLesson:
         weight = batch["weight"].copy()
         if self.rule is not None:
             log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
-            need = np.einsum("ij,ij->i", np.exp(log_q), log_q) / -np.log(self.n_classes)
+            need = np.einsum("ij,ij->i", np.exp(log_q), log_q) * self.scale
             asked = np.flatnonzero(batch["code"] >= 0) if self.some_labelled else slice(None)
             weight[asked] = self.rule(batch["code"][asked], weight[asked], need[asked])
         batch["shown"] += 1
@@ -169,8 +182,10 @@ class BatchLesson:
 class TeachingLoss(torch.nn.Module):
     """Cross-entropy to the targets of a `BatchLesson`, over the rows that it selects.
 
-    The mean over the selected rows of weight times loss; an empty selection has loss 0. Plain
-    labels, as in validation, go to the net's own criterion.
+    The mean over the selected rows of weight times loss; an empty selection has loss 0. In
+    validation the net's own criterion counts.
+
+    A batch costs a few dozen calls of numpy and torch, each a few microseconds: they are kept few.
 
     Parameters
     ----------
@@ -185,13 +200,7 @@ class TeachingLoss(torch.nn.Module):
 
     def __init__(self, criterion, lesson, **params):
         super().__init__()
-        self.base = criterion if isinstance(criterion, torch.nn.Module) else criterion(**params)
-        plain = type(self.base) in (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
-        if not plain or self.base.ignore_index >= 0 or self.base.reduction == "none":
-            raise TypeError(
-                f"The net's criterion is {self.base}; soft labels and selection need torch's own "
-                "CrossEntropyLoss on logits or NLLLoss on probabilities, without ignore_index."
-            )
+        self.base = make_criterion(criterion, **params)
         self.on_logits = isinstance(self.base, torch.nn.CrossEntropyLoss)
         self.lesson = lesson
         # Weights of the classes and smoothing of labels are put into soft targets; as in torch, a
@@ -210,8 +219,8 @@ class TeachingLoss(torch.nn.Module):
             self.target = self.target * class_weight
 
     def forward(self, output, label):
-        """Compute the loss; a label is a class, or names a row as `taught` does."""
-        if int(label[0]) >= 0:
+        """Compute the loss; in training a label names a row as `taught` does, else a class."""
+        if not self.training:
             return self.base(output if self.on_logits else log_of(output), label)
         if output.shape[1] != self.lesson.n_classes:
             raise ValueError(
@@ -219,15 +228,20 @@ class TeachingLoss(torch.nn.Module):
                 "classes."
             )
         log_q = torch.log_softmax(output, dim=1) if self.on_logits else log_of(output)
-        rows = -1 - label.cpu().numpy()
+        rows = label.cpu().numpy()
+        if rows[0] >= 0:
+            raise TypeError(
+                "The net's data set keeps its labels elsewhere than in its attribute y: it "
+                "cannot be taught."
+            )
         weight = self.lesson.weigh(rows, log_q.detach().cpu().float().numpy())
         if self.base.reduction == "mean":
             used = np.count_nonzero(weight)
             weight /= (used if self.size is None else self.size[rows][weight > 0].sum()) or 1
         target = self.target.take(rows, axis=0)
         if target.ndim == 2:
-            share = torch.from_numpy(target * weight[:, None]).to(log_q)
-            return -torch.dot(share.flatten(), log_q.flatten())
+            share = (target * -weight[:, None]).ravel()
+            return torch.dot(torch.from_numpy(share).to(log_q), log_q.flatten())
         codes = torch.from_numpy(target).to(log_q.device)
         losses = torch.nn.functional.nll_loss(
             log_q, codes, weight=self.base.weight, reduction="none"

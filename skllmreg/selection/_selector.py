@@ -52,8 +52,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         labelled rows. `teacher_proba` of `fit` takes its place.
     strategy : {"distill", "llkd", "all", "random", "teacher", "student"}, default="distill"
         - "distill": learns from all answers, after a second opinion on each by students that did
-          not see it. Calls of a limited budget are spent in rounds where the student is unsure and
-          the class is rare, a tenth of them at random.
+          not see it. Calls of a limited budget are spent in rounds, a tenth of them at random, the
+          others where the student is unsure and the class is rare; its confusions take turns.
         - "llkd": the paper's rule [1]_. The student learns from rows where the teacher is confident
           and the student is not, each by thresholds of its class that adapt to the round, and from
           those of the rounds before. Limited calls are spent at random.

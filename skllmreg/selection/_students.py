@@ -70,6 +70,10 @@ def check_student(estimator, *, weighted):
             f"{type(estimator).__name__} has no predict_proba, which tells how uncertain it is."
         )
     last = last_step(estimator)
+    if weighted and is_net(estimator):
+        from skllmreg.selection._net import check_net
+
+        check_net(estimator)
     if weighted and is_net(last) and last is not estimator:
         raise TypeError(
             "A net at the end of a pipeline: put the other steps before the LLKDSelector."
