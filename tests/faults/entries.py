@@ -1,5 +1,6 @@
 """Every way to reach an LLM from this package, and a server that answers all of them."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skllmreg import (
+    GOLDAugmenter,
     LLKDSelector,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
@@ -43,7 +45,7 @@ class Entry:
         Takes a ChatModel.
     n : int
         Requests of a run without faults.
-    reads : {"text", "json", "letter", "logprobs"}
+    reads : {"text", "json", "rows", "proposals", "letter", "logprobs"}
         How it reads a reply.
     n_first : int, default=None
         Requests of the first calls of `ChatModel`, up to the one with the second request. None is
@@ -74,6 +76,21 @@ def by_rounds(llm):
     y = np.array([*LABELS[:2], None, None, None, None], dtype=object)
     model = LLKDSelector(teacher=teacher(llm), max_teacher_calls=3, n_rounds=2, random_state=0)
     return model.fit(texts, y)
+
+
+def written(llm, attributes):
+    """Two rounds of two requests each."""
+    model = GOLDAugmenter(
+        llm=llm,
+        task=TASK,
+        attributes=attributes,
+        n_rounds=2,
+        n_batches=1,
+        n_novel_batches=1,
+        n_seed_examples=1,
+        random_state=0,
+    )
+    return model.fit_resample(TEXTS, LABELS)
 
 
 ENTRIES = {
@@ -120,6 +137,10 @@ ENTRIES = {
         lambda llm: LLKDSelector(teacher=teacher(llm)).fit(TEXTS), 4, "logprobs"
     ),
     "LLKDSelector.fit by rounds": Entry(by_rounds, 3, "logprobs"),
+    "GOLDAugmenter.fit_resample": Entry(lambda llm: written(llm, None), 4, "rows", n_first=2),
+    "GOLDAugmenter.fit_resample with attributes": Entry(
+        lambda llm: written(llm, "auto"), 5, "proposals", n_first=3
+    ),
 }
 
 
@@ -130,23 +151,24 @@ def healthy(body):
     if schema is None and "follows this JSON schema:\n" in prompt:
         schema = json.loads(prompt.rpartition("follows this JSON schema:\n")[2])
     if schema is not None:
-        return completion(json.dumps(filled(schema)))
+        return completion(json.dumps(filled(schema, prompt)))
     if "letter alone" not in body["messages"][0]["content"]:
         return completion(f"reply to {prompt}")
     letter = "B" if "back" in prompt.rpartition("<<<")[2] else "A"
     return completion(letter, logprobs=logprobs(letter) if body.get("logprobs") else None)
 
 
-def filled(schema):
-    """A value that follows a schema; the probabilities of classes sum to one."""
+def filled(schema, prompt):
+    """A value that follows a schema; probabilities sum to one, listed texts are never the same."""
     match schema["type"]:
         case "object":
             properties = schema["properties"]
             if all(inner["type"] == "number" for inner in properties.values()):
                 return dict.fromkeys(properties, 1 / len(properties))
-            return {name: filled(inner) for name, inner in properties.items()}
+            return {name: filled(inner, prompt + name) for name, inner in properties.items()}
         case "array":
-            return [filled(schema["items"])] * schema.get("minItems", 1)
+            words = [hashlib.sha256(f"{prompt}{i}".encode()).hexdigest() for i in range(4)]
+            return [" ".join(word[j : j + 8] for j in range(0, 48, 8)) for word in words]
         case "integer":
             return 3
         case "string":

@@ -12,6 +12,7 @@ from skllmreg.exceptions import (
     AnswerNotStoredWarning,
     BudgetExceededError,
     CacheError,
+    GenerationStoppedWarning,
     InvalidReplyError,
     RequestError,
 )
@@ -22,6 +23,8 @@ GUIDE = Path(__file__).parents[2] / "docs" / "user_guide" / "faults.rst"
 READINGS = {
     "text": "text",
     "json": "JSON",
+    "rows": "generated rows",
+    "proposals": "rows, after their attributes",
     "letter": "votes",
     "logprobs": "log-probabilities",
 }
@@ -33,6 +36,8 @@ COUNTS = {
     "what came before": lambda n, m: 1,
     "all but the damaged one": lambda n, m: n - 1,
     "all answers, the bad one too": lambda n, m: n + 1,
+    "all answers, the refused one too": lambda n, m: n,
+    "all answers, the three bad ones too": lambda n, m: n + 2,
     "the other replies, the bad one too": lambda n, m: m,
     "the other replies, the three bad ones too": lambda n, m: m + 2,
     "the other replies, both bad ones too": lambda n, m: m + 1,
@@ -74,6 +79,8 @@ class Cell:
 
 
 RESULT = Cell()
+# The reply is listed in `rejected_` with its reason; the other requests go on.
+WITHOUT_ITS_ROWS = Cell("all answers, the refused one too")
 
 
 def refused(words):
@@ -112,7 +119,9 @@ class Fault:
     later: bool = False
 
     def cell(self, reads):
-        return self.cells if isinstance(self.cells, Cell) else self.cells[reads]
+        if isinstance(self.cells, Cell):
+            return self.cells
+        return self.cells.get(reads) or self.cells["rows"]  # such as those after proposals
 
 
 def once(behaviour, **params):
@@ -289,9 +298,7 @@ FAULTS = {
     "400 for a parameter that you set": for_good(error(400, UNWANTED), UNWANTED),
     "400 for a parameter that the package adds": Fault(
         {
-            "text": RESULT,
-            "json": RESULT,
-            "letter": RESULT,
+            **dict.fromkeys(READINGS, RESULT),
             "logprobs": Cell(again="one that is refused"),
         },
         knows_no_extras,
@@ -299,9 +306,7 @@ FAULTS = {
     ),
     "no log-probabilities": Fault(
         {
-            "text": RESULT,
-            "json": RESULT,
-            "letter": RESULT,
+            **dict.fromkeys(READINGS, RESULT),
             "logprobs": Cell("all answers, and a vote on each"),
         },
         tells_no_logprobs,
@@ -309,10 +314,8 @@ FAULTS = {
     ),
     "a reply of the wrong form, once": Fault(
         {
+            **dict.fromkeys(READINGS, Cell("all answers, the bad one too")),
             "text": RESULT,
-            "json": Cell("all answers, the bad one too"),
-            "letter": Cell("all answers, the bad one too"),
-            "logprobs": Cell("all answers, the bad one too"),
         },
         lambda bench, body: wrong_shape(bench, body) if bench.n == 2 else None,
     ),
@@ -320,6 +323,7 @@ FAULTS = {
         {
             "text": RESULT,
             "json": unusable("the other replies, the three bad ones too", "after 2 repair rounds"),
+            "rows": Cell("all answers, the three bad ones too"),
             "letter": unusable(
                 "the other replies, the three bad ones too", "after 2 repair rounds"
             ),
@@ -334,6 +338,7 @@ FAULTS = {
         {
             "text": unusable("the other replies, the bad one too", "raise max_tokens"),
             "json": unusable("the other replies, the bad one too", "raise max_tokens"),
+            "rows": WITHOUT_ITS_ROWS,
             "letter": RESULT,
             "logprobs": RESULT,
         },
@@ -345,6 +350,7 @@ FAULTS = {
                 ("text", "json", "letter"),
                 unusable("the other replies, the bad one too", "refuses to answer: I must not"),
             ),
+            "rows": WITHOUT_ITS_ROWS,
             "logprobs": unusable("the other replies, both bad ones too", "refuses to answer"),
         },
     ),
@@ -355,6 +361,7 @@ FAULTS = {
                 ("text", "json", "letter"),
                 unusable("the other replies, the bad one too", "no choices"),
             ),
+            "rows": WITHOUT_ITS_ROWS,
             "logprobs": unusable("the other replies, both bad ones too", "no choices"),
         },
     ),
@@ -362,7 +369,18 @@ FAULTS = {
         refused("cannot be reached"), goes_away, mend=lambda bench: bench.restart()
     ),
     "budget reached": Fault(
-        Cell("what came before", "the rest", BudgetExceededError, "request_budget=1"),
+        {
+            **dict.fromkeys(
+                READINGS,
+                Cell("what came before", "the rest", BudgetExceededError, "request_budget=1"),
+            ),
+            "proposals": Cell(
+                "what came before", "the rest", BudgetExceededError, "not allow a single request"
+            ),
+            "rows": Cell(
+                "what came before", "the rest", None, "the budget", GenerationStoppedWarning
+            ),
+        },
         params={"request_budget": 1},
     ),
     "disk full": Fault(stopped("Free some space"), fill_disk),
@@ -398,14 +416,19 @@ def table():
     for cells, names in alike.items():
         what = "; ".join(names)
         for cell in dict.fromkeys(cells):
-            readings = [READINGS[r] for r, c in zip(READINGS, cells, strict=True) if c == cell]
-            read = "any" if len(readings) == len(READINGS) else ", ".join(readings)
-            rows.append((what, read, shown(cell), cell.kept, sent_again(cell)))
+            readings = [r for r, c in zip(READINGS, cells, strict=True) if c == cell]
+            rows.append((what, read_as(readings), shown(cell), cell.kept, sent_again(cell)))
             what = ""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 24 14 34 14 14", ""]
     for row in rows:
         lines += [f"   {'*' if i == 0 else ' '} - {text}".rstrip() for i, text in enumerate(row)]
     return "\n".join(lines) + "\n"
+
+
+def read_as(readings):
+    if len(readings) == len(READINGS):
+        return "any"
+    return ", ".join(READINGS[r] for r in readings if r != "proposals" or "rows" not in readings)
 
 
 def shown(cell):

@@ -7,9 +7,9 @@ import random
 import threading
 import time
 
-from skllmreg import LLKDSelector, elicit_attributions
+from skllmreg import GOLDAugmenter, LLKDSelector, elicit_attributions
 from skllmreg.llm import ChatModel, _cache
-from tests.faults.entries import TASK, teacher
+from tests.faults.entries import LABELS, TASK, TEXTS, teacher
 
 CONCURRENCY = 4
 
@@ -36,7 +36,13 @@ def annotation(llm):
     return sorted(map(str, zip(texts, model.teacher_proba_.tolist(), strict=True)))
 
 
-JOBS = {"elicitation": elicitation, "annotation": annotation}
+def generation(llm):
+    """Rows on what they can differ in, near rows that the student finds unfamiliar."""
+    model = GOLDAugmenter(llm=llm, task=TASK, n_rounds=4, random_state=0)
+    return list(model.fit_resample(TEXTS, LABELS)[0])
+
+
+JOBS = {"elicitation": elicitation, "annotation": annotation, "generation": generation}
 
 
 def complete(llm, n=50):
@@ -58,8 +64,9 @@ def forks(llm):
                 os._exit(code)
         children.append(child)
     asking.join()
-    if any([os.waitpid(child, 0)[1] for child in children]):
-        raise RuntimeError("a child has failed")
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    if any(codes):
+        raise RuntimeError(f"children ended with {codes}")
 
 
 def work(job, url, path, out=None, gate=None, lease=_cache.LEASE):
