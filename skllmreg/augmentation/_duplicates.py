@@ -208,7 +208,7 @@ def hash_words(texts):
     starts = np.searchsorted(begin, text_starts)
     wordless = np.flatnonzero(np.diff(starts) == 0)
     if len(wordless):
-        codes = [hash(texts[i]) & (1 << 63) - 1 for i in wordless]
+        codes = [hash(texts[i]) & (1 << 63) - 1 | 1 for i in wordless]
         words = np.insert(words, starts[wordless], np.array(codes, np.uint64))
         starts[1:] += np.cumsum(np.diff(starts) == 0)
     return words, starts

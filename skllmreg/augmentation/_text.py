@@ -20,14 +20,11 @@ def clean_text(text):
     str
         Can be encoded; lines are kept, runs of other white space are a space.
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isspace() or _is_wanted(c))
+    text = unicodedata.normalize("NFC", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
-    text = "\n".join(line for line in lines if line)
-    if text.isprintable():
-        return text
-    kept = (c for c in text if c in _JOINERS or c == "\n" or _is_wanted(c))
-    return "".join(kept).strip()
+    return "\n".join(line for line in lines if line)
 
 
 def shown(value):
@@ -40,4 +37,4 @@ def shown(value):
 
 
 def _is_wanted(character):
-    return unicodedata.category(character) not in _UNWANTED
+    return character in _JOINERS or unicodedata.category(character) not in _UNWANTED

@@ -1,0 +1,200 @@
+import math
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skllmreg.augmentation._schema import MARGIN_ROWS, TableSchema, is_missing
+from skllmreg.augmentation._text import shown
+from skllmreg.llm._json import check_schema, is_closed
+
+
+def frame(n=40):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "age": rng.integers(18, 90, n),
+            "income\n(€)": np.round(rng.normal(40, 15, n), 2),
+            "children": np.where(np.arange(n) % 5 == 0, np.nan, rng.integers(0, 4, n)),
+            "member": rng.random(n) < 0.5,
+            "city": rng.choice(["Oslo", "Rome", "Łódź"], n),
+            "grade": pd.Categorical(rng.choice([1, 2, 3], n)),
+            "note": [f"this is note number {i} of many" for i in range(n)],
+        }
+    )
+
+
+@pytest.fixture
+def schema():
+    return TableSchema.from_frame(frame(), {"age": "in years"})
+
+
+@pytest.fixture
+def row(schema):
+    return schema.rows(frame())[1]
+
+
+def test_kinds_come_from_the_values(schema):
+    assert {column.name: column.kind for column in schema.columns} == {
+        "age": "integer",
+        "income\n(€)": "number",
+        "children": "integer",
+        "member": "boolean",
+        "city": "category",
+        "grade": "category",
+        "note": "text",
+    }
+    assert [column.may_miss for column in schema.columns] == [False, False, True, *[False] * 4]
+
+
+def polars_frame():
+    X = frame().drop(columns="grade")
+    columns = {name: X[name].astype(object).tolist() for name in X}
+    return pl.DataFrame(columns, strict=False).fill_nan(None)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [frame(), polars_frame(), frame().select_dtypes("number").to_numpy()],
+    ids=["pandas", "polars", "numpy"],
+)
+def test_rows_make_the_same_table_again(X):
+    schema = TableSchema.from_frame(X)
+    rows = schema.rows(X)
+    assert [schema.problem(row) for row in rows] == [""] * len(rows)
+    again = schema.to_frame([schema.from_json(schema.to_json(row)) for row in rows])
+    assert type(again) is type(X)
+    if isinstance(X, np.ndarray):
+        np.testing.assert_array_equal(again, X)
+    else:
+        assert again.equals(X)
+        assert list(again.dtypes) == list(X.dtypes)
+    assert schema.to_frame([]).shape == (0, X.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"age": 1000}, "age is 1000, not from"),
+        ({"age": "40"}, "age is '40', not a finite integer"),
+        ({"age": 40.5}, "not a finite integer"),
+        ({"age": True}, "not a finite integer"),
+        ({"age": None}, "age is missing"),
+        ({"age": math.nan}, "age is missing"),
+        ({"age": 10**400}, "not a finite integer"),
+        ({"age": [40]}, "not a finite integer"),
+        ({"age": -(10**5000)}, "not a finite integer"),
+        ({"income\n(€)": math.inf}, "not a finite number"),
+        ({"income\n(€)": {}}, "not a finite number"),
+        ({"member": 1}, "member is 1, not true or false"),
+        ({"member": "true"}, "not true or false"),
+        ({"city": "Paris"}, "city is 'Paris', not one of its categories"),
+        ({"city": ["Rome"]}, "not one of its categories"),
+        ({"city": 10**5000}, "not one of its categories"),
+        ({"grade": 4}, "grade is 4, not one"),
+        ({"grade": "=1+1"}, "not one of its categories"),
+        ({"note": "\u200b \x00"}, "note is '', not a text"),
+        ({"note": 3}, "note is 3, not a text"),
+        ({"extra": 1}, "'extra' is no column"),
+        ({5: 1}, "5 is no column"),
+    ],
+    ids=shown,
+)
+def test_what_does_not_fit_is_named(schema, row, change, problem):
+    assert schema.problem(row) == ""
+    assert problem in schema.problem(schema.clean(row | change))
+
+
+@pytest.mark.parametrize("row", [None, "a row", 3, [1, 2], math.nan, {}, set()])
+def test_what_is_no_row_is_a_problem_and_no_error(schema, row):
+    assert schema.problem(schema.clean(row))
+
+
+def test_values_are_brought_into_their_one_form(schema, row):
+    same = row | {
+        "age": np.float64(row["age"]),
+        "city": f" {row['city']}\u200b ",
+        "grade": str(row["grade"]),
+        "children": pd.NA,
+        "member": np.bool_(row["member"]),
+    }
+    clean = schema.clean(same)
+    assert schema.problem(clean) == ""
+    assert clean == row | {"children": None}
+    assert schema.clean(list(row.values())) == row
+
+
+def test_the_margin_shrinks_as_rows_show_the_range():
+    for n, share in ((10, 0.5), (1000, MARGIN_ROWS / 1000)):
+        X = np.linspace(-1, 1, n)[:, None]
+        column = TableSchema.from_frame(X).columns[0]
+        assert column.least == pytest.approx(-1 - 2 * share, abs=0.01)
+        assert column.greatest == pytest.approx(1 + 2 * share, abs=0.01)
+
+
+def test_numbers_that_are_never_negative_stay_so():
+    assert TableSchema.from_frame(np.array([[0.2], [5.1]])).columns[0].least == 0
+    codes = TableSchema.from_frame(np.arange(300)[:, None] % 7 + 1).columns[0]
+    assert (codes.kind, codes.least, codes.greatest) == ("integer", 1, 7)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(-(10**20), 10**20),
+            st.floats(allow_nan=True, allow_infinity=False),
+            st.text(max_size=5),
+            st.booleans(),
+            st.none(),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_column_is_learned_or_refused_and_its_rows_fit(values):
+    X = pd.DataFrame({"x": pd.Series(values, dtype=object), "y": range(len(values))})
+    if all(is_missing(value) for value in values):
+        with pytest.raises(ValueError, match="Column 'x'"):
+            TableSchema.from_frame(X)
+        return
+    schema = TableSchema.from_frame(X)
+    check_schema(schema.json_schema())
+    if schema.columns[0].kind in ("integer", "number", "boolean"):
+        assert [schema.problem(row) for row in schema.rows(X)] == [""] * len(values)
+
+
+def test_the_schema_of_an_answer_is_closed_where_no_value_may_miss(schema):
+    check_schema(schema.json_schema())
+    assert not is_closed(schema.json_schema())
+    assert is_closed(TableSchema.from_frame(frame().drop(columns="children")).json_schema())
+
+
+def test_the_prompt_tells_ranges_categories_and_descriptions(schema):
+    lines = schema.describe().splitlines()
+    assert lines[0].startswith('"age": integer from ')
+    assert lines[0].endswith("; in years")
+    assert '"feature_2" stands for "income (€)": number from' in lines[1]
+    assert "leave it out where the value is not known" in lines[2]
+    assert lines[4] == '"city": one of "Oslo", "Rome", "Łódź"'
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (pd.DataFrame({"a": [None, None]}), "holds no value"),
+        (pd.DataFrame({"a": [np.inf]}), "no finite number"),
+        (pd.DataFrame({"a": pd.to_datetime(["2024-01-01"])}), "dates or times"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "same name"),
+    ],
+)
+def test_columns_that_cannot_be_written_are_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        TableSchema.from_frame(X)
+
+
+def test_a_description_of_no_column_is_an_error():
+    with pytest.raises(ValueError, match="'agee', which is no column"):
+        TableSchema.from_frame(frame(), {"agee": "in years"})

@@ -1,0 +1,43 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skllmreg.augmentation._text import clean_text, shown
+
+
+@given(st.text())
+def test_clean_texts_stay_and_can_be_shown_and_encoded(text):
+    clean = clean_text(text)
+    assert clean_text(clean) == clean == clean.strip()
+    assert clean.encode().decode() == clean
+    assert all(c.isprintable() or c in "\n\u200c\u200d" for c in clean)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("  a\t b\u00a0c \r\n\n d ", "a b c\nd"),
+        ("a\x00b\x1b[31mc", "ab[31mc"),
+        ("\u202eevil\u202c \ufeffx\u200bz", "evil xz"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("half \ud800 pair", "half pair"),
+        ("hid\U000e0041den", "hidden"),
+        ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
+    ],
+)
+def test_what_is_invisible_goes_and_lines_stay(text, clean):
+    assert clean_text(text) == clean
+
+
+class Hostile:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, 10**5000, Hostile(), {"a": ["b"] * 10**4}],
+    ids=["long", "number", "hostile", "nested"],
+)
+def test_anything_can_be_shown_in_short(value):
+    assert len(shown(value)) <= 60
