@@ -34,7 +34,8 @@ def _write_scores(attributions, label, indent):
 
 
 def _dump(value):
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair, as JSON does
 
 
 def read_json(text):

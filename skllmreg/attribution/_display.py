@@ -231,5 +231,5 @@ def _check_drawable(estimator):
 
 
 def _shortened(name):
-    name = str(name)
+    name = str(name).encode(errors="replace").decode()  # fonts take no half of a surrogate pair
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

@@ -118,7 +118,10 @@ def elicit_attributions(
             raise ValueError("class_descriptions are for a classification: give the classes too.")
         scored, goals = None, [target_goal()]
     else:
-        labels = np.unique(np.asarray(classes)).tolist()
+        try:
+            labels = np.unique(np.asarray(classes)).tolist()
+        except TypeError:
+            raise TypeError(f"Labels of one type are needed; classes has {few(classes)}.") from None
         if len(labels) < 2:
             raise ValueError(f"classes needs at least two labels, got {labels}.")
         class_descriptions = _check_classes(labels, class_descriptions)

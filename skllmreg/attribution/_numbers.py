@@ -1,11 +1,14 @@
-"""Tables of numbers: validated, and told apart from text by name."""
+"""Tables of numbers: validated; what is none is named by its column."""
+
+import datetime
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 
 def validate_numbers(estimator, X, y="no_validation", **options):
-    """Validate X, and y if there is one; what is text among them is named.
+    """Validate X, and y if there is one; what is no finite number among them is named.
 
     Parameters
     ----------
@@ -27,8 +30,10 @@ def validate_numbers(estimator, X, y="no_validation", **options):
         if options.get("y_numeric"):
             return checked[0], checked[1].astype(np.float64)
         return checked
-    except ValueError as error:
-        if "could not convert" not in str(error):
+    except (TypeError, ValueError) as error:
+        if "Input X contains" in str(error):
+            raise ValueError(f"{_not_finite_in(X)}{error}") from error
+        if "could not convert" not in str(error) and "DType" not in str(error):
             raise
         what = _text_in(X)
         if what is None and options.get("y_numeric"):
@@ -39,8 +44,17 @@ def validate_numbers(estimator, X, y="no_validation", **options):
         raise ValueError(what) from error
 
 
+def _not_finite_in(X):
+    """Say where the first NaN or infinity is, row by row."""
+    if sparse.issparse(X):
+        return ""
+    values = np.asarray(X, dtype=np.float64)
+    i, j = np.argwhere(~np.isfinite(values))[0]
+    return f"Column {_name(X, j)!r} of X is {values[i, j]} in row {i}. "
+
+
 def _text_in(X):
-    """Say where there is text in place of numbers, and what to do; None if there is none."""
+    """Say where there is text, or a time, in place of numbers; None if there is none."""
     rows = np.asarray(X, dtype=object)
     if rows.ndim == 1 and (text := _first_text(rows)) is not None:
         return (
@@ -48,14 +62,19 @@ def _text_in(X):
             "skllmreg.students.TextClassifier learn from texts."
         )
     for j in range(rows.shape[1] if rows.ndim == 2 else 0):
+        if isinstance(rows[0, j], datetime.date):
+            return f"Column {_name(X, j)!r} of X holds dates or times; numbers are needed."
         if (text := _first_text(rows[:, j])) is not None:
-            name = list(X.columns)[j] if hasattr(X, "columns") else j
             return (
-                f"Column {name!r} of X holds text such as {text!r:.50}; numbers are needed. Encode "
-                "it, as by OneHotEncoder(sparse_output=False) in a ColumnTransformer with "
+                f"Column {_name(X, j)!r} of X holds text such as {text!r:.50}; numbers are needed. "
+                "Encode it, as by OneHotEncoder(sparse_output=False) in a ColumnTransformer with "
                 '.set_output(transform="pandas"), which keeps the names.'
             )
     return None
+
+
+def _name(X, j):
+    return list(X.columns)[j] if hasattr(X, "columns") else j
 
 
 def _first_text(values):

@@ -91,7 +91,8 @@ class RowIndex:
             else:
                 scale = self._scales[i]
                 coordinates.append([0.0 if v is None else float(v) / scale for v in values])
-        return np.array(coordinates + texts, float).T.reshape(len(rows), -1)
+        coordinates += texts
+        return np.array(coordinates, float).reshape(len(coordinates), len(rows)).T
 
     def _key(self, point):
         return (np.round(point / _ROUNDING) + 0.0).tobytes()  # -0.0 is 0.0

@@ -42,7 +42,7 @@ def label_probabilities(
         raise ValueError(f"{len(labels)} labels are too many for letters: use votes.")
     if n_samples < 1:
         raise ValueError(f"n_samples is 1 or more, got {n_samples}.")
-    codes = _codes(len(labels))
+    codes = _codes(labels)
     asked = [_ask_for_code(messages, labels, codes) for messages in conversations]
     found: list[np.ndarray | None] = [None] * len(asked)
     server, refused = (chat.base_url, chat.model), False
@@ -74,12 +74,19 @@ def label_probabilities(
     return LabelProbabilities(probabilities, methods)
 
 
-def _codes(n: int) -> list[str]:
-    return list(LETTERS[:n]) if n <= len(LETTERS) else [str(i + 1) for i in range(n)]
+def _codes(labels: list[str]) -> list[str]:
+    """A letter for each label, or a number where they are many; one that is such is its own code.
+
+    Else the answer B, of a model that means the label B, could be the code of another.
+    """
+    n = len(labels)
+    codes = list(LETTERS) if n <= len(LETTERS) else [str(i + 1) for i in range(2 * n)]
+    free = iter([code for code in codes if code not in labels])
+    return [label if label in codes else next(free) for label in labels]
 
 
 def _ask_for_code(messages: Messages, labels: list[str], codes: list[str]) -> Messages:
-    what = "letter" if codes[0] == "A" else "number"
+    what = "letter" if codes[0] in LETTERS else "number"
     table = "\n".join(f"{code}: {label}" for code, label in zip(codes, labels, strict=True))
     last = messages[-1]
     content = f"{last['content']}\n\n{table}\nAnswer with the {what} alone."

@@ -140,3 +140,22 @@ def test_wrong_parameters_are_named(chat, params, match):
 
 def test_no_prompts_have_no_probabilities(chat):
     assert chat.label_probabilities([], LABELS).probabilities.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes"),
+    [
+        (["B", "C"], ["B", "C"]),
+        (["dog", "A"], ["B", "A"]),
+        (["b", "a"], ["A", "B"]),
+        ([str(i) for i in range(30)], ["30", *(str(i) for i in range(1, 30))]),
+    ],
+)
+def test_a_label_that_is_a_code_is_its_own(labels, codes):
+    assert _labels._codes(labels) == codes
+
+
+def test_an_answer_that_is_a_label_and_a_code_means_the_label(loopback, chat):
+    loopback.reply = lambda body: "B"
+    found = chat.label_probabilities(["Which vitamin?"], ["B", "C"], method="votes")
+    assert found.probabilities.tolist() == [[1.0, 0.0]]
