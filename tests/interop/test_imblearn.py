@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
-from skllmreg import LLKDSelector, LLMAttributionRegularizedClassifier
+from skllmreg import GOLDAugmenter, LLKDSelector, LLMAttributionRegularizedClassifier
 from tests.interop.patients import CLASSES, N_ESTIMATES, NUMBERS, SCORES, TASK, patients
 
 over_sampling = pytest.importorskip("imblearn.over_sampling")
@@ -36,16 +36,36 @@ def test_sampled_rows_keep_the_names_that_an_llm_is_asked_about(llm, loopback):
     np.testing.assert_array_equal(search.predict_proba(X), by_hand.predict_proba(X))
 
 
-def test_a_selector_passes_on_the_rows_that_it_chose():
-    teacher = FrozenEstimator(GaussianNB().fit(X, y))
-    some = np.where(np.arange(len(y)) < 20, y, -1)
-    selector = LLKDSelector(teacher=teacher, strategy="llkd", max_teacher_calls=30, random_state=0)
-    pipeline = make_pipeline(selector, StandardScaler(), LogisticRegression()).fit(X, some)
-    X_chosen, y_chosen = clone(selector).fit_resample(X, some)
-    assert len(X_chosen) <= 50
-    assert set(y_chosen) == {0, 1}
-    scaler = StandardScaler().fit(X_chosen)
-    model = LogisticRegression().fit(scaler.transform(X_chosen), y_chosen)
+def rows(request):
+    """Write rows of a table in place of an LLM."""
+    rng = np.random.RandomState(request.random_state)
+    return [dict(zip(NUMBERS, rng.normal(size=3), strict=True)) for _ in range(request.n_rows)]
+
+
+SELECTOR = LLKDSelector(
+    teacher=FrozenEstimator(GaussianNB().fit(X, y)),
+    strategy="llkd",
+    max_teacher_calls=30,
+    random_state=0,
+)
+FEW = np.where(np.arange(len(y)) < 20, y, -1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "labels", "n_rows"),
+    [
+        (SELECTOR, FEW, range(21, 51)),
+        (GOLDAugmenter(generator=rows, n_samples=40, random_state=0), y, [len(y) + 40]),
+    ],
+    ids=["LLKDSelector", "GOLDAugmenter"],
+)
+def test_the_steps_after_see_the_rows_that_were_chosen_or_written(sampler, labels, n_rows):
+    pipeline = make_pipeline(clone(sampler), StandardScaler(), LogisticRegression()).fit(X, labels)
+    X_new, y_new = clone(sampler).fit_resample(X, labels)
+    assert len(X_new) in n_rows
+    assert set(y_new) == {0, 1}
+    scaler = StandardScaler().fit(X_new)
+    model = LogisticRegression().fit(scaler.transform(X_new), y_new)
     np.testing.assert_array_equal(
         pipeline.predict_proba(X), model.predict_proba(scaler.transform(X))
     )

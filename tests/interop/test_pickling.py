@@ -8,11 +8,13 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.naive_bayes import GaussianNB
 
+import skllmreg
 from skllmreg import (
+    GOLDAugmenter,
     LLKDSelector,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
@@ -23,7 +25,14 @@ from tests.interop.patients import CLASSES, NUMBERS, SCORES, patients
 
 table, y = patients()
 X = table[NUMBERS]
-# Without an LLM there is nothing that a teacher could be asked; its fit takes examples.
+
+
+def rows_like(request):
+    """Write rows of a table in place of an LLM."""
+    rng = np.random.RandomState(request.random_state)
+    return [dict(zip(NUMBERS, rng.normal(size=3), strict=True)) for _ in range(request.n_rows)]
+
+
 ESTIMATORS = [
     LLMAttributionRegularizedClassifier(attributions=SCORES, score_transform=lambda s: s**3),
     LLMAttributionRegularizedClassifier(
@@ -36,16 +45,23 @@ ESTIMATORS = [
     LLMFeatureSelector(attributions=SCORES, k=2),
     LLMTeacherClassifier(class_descriptions=CLASSES, n_examples=3, random_state=0),
     LLKDSelector(teacher=FrozenEstimator(GaussianNB().fit(X, y)), random_state=0),
+    GOLDAugmenter(generator=lambda request: rows_like(request), n_samples=20, random_state=0),
 ]
 
 
 def result(model):
-    """What a fitted model makes of the rows; of a teacher, which would ask, its examples."""
+    """What a fitted model makes of the rows; a teacher would ask an LLM: its examples."""
     for use in ("examples_", "predict_proba", "predict", "transform"):
         if hasattr(model, use):
             value = getattr(model, use)
             return np.asarray(value(X) if callable(value) else value)
     raise AssertionError(model)
+
+
+def test_every_public_estimator_is_tried():
+    public = [getattr(skllmreg, name) for name in skllmreg.__all__]
+    public = {c for c in public if isinstance(c, type) and issubclass(c, BaseEstimator)}
+    assert {type(model) for model in ESTIMATORS} == public
 
 
 @pytest.mark.parametrize("model", ESTIMATORS, ids=lambda model: type(model).__name__)
