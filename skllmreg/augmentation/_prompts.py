@@ -6,6 +6,7 @@ and what it asks for is data. Texts of the user are only ever joined, never used
 
 import json
 
+from skllmreg.augmentation._text import clean_text
 from skllmreg.llm._wording import answer_keys, on_one_line
 
 # Of a long example, this many characters are shown.
@@ -123,14 +124,16 @@ def read_attributes(value):
     read = {}
     for name, listed in value.items():
         lists = listed if isinstance(listed, dict) else {"": listed}
-        clean = {
-            key: [text[:MOST_VALUE] for text in dict.fromkeys(map(on_one_line, texts)) if text]
-            for key, texts in lists.items()
-        }
+        clean = {key: _clean_values(texts) for key, texts in lists.items()}
         if empty := [key for key, texts in clean.items() if not texts]:
             raise ValueError(f"{name}{'.' if empty[0] else ''}{empty[0]} holds no text")
         read[name] = clean if isinstance(listed, dict) else clean[""]
     return read
+
+
+def _clean_values(texts):
+    clean = (on_one_line(clean_text(text[:MOST_VALUE])) for text in texts)
+    return [text for text in dict.fromkeys(clean) if text]
 
 
 def _closing(schema):

@@ -1,0 +1,125 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from skllmreg.augmentation._curation import MOST_CHARACTERS, MOST_TIMES_LONGER, Curator
+from skllmreg.augmentation._row_duplicates import RowIndex
+from skllmreg.augmentation._schema import TableSchema
+
+LABELED = ["Where is my parcel?", "I want my money back"]
+
+
+def table(n=60):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "height": rng.normal(170, 10, n),
+            "floor": rng.integers(0, 30, n),
+            "city": rng.choice(["Oslo", "Rome"], n),
+            "note": [f"note {i} about what the person has said" for i in range(n)],
+        }
+    )
+
+
+def test_labelled_earlier_and_simultaneous_rows_may_not_be_repeated():
+    curator = Curator(LABELED)
+    assert curator.admit(["where is my parcel", "Any news?", "any news"], "aaa") == [
+        "duplicate",
+        "",
+        "duplicate",
+    ]
+    assert curator.admit(["Any news", "Any other news?"], "aa") == ["duplicate", ""]
+
+
+def test_near_duplicates_depend_on_the_threshold():
+    texts = [
+        "could you tell me where my green parcel is",
+        "could you tell me where my red parcel is",
+    ]
+    for threshold, reason in ((0.75, "near-duplicate"), (0.85, ""), (None, "")):
+        curator = Curator(LABELED, duplicate_threshold=threshold)
+        assert curator.admit(texts, "aa") == ["", reason]
+
+
+def test_invalid_rows_are_not_remembered_and_take_no_quota():
+    curator = Curator(LABELED, quotas={"a": 1})
+    too_long = "word " * MOST_CHARACTERS
+    reasons = curator.admit([5, None, "", "?!", "a\x00b", too_long, "fine"], "aaaaaaa")
+    assert [reason.partition(":")[0] for reason in reasons] == ["invalid"] * 6 + [""]
+    assert "5 is no text" in reasons[0]
+
+
+def test_longer_labelled_rows_allow_longer_ones():
+    labeled = ["word " * 200]
+    assert Curator(labeled).most_characters == 999 * MOST_TIMES_LONGER
+    assert Curator(["a"]).most_characters == MOST_CHARACTERS
+
+
+def test_quotas_are_kept_by_class_and_can_be_given_back():
+    curator = Curator(LABELED, quotas={"a": 2})
+    assert curator.admit(["one", "two", "three", "four"], "aaab") == ["", "", "quota", ""]
+    curator.release(["a"])
+    assert curator.admit(["five", "six"], "aa") == ["", "quota"]
+
+
+def test_a_row_refused_for_its_label_is_still_a_duplicate_when_it_comes_again():
+    curator = Curator(LABELED)
+    curator.admit(["something else"], "a")
+    curator.release(["a"])
+    assert curator.admit(["Something else!"], "a") == ["duplicate"]
+
+
+@pytest.fixture
+def rows():
+    X = table()
+    return TableSchema.from_frame(X).rows(X)
+
+
+def test_rows_of_a_table_are_equal_after_rounding_and_near_within_the_radius(rows):
+    X = table()
+    schema = TableSchema.from_frame(X)
+    index = RowIndex(schema, rows, 0.85)
+    scale = X["height"].std(ddof=0)
+
+    def moved(by):
+        return index.add([rows[0] | {"height": rows[0]["height"] + by * scale}])[0]
+
+    assert moved(1e-5) == "duplicate"
+    assert moved(0.5 * index.radius) == "near-duplicate"
+    assert moved(1.5 * index.radius) == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"city": "Oslo"}, {"note": "something else was said here then"}]
+)
+def test_another_category_or_text_makes_another_row(rows, change):
+    row = next(row for row in rows if row["city"] == "Rome")
+    index = RowIndex(TableSchema.from_frame(table()), rows, 0.85)
+    assert index.add([row | change, row]) == ["", "duplicate"]
+
+
+def test_without_a_threshold_only_equal_rows_are_refused(rows):
+    index = RowIndex(TableSchema.from_frame(table()), rows, None)
+    assert index.add([rows[0], rows[0] | {"height": rows[0]["height"] + 0.1}]) == ["duplicate", ""]
+
+
+def test_rows_of_the_table_itself_are_rarely_near_each_other():
+    X = table(400).drop(columns="note")
+    schema = TableSchema.from_frame(X)
+    rows = schema.rows(X)
+    statuses = RowIndex(schema, rows[:200], 0.85).add(rows[200:])
+    assert np.mean(np.array(statuses) != "") < 0.1
+
+
+def test_a_missing_value_is_a_value_of_its_own():
+    X = pd.DataFrame({"a": [1.0, 2.0, np.nan, 4.5], "b": [True, False, True, True]})
+    schema = TableSchema.from_frame(X)
+    index = RowIndex(schema, schema.rows(X), 0.85)
+    assert index.add([{"a": None, "b": True}, {"a": None, "b": False}]) == ["duplicate", ""]
+    assert index.add([]) == []
+
+
+def test_one_labelled_row_is_enough():
+    X = np.array([[1.0, 2.0]])
+    schema = TableSchema.from_frame(X)
+    assert Curator(X, schema=schema).admit([{"x0": 1, "x1": 2}], [0]) == ["duplicate"]
