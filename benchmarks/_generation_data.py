@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from _simulated_llm import Pool, as_rows, key_of
-from _texts import READERS
+from _texts import banking, separated, trec
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -71,12 +71,11 @@ def table_student():
     return make_pipeline(encode, LogisticRegression(max_iter=300))
 
 
-def available(folder):
+def available(folder, wanted=None):
     """Names of the data sets in a folder; the shipped messages where there are none."""
-    folder = Path(folder)
-    names = [n for n in TEXTS if text_path(folder, n).exists()]
-    names += [n for n in TABLES if (folder / "tabular" / f"{n}.csv").exists()]
-    missing = [n for n in (*TEXTS, *TABLES) if n not in names]
+    wanted = wanted or (*TEXTS, *TABLES)
+    names = [n for n in wanted if text_path(folder, n) or table_path(folder, n).exists()]
+    missing = [n for n in wanted if n not in names]
     if missing:
         print(
             f"Not in {folder}: {', '.join(missing)} (wanted: text/<name>/train.*, "
@@ -87,8 +86,21 @@ def available(folder):
     return names or ["helpdesk"]
 
 
-def text_path(folder, name):
-    return Path(folder) / "text" / name / f"train.{READERS[name][1]}"
+def table_path(folder, name):
+    return Path(folder) / "tabular" / f"{name}.csv"
+
+
+def text_path(folder, name, part="train"):
+    """The file of a part of a text set, None where there is none."""
+    return next(iter(sorted((Path(folder) / "text" / name).glob(f"{part}.*"))), None)
+
+
+def read_texts(path):
+    """(text, label) of every row of a file, in one of the three known layouts."""
+    if path.suffix == ".csv":
+        return banking(path)
+    first = path.read_text(encoding="latin-1").partition("\n")[0]
+    return separated(path, ";") if ";" in first else trec(path)
 
 
 def rows_of(folder, name):
@@ -96,10 +108,10 @@ def rows_of(folder, name):
     if name == "helpdesk":
         data = load_helpdesk()
         X, y = data.data, data.target
-    elif name in READERS:
-        X, y = zip(*READERS[name][0](text_path(folder, name)), strict=True)
+    elif text_path(folder, name):
+        X, y = zip(*read_texts(text_path(folder, name)), strict=True)
     else:
-        path = Path(folder) / "tabular" / f"{name}.csv"
+        path = table_path(folder, name)
         target = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["target"]
         X = pd.read_csv(path).dropna().reset_index(drop=True)
         y = X.pop(target).astype(str)

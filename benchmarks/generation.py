@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import _generation_recorded as recorded
 import numpy as np
 from _generation_baselines import perturbed, smote
-from _generation_data import available, make_task, text_path
+from _generation_data import available, make_task
 from _generation_judge import SecondReading, near_duplicates
 from _generation_report import claims, figure, report, save
 from _results import made_by, options, output_folder
@@ -76,9 +76,19 @@ class Watched:
         return np.mean([t != k for t, k in zip(truth, labels, strict=True)]) if truth else 0.0
 
 
-def grow(task, seed, setting, **params):
+class ClearLLM(SimulatedLLM):
+    """What it writes near feedback, or as something novel, says its class as clearly as the rest.
+
+    An afterthought: made when the results of `SimulatedLLM` were known, to see what they hang on.
+    """
+
+    def _pick(self, allowed, clarity, strength, rng):
+        return super()._pick(allowed, clarity, self.centre, rng)
+
+
+def grow(task, seed, setting, *, kind=SimulatedLLM, **params):
     """One fit on rows of a simulated LLM."""
-    llm = SimulatedLLM(task.pool, public=task.X_test, public_labels=task.y_test, **setting)
+    llm = kind(task.pool, public=task.X_test, public_labels=task.y_test, **setting)
     written = Watched(llm, task.X_test)
     if params.get("label_check") == "teacher":
         params["teacher"] = FrozenEstimator(SecondReading(llm, task.classes))
@@ -188,8 +198,22 @@ def growth(task, seed, grid):
         about = {"part": "arms", "repeat": repeat, "mislabel": mislabel, "follow": follow}
         yield about, {"arms": compare(task, seed, setting)}
         if (repeat, mislabel) == CENTRAL:
-            found = compare(task, seed, setting, n_novel_batches=0, n_batches=2 * len(task.classes))
+            found = compare(task, seed, setting, **without_novel(task))
             yield about | {"part": "no novel requests"}, {"arms": found}
+
+
+def without_novel(task):
+    """As many requests, none of them novel: feedback comes from all rows of the round before."""
+    return {"n_novel_batches": 0, "n_batches": 2 * len(task.classes)}
+
+
+def afterthought(task, seed, grid):
+    """Yield the arms of an LLM whose rows are clear whatever is wished, at the central rates."""
+    for follow, heeds in FOLLOW.items():
+        rates = {"repeat_rate": CENTRAL[0], "mislabel_rate": CENTRAL[1], "follow": heeds}
+        for part, params in (("clear", {}), ("clear, no novel requests", without_novel(task))):
+            found = compare(task, seed, rates, kind=ClearLLM, **params)
+            yield {"part": part, "follow": follow}, {"arms": found}
 
 
 def checks(task, seed, grid):
@@ -201,17 +225,17 @@ def main():
     parser = options(__doc__, "a small set, two seeds, three settings")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0, help="100: development")
+    parser.add_argument("--sets", help="names of data sets in the folder, separated by commas")
     parser.add_argument("--recorded", action="store_true", help="only the recorded rows")
     parser.add_argument("--report", action="store_true", help="only tabulate the kept records")
     args = parser.parse_args()
     folder = output_folder(args)
-    replies = text_path(args.data, "trec").with_name("generated.jsonl")
-    real = None
-    if not replies.exists():
-        print(f"{replies} is missing: nothing is said of recorded rows.")
-    elif not args.quick or args.recorded:
-        real = recorded.measure(args.data)
-    names = available(args.data)
+    real = {}
+    if args.recorded or not args.quick:
+        real = {name: recorded.measure(args.data, name) for name in recorded.names_of(args.data)}
+        if not real:
+            print(f"No text/*/generated.jsonl in {args.data}: nothing is said of recorded rows.")
+    names = available(args.data, args.sets and args.sets.split(","))
     grid = SETTINGS
     n_seeds = args.seeds
     if args.quick:
@@ -220,7 +244,11 @@ def main():
     kept = Kept(folder and folder / "generation.jsonl")
     start = time.perf_counter()
     seeds = range(args.first_seed, args.first_seed + n_seeds)
-    todo = [] if args.report or args.recorded else product((growth, checks), seeds, names)
+    todo = (
+        []
+        if args.report or args.recorded
+        else product((growth, checks, afterthought), seeds, names)
+    )
     for runs, seed, name in todo:
         if not kept.has(runs.__name__, name, seed):
             task = make_task(args.data, name, seed)
