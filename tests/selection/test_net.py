@@ -203,6 +203,11 @@ def test_the_rule_in_a_batch_is_that_of_a_round():
     assert (found[:20] == 1).all()
 
 
+class Expensive(GaussianNB):
+    def predict_proba(self, X):
+        raise AssertionError("The teacher was asked.")
+
+
 def test_other_losses_and_outputs_are_refused():
     for criterion in (torch.nn.MultiMarginLoss, Focal):
         with pytest.raises(TypeError, match=criterion.__name__):
@@ -215,8 +220,7 @@ def test_other_losses_and_outputs_are_refused():
     two = NeuralNetClassifier(
         torch.nn.Linear(5, 2), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0
     )
-    teacher = FrozenEstimator(GaussianNB().fit(X, truth))
-    teacher.estimator.predict_proba = None  # asking it is an error of another kind
+    teacher = FrozenEstimator(Expensive().fit(X, truth))
     with pytest.raises(TypeError, match="criterion is Focal"):
         LLKDSelector(net(Focal), teacher=teacher).fit(X, y)
     with pytest.raises(ValueError, match="2 outputs; there are 3 classes"):
