@@ -155,7 +155,7 @@ class GenerationDisplay:
         from matplotlib.colors import ListedColormap
 
         if self.real is not None:
-            ax.scatter(*self.real.T, s=6, color="0.6", alpha=0.4, lw=0, label="real")
+            ax.scatter(*self.real.T, s=7, color="0.6", alpha=0.6, lw=0, label="real")
         # Without the ends of the map, which a white or a black page would swallow.
         colors = ListedColormap(plt.colormaps["viridis"](np.linspace(0.15, 0.95, 256)))
         last = max(1, len(self.history) - 1)
@@ -167,7 +167,7 @@ class GenerationDisplay:
         bar.outline.set_visible(False)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{len(self.generated)} generated rows", loc="left")
-        ax.legend(frameon=False, fontsize="small", loc="best")
+        ax.legend(frameon=False, fontsize="small", markerscale=1.3)
 
     def _plot_scores(self, ax):
         ax.set_title("How unfamiliar the novel rows were", loc="left")
