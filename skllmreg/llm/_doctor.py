@@ -38,9 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0 if models else 1
         _check_model(url, model, args)
     except (RequestError, ValueError) as error:
-        print(f"failed       {error}", file=sys.stderr)
+        print(f"failed       {_advice(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def _advice(message: str) -> str:
+    """What to do, where the message would send the user here."""
+    message = message.partition(" `python -m skllmreg doctor")[0]
+    if message.endswith("Is the server up?"):
+        message += " Start it, for example by `ollama serve` or `vllm serve MODEL`, or correct the address."
+    return message
 
 
 def _models(url: str, args: argparse.Namespace) -> list[str]:
