@@ -69,9 +69,9 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     feature_descriptions : dict of str to str, default=None
         What the columns of a table hold, and in which unit.
     strategy : {"gold", "random-feedback", "no-feedback"}, default="gold"
-        "gold": feedback from the band. "random-feedback": as many rows, from anywhere. "no-feedback":
-        as many requests, all without feedback or other topics; the better choice for tables of few
-        classes, where what is unfamiliar is ambiguous.
+        "gold": feedback from the band. "random-feedback": as many rows, from anywhere.
+        "no-feedback": as many requests, all without feedback or other topics; the better choice for
+        tables of few classes, where what is unfamiliar is ambiguous.
     n_rounds : int, default=None
         Most rounds. None: as many as `n_samples` or `max_requests` take, else 5.
     n_batches : int, default=None
