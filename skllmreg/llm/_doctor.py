@@ -47,7 +47,7 @@ def _advice(message: str) -> str:
     """What to do, where the message would send the user here."""
     message = message.partition(" `python -m skllmreg doctor")[0]
     if message.endswith("Is the server up?"):
-        message += " Start it, for example by `ollama serve` or `vllm serve MODEL`, or correct the address."
+        message += " Start it, as by `ollama serve` or `vllm serve MODEL`, or correct the address."
     return message
 
 

@@ -96,5 +96,5 @@ def test_a_hostile_server_is_told_without_a_traceback(loopback, monkeypatch, cap
 def test_it_does_not_send_to_itself(capsys):
     assert main(["--base-url", "http://127.0.0.1:9/v1"]) == 1
     said = capsys.readouterr().err
-    assert "Is the server up? Start it, for example by `ollama serve`" in said
+    assert "Is the server up? Start it, as by `ollama serve`" in said
     assert "doctor" not in said
