@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 # Probabilities below this are a rounding of the teacher's, not knowledge.
 FLOOR = 1e-4
@@ -95,6 +96,10 @@ def expected_calibration_error(proba, codes, n_bins=15):
     >>> round(expected_calibration_error(proba, np.array([0, 0, 1, 1])), 6)
     0.4
     """
+    proba, codes = check_array(proba), column_or_1d(codes)
+    check_consistent_length(proba, codes)
+    if codes.dtype.kind not in "iu" or not np.isin(codes, np.arange(proba.shape[1])).all():
+        raise ValueError("codes are the positions of the true classes among the columns of proba.")
     confidence = proba.max(axis=1)
     right = proba.argmax(axis=1) == codes
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)

@@ -22,7 +22,12 @@ def student_proba(student, X, classes):
     ndarray of shape (n_samples, n_classes)
     """
     if is_net(student):
-        return student.predict_proba(X)
+        proba = student.predict_proba(X)
+        if proba.shape[1:] != (len(classes),):
+            raise ValueError(
+                f"The module has {proba.shape[-1]} outputs; there are {len(classes)} classes."
+            )
+        return proba
     proba = np.zeros((X.shape[0] if hasattr(X, "shape") else len(X), len(classes)))
     proba[:, np.searchsorted(classes, student.classes_)] = student.predict_proba(X)
     return proba

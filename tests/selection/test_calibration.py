@@ -24,6 +24,12 @@ def test_temperature_undoes_over_confidence_and_lowers_the_calibration_error():
     assert after < 0.03 < 0.1 < before
 
 
+@pytest.mark.parametrize("codes", [["a", "b"], [1, 3], [0]])
+def test_codes_that_are_no_positions_are_an_error(codes):
+    with pytest.raises(ValueError, match=r"positions|inconsistent"):
+        expected_calibration_error([[0.9, 0.1, 0], [0.2, 0.8, 0]], codes)
+
+
 def test_biases_undo_wrong_class_frequencies():
     logits, proba, codes = calibrated(3000)
     shifted = softmax(logits + [1.0, 0.0, -1.0], axis=1)
