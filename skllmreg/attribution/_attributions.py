@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skllmreg.attribution._attributions_json import read_json, write_json
-from skllmreg.attribution._scores import SCALE, _hint, _is_by_class, _number
+from skllmreg.attribution._scores import _hint, _is_by_class, _number
 
 _MOST_ROWS = 30  # of the table in a notebook
 
@@ -333,8 +333,6 @@ def _check_alike(outputs):
 def _score(score, name, where):
     if not isinstance(name, str):
         raise ValueError(f"A feature{where} has the name {name!r}, which is no str.")
-    if isinstance(score, int) and abs(score) > SCALE:  # also integers too large for a float
-        raise ValueError(f"The score of {name!r}{where} is not from -{SCALE} to {SCALE}.")
     number = _number(score, name, where)
     return int(number) if number.is_integer() else number
 

@@ -49,7 +49,7 @@ def _not_finite_in(X):
     if sparse.issparse(X):
         return ""
     values = np.asarray(X, dtype=np.float64)
-    i, j = np.argwhere(~np.isfinite(values))[0]
+    i, j = np.argwhere(~np.isfinite(values))[0].tolist()
     return f"Column {_name(X, j)!r} of X is {values[i, j]} in row {i}. "
 
 

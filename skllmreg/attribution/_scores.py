@@ -7,7 +7,7 @@ the number of classes otherwise.
 
 import difflib
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -208,7 +208,7 @@ def _parse_output(scores, feature_names, n_features, of):
         return np.array(rows, dtype=float)
     try:
         array = np.asarray(scores, dtype=float)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise ValueError(
             "attributions must be {feature: score}, a list of such, an array of shape "
             "(n_features,) or (n_estimates, n_features), or {class: one of these}; "
@@ -228,8 +228,10 @@ def _parse_output(scores, feature_names, n_features, of):
 def _number(score, name, where):
     if isinstance(score, (bool, np.bool_)) or not isinstance(score, Real):
         raise ValueError(f"The score of {name!r}{where} is {score!r}, not a number.")
+    if isinstance(score, Integral) and abs(score) > 10**9:  # it may be too large for a float
+        raise ValueError(f"The score of {name!r}{where} is not from -{SCALE} to {SCALE}.")
     value = float(score)
-    if not np.isfinite(value):
+    if value != value:
         raise ValueError(f"The score of {name!r}{where} is {score}; it must be finite.")
     if abs(value) > SCALE:
         raise ValueError(

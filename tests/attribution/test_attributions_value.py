@@ -173,7 +173,7 @@ def changed(**changes):
         (changed(classes=[{"label": [], "scores": {}}]), r"wrong or doubled label: \[\]"),
         (changed(classes=[{"label": 1, "scores": {"a": [1, 1]}}] * 2), "doubled label: 1"),
         (changed(classes=[{"label": 1, "scores": []}]), "of class 1 is no object"),
-        (changed(classes=[{"label": 1, "scores": {"a": [1, 11]}}]), "not from -10 to 10"),
+        (changed(classes=[{"label": 1, "scores": {"a": [1, 11]}}]), "is 11; scores go from -10 to"),
         (changed(classes=[{"label": 1, "scores": {"a": [1, "x"]}}]), "'x', not a number"),
         (changed(classes=[{"label": 1, "scores": {"a": {"score": 1}}}]), 'needs "score", "by"'),
         (changed(classes=..., scores={"a": {"score": 1, "by": 2}}), "edited has a wrong item"),
