@@ -129,11 +129,12 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     rejected_ : list of (row, label, round, reason)
         Named tuples; ``pandas.DataFrame(rejected_)`` is a table of them.
     history_ : list of dict
-        For each round: "requests"; rows of "feedback" in them; "rows" that came, "accepted" and
-        "rejected" (by reason), "novel" ones among the accepted; the "band" of scores for each
-        class; "prompt_tokens" and "completion_tokens" of the answers, "cost" in dollars paid in
-        the round (None where the LLM does not tell) and "cost_per_row" that was accepted.
+        For each round: "requests" that were answered; rows of "feedback" shown; "rows" that came,
+        "accepted" and "rejected" (by reason), "novel" ones among the accepted; the "band" of scores
+        for each class; "prompt_tokens" and "completion_tokens" of the answers, "cost" in dollars
+        paid in the round (None where the LLM does not tell) and "cost_per_row" that was accepted.
     n_requests_ : int
+        Answered in all.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
             "error"}
         "nothing_new": of what two rounds brought, less than a twentieth was new.
@@ -395,7 +396,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.ood_scores_ = np.array([one.score for one in accepted], dtype=float)
         self.rejected_ = [] if loop is None else loop.rejected
         self.history_ = [] if loop is None else loop.history
-        self.n_requests_ = 0 if loop is None else loop.asker.n_requests
+        self.n_requests_ = sum(entry["requests"] for entry in self.history_)
         self.termination_condition_ = "" if loop is None else loop.termination or "error"
 
     def _warn_if_stopped(self):

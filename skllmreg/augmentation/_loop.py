@@ -144,7 +144,7 @@ class GenerationLoop:
             The rows accepted.
         """
         answers, new = [], []
-        entry = {"requests": len(requests), "feedback": sum(len(r.feedback) for r in requests)}
+        entry: dict[str, Any] = {"feedback": sum(len(request.feedback) for request in requests)}
         self.history.append(entry)
         try:
             for batch in [requests] if self.at_once else [[request] for request in requests]:
@@ -154,6 +154,7 @@ class GenerationLoop:
             try:
                 new = self._curate(list(zip(requests, answers, strict=False)))
             finally:
+                entry["requests"] = sum(answer.asked for answer in answers)
                 entry |= tally(new, self.rejected[n_rejected:])
                 before, self.paid = self.paid, self.spent()
                 entry |= account(answers, before, self.paid, len(new))

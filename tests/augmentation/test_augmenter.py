@@ -419,6 +419,7 @@ def test_rows_accepted_before_an_error_are_kept(kind):
     assert len(model.X_generated_) == len(model.y_generated_) == 6 * 8
     assert model.termination_condition_ == "error"
     assert [entry["accepted"] for entry in model.history_] == [32, 16]
+    assert [entry["requests"] for entry in model.history_] == [4, 2]
     with pytest.raises(NotFittedError):
         model.predict(TEXTS)
 

@@ -68,6 +68,7 @@ def test_a_spent_budget_keeps_what_there_is_and_a_larger_one_goes_on_from_there(
     with pytest.warns(GenerationStoppedWarning, match="48 rows: the budget"):
         model.fit(TEXTS, TOPICS)
     assert model.termination_condition_ == "budget"
+    assert model.n_requests_ == 6
     assert len(model.X_generated_) == 48
     assert model.score(TEXTS, TOPICS) > 0.5
     whole = augmenter(server, tmp_path).fit(TEXTS, TOPICS)
