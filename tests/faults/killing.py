@@ -122,9 +122,9 @@ def start(job, loopback, path, out):
 
 
 def prompts_in(path):
-    """What the cache has answers to."""
-    if not path.exists():
-        return Counter()
+    """What the cache has answers to; it may not be there, or have no table yet."""
     with contextlib.closing(sqlite3.connect(path)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone():
+            return Counter()
         requests = [json.loads(text) for (text,) in db.execute("SELECT request FROM entries")]
     return Counter(last(request) for request in requests)
