@@ -7,7 +7,7 @@ the number of classes otherwise.
 
 import difflib
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 
@@ -228,10 +228,10 @@ def _parse_output(scores, feature_names, n_features, of):
 def _number(score, name, where):
     if isinstance(score, (bool, np.bool_)) or not isinstance(score, Real):
         raise ValueError(f"The score of {name!r}{where} is {score!r}, not a number.")
-    if isinstance(score, Integral) and abs(score) > 10**9:  # it may be too large for a float
+    if isinstance(score, int) and abs(score) > 10**9:  # it may be too large for a float
         raise ValueError(f"The score of {name!r}{where} is not from -{SCALE} to {SCALE}.")
     value = float(score)
-    if value != value:
+    if not np.isfinite(value):
         raise ValueError(f"The score of {name!r}{where} is {score}; it must be finite.")
     if abs(value) > SCALE:
         raise ValueError(
