@@ -1,4 +1,6 @@
+import json
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -44,6 +46,20 @@ def test_it_loads_trains_and_predicts(tiny):
     assert model.score(TEXTS, LABELS) == 1
     assert model.predict(["my parcel", "my refund"]).tolist() == ["delivery", "money"]
     np.testing.assert_allclose(model.predict_proba(TEXTS).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_tokenizer_that_pads_on_the_left_does_not_here(tiny, tmp_path):
+    folder = shutil.copytree(tiny.model, tmp_path / "left")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    model = clone(tiny).set_params(model=str(folder), max_epochs=1, batch_size=2)
+    model.fit(TEXTS, LABELS)
+    long = ["where is parcel i want parcel now"] * 2
+    np.testing.assert_allclose(
+        model.predict_proba(["refund me"]),
+        model.predict_proba(["refund me", "refund me", *long])[:1],
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
