@@ -1,8 +1,9 @@
 """Few labels and what an LLM knows: no key, no network.
 
 Learning curves on the breast-cancer data with recorded scores
-(:func:`skllmreg.datasets.load_attributions`), and help-desk messages with a recorded teacher
-(:func:`skllmreg.datasets.load_helpdesk`).
+(:func:`skllmreg.datasets.load_attributions`), help-desk messages with a recorded teacher
+(:func:`skllmreg.datasets.load_helpdesk`), and messages that a language model wrote from a few of
+them (:func:`skllmreg.datasets.load_helpdesk_generation`).
 """
 
 import argparse
@@ -15,9 +16,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skllmreg import _demo_distill
+from skllmreg import _demo_distill, _demo_generate
 from skllmreg.attribution import LLMAttributionRegularizedClassifier
-from skllmreg.datasets import load_attributions, load_helpdesk
+from skllmreg.datasets import load_attributions, load_helpdesk, load_helpdesk_generation
 from skllmreg.llm._progress import progress_bar
 
 ROWS_PER_CLASS = (1, 5, 10, 30, 100)
@@ -138,5 +139,9 @@ def main(argv=None):
         distilled = _demo_distill.text(n_splits, tick)
     print(distilled)
     print("\n" + textwrap.fill(load_helpdesk().descr, 88) + "\n")
+    with progress_bar(n_splits, None, "writing messages", unit="split") as tick:
+        generated = _demo_generate.text(n_splits, tick)
+    print(generated)
+    print("\n" + textwrap.fill(load_helpdesk_generation().descr, 88) + "\n")
     print(REAL_LLM)
     return 0
