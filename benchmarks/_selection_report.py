@@ -88,7 +88,8 @@ def report(records, sizes, verdicts, made):
 
 def table(records, sizes, student):
     """Macro-F1 by set, and the means of what else was measured; losers against distill marked."""
-    n_seeds = {name: len({r["seed"] for r in records if r["set"] == name}) for name in sizes}
+    own = [r for r in records if r["student"] == student]
+    n_seeds = {name: len({r["seed"] for r in own if r["set"] == name}) for name in sizes}
     header = [f"{name} ({n} rows, {n_seeds[name]} seeds)" for name, n in sizes.items()]
     columns = ["calls", "arm", *header, "mean", "± paired", "accuracy", "rows used", "labels right"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
