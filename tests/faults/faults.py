@@ -3,7 +3,6 @@
 ``python -m tests.faults.faults`` writes the table of docs/user_guide/faults.rst anew.
 """
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from skllmreg.exceptions import (
     InvalidReplyError,
     RequestError,
 )
-from skllmreg.llm._cache import open_store
+from tests.faults import strikes
 from tests.loopback import Behaviour, completion, error
 
 GUIDE = Path(__file__).parents[2] / "docs" / "user_guide" / "faults.rst"
@@ -142,123 +141,6 @@ def in_place_of_the_second(change, cells):
     return Fault(cells, strike)
 
 
-def changed(payload, text=None, **changes):
-    content = payload["choices"][0]["message"]["content"] if text is None else text
-    return completion(content, **changes)
-
-
-def cut_off(payload):
-    text = payload["choices"][0]["message"]["content"]
-    logprobs = payload["choices"][0]["logprobs"]
-    return completion(text[: len(text) // 2 + 1], finish_reason="length", logprobs=logprobs)
-
-
-def wrong_shape(bench, body):
-    return completion('{"other": "value"}' if bench.entry.reads == "json" else "I cannot tell.")
-
-
-def stubborn(bench, body):
-    vote = bench.entry.reads == "logprobs" and "logprobs" not in body
-    if bench.n == 2 or vote or (bench.entry.reads != "logprobs" and bench.n <= 4):
-        return wrong_shape(bench, body)
-
-
-def wants_patience(bench, body):
-    """A server that insists on its Retry-After."""
-    if bench.n == 2:
-        bench.closed_until = bench.now() + 0.25
-    if bench.now() < bench.closed_until:
-        return error(429, headers={"Retry-After": "0.3"})
-
-
-def goes_away(bench, body):
-    bench.loopback.close()
-    return Behaviour(reset=True)
-
-
-def knows_no_extras(bench, body):
-    for name in ("response_format", "logprobs"):
-        if name in body:
-            return error(400, f"Unknown parameter: '{name}'")
-
-
-def tells_no_logprobs(bench, body):
-    return changed(bench.good(body))
-
-
-# What happens to the cache file while the second answer is under way.
-
-
-def lock(bench, body):
-    if bench.n == 2:
-        bench.other = sqlite3.connect(bench.path, isolation_level=None, check_same_thread=False)
-        bench.other.execute("BEGIN IMMEDIATE")
-
-
-def unlock(bench):
-    bench.other.close()
-
-
-def pragma(command):
-    def strike(bench, body):
-        if bench.n == 2:
-            open_store(bench.path).read(f"PRAGMA {command}")
-
-    return strike
-
-
-def fill_disk(bench, body):
-    """No page can be had, and those that are there are full."""
-    if bench.n == 2:
-        store = open_store(bench.path)
-        no_more_pages(store)
-        n_refused = 0
-        while n_refused < 50:
-            try:
-                store.read("INSERT INTO leases VALUES (hex(randomblob(32)), 'filler', 0)")
-            except CacheError:
-                n_refused += 1
-    return long_winded(bench.good(body))
-
-
-def nearly_fill_disk(bench, body):
-    """Leases can still be written, answers cannot."""
-    if bench.n == 2:
-        no_more_pages(open_store(bench.path))
-    return long_winded(bench.good(body))
-
-
-def no_more_pages(store):
-    ((n_pages,),) = store.read("PRAGMA page_count")
-    store.read(f"PRAGMA max_page_count = {n_pages}")
-
-
-def long_winded(payload):
-    return changed(payload, payload["choices"][0]["message"]["content"] + " " * 5000)
-
-
-# What happens to the cache file between two runs.
-
-
-def overwrite(bench, body):
-    bench.path.write_bytes(b"\xaa" * bench.path.stat().st_size)
-
-
-def tear(bench, body):
-    """Every page but the first is lost, as after a failing disk."""
-    whole = bench.path.read_bytes()
-    bench.path.write_bytes(whole[:4096] + bytes(len(whole) - 4096))
-
-
-def move_away(bench):
-    bench.path.rename(bench.path.with_suffix(".broken"))
-
-
-def damage(bench, body):
-    with sqlite3.connect(bench.path) as db:
-        db.execute("UPDATE entries SET reply = '{' WHERE rowid = 2")
-
-
 NOT_STORED = Cell("what came before", "the rest", None, "not stored", AnswerNotStoredWarning)
 
 
@@ -274,7 +156,7 @@ UNWANTED = "Unsupported value: 'temperature'"
 FAULTS = {
     "429, once": once(error(429)),
     "429, for good": for_good(error(429, "slow down"), "status 429: slow down"),
-    "429 with Retry-After": Fault(RESULT, wants_patience),
+    "429 with Retry-After": Fault(RESULT, strikes.wants_patience),
     "429 with Retry-After of hours": for_good(
         error(429, "come back", headers={"Retry-After": "7200"}), "asked again in 2.0 hours"
     ),
@@ -301,7 +183,7 @@ FAULTS = {
             **dict.fromkeys(READINGS, RESULT),
             "logprobs": Cell(again="one that is refused"),
         },
-        knows_no_extras,
+        strikes.knows_no_extras,
         lasting=True,
     ),
     "no log-probabilities": Fault(
@@ -309,7 +191,7 @@ FAULTS = {
             **dict.fromkeys(READINGS, RESULT),
             "logprobs": Cell("all answers, and a vote on each"),
         },
-        tells_no_logprobs,
+        strikes.tells_no_logprobs,
         lasting=True,
     ),
     "a reply of the wrong form, once": Fault(
@@ -317,7 +199,7 @@ FAULTS = {
             **dict.fromkeys(READINGS, Cell("all answers, the bad one too")),
             "text": RESULT,
         },
-        lambda bench, body: wrong_shape(bench, body) if bench.n == 2 else None,
+        lambda bench, body: strikes.wrong_shape(bench, body) if bench.n == 2 else None,
     ),
     "a reply of the wrong form, three times": Fault(
         {
@@ -331,10 +213,10 @@ FAULTS = {
                 "the other replies, all four bad ones too", "after 2 repair rounds"
             ),
         },
-        stubborn,
+        strikes.stubborn,
     ),
     "a reply that is cut off": in_place_of_the_second(
-        cut_off,
+        strikes.cut_off,
         {
             "text": unusable("the other replies, the bad one too", "raise max_tokens"),
             "json": unusable("the other replies, the bad one too", "raise max_tokens"),
@@ -366,7 +248,7 @@ FAULTS = {
         },
     ),
     "server gone half-way": Fault(
-        refused("cannot be reached"), goes_away, mend=lambda bench: bench.restart()
+        refused("cannot be reached"), strikes.goes_away, mend=lambda bench: bench.restart()
     ),
     "budget reached": Fault(
         {
@@ -383,25 +265,27 @@ FAULTS = {
         },
         params={"request_budget": 1},
     ),
-    "disk full": Fault(stopped("Free some space"), fill_disk),
-    "disk full for answers alone": Fault(NOT_STORED, nearly_fill_disk),
-    "cache file locked": Fault(stopped("Another process has held it"), lock, mend=unlock),
-    "cache file read-only": Fault(stopped("readonly"), pragma("query_only = ON")),
+    "disk full": Fault(stopped("Free some space"), strikes.fill_disk),
+    "disk full for answers alone": Fault(NOT_STORED, strikes.nearly_fill_disk),
+    "cache file locked": Fault(
+        stopped("Another process has held it"), strikes.lock, mend=strikes.unlock
+    ),
+    "cache file read-only": Fault(stopped("readonly"), strikes.pragma("query_only = ON")),
     "cache file overwritten": Fault(
         Cell("nothing", "everything", CacheError, "Move the file away"),
-        overwrite,
-        mend=move_away,
+        strikes.overwrite,
+        mend=strikes.move_away,
         later=True,
     ),
     "cache file torn": Fault(
         Cell("nothing", "everything", CacheError, "Move the file away"),
-        tear,
-        mend=move_away,
+        strikes.tear,
+        mend=strikes.move_away,
         later=True,
     ),
     "an entry of the cache damaged": Fault(
         Cell("all but the damaged one", "the damaged one", CacheError, "is damaged", command=True),
-        damage,
+        strikes.damage,
         later=True,
     ),
 }

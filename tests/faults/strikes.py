@@ -1,0 +1,124 @@
+"""How things go wrong: each of these answers a request, or spoils the cache file meanwhile."""
+
+import sqlite3
+
+from skllmreg.exceptions import CacheError
+from skllmreg.llm._cache import open_store
+from tests.loopback import Behaviour, completion, error
+
+
+def changed(payload, text=None, **changes):
+    content = payload["choices"][0]["message"]["content"] if text is None else text
+    return completion(content, **changes)
+
+
+def cut_off(payload):
+    text = payload["choices"][0]["message"]["content"]
+    logprobs = payload["choices"][0]["logprobs"]
+    return completion(text[: len(text) // 2 + 1], finish_reason="length", logprobs=logprobs)
+
+
+def wrong_shape(bench, body):
+    return completion('{"other": "value"}' if bench.entry.reads == "json" else "I cannot tell.")
+
+
+def stubborn(bench, body):
+    vote = bench.entry.reads == "logprobs" and "logprobs" not in body
+    if bench.n == 2 or vote or (bench.entry.reads != "logprobs" and bench.n <= 4):
+        return wrong_shape(bench, body)
+
+
+def wants_patience(bench, body):
+    """A server that insists on its Retry-After."""
+    if bench.n == 2:
+        bench.closed_until = bench.now() + 0.25
+    if bench.now() < bench.closed_until:
+        return error(429, headers={"Retry-After": "0.3"})
+
+
+def goes_away(bench, body):
+    bench.loopback.close()
+    return Behaviour(reset=True)
+
+
+def knows_no_extras(bench, body):
+    for name in ("response_format", "logprobs"):
+        if name in body:
+            return error(400, f"Unknown parameter: '{name}'")
+
+
+def tells_no_logprobs(bench, body):
+    return changed(bench.good(body))
+
+
+# What happens to the cache file while the second answer is under way.
+
+
+def lock(bench, body):
+    if bench.n == 2:
+        bench.other = sqlite3.connect(bench.path, isolation_level=None, check_same_thread=False)
+        bench.other.execute("BEGIN IMMEDIATE")
+
+
+def unlock(bench):
+    bench.other.close()
+
+
+def pragma(command):
+    def strike(bench, body):
+        if bench.n == 2:
+            open_store(bench.path).read(f"PRAGMA {command}")
+
+    return strike
+
+
+def fill_disk(bench, body):
+    """No page can be had, and those that are there are full."""
+    if bench.n == 2:
+        store = open_store(bench.path)
+        no_more_pages(store)
+        n_refused = 0
+        while n_refused < 50:
+            try:
+                store.read("INSERT INTO leases VALUES (hex(randomblob(32)), 'filler', 0)")
+            except CacheError:
+                n_refused += 1
+    return long_winded(bench.good(body))
+
+
+def nearly_fill_disk(bench, body):
+    """Leases can still be written, answers cannot."""
+    if bench.n == 2:
+        no_more_pages(open_store(bench.path))
+    return long_winded(bench.good(body))
+
+
+def no_more_pages(store):
+    ((n_pages,),) = store.read("PRAGMA page_count")
+    store.read(f"PRAGMA max_page_count = {n_pages}")
+
+
+def long_winded(payload):
+    return changed(payload, payload["choices"][0]["message"]["content"] + " " * 5000)
+
+
+# What happens to the cache file between two runs.
+
+
+def overwrite(bench, body):
+    bench.path.write_bytes(b"\xaa" * bench.path.stat().st_size)
+
+
+def tear(bench, body):
+    """Every page but the first is lost, as after a failing disk."""
+    whole = bench.path.read_bytes()
+    bench.path.write_bytes(whole[:4096] + bytes(len(whole) - 4096))
+
+
+def move_away(bench):
+    bench.path.rename(bench.path.with_suffix(".broken"))
+
+
+def damage(bench, body):
+    with sqlite3.connect(bench.path) as db:
+        db.execute("UPDATE entries SET reply = '{' WHERE rowid = 2")
