@@ -101,7 +101,7 @@ def _valid(schema):
         case "boolean":
             return st.booleans()
         case _:
-            return st.integers(schema.get("minimum", -10), schema.get("maximum", 10))
+            return st.integers(schema.get("minimum", -10) - 2, schema.get("maximum", 10) + 2)
 
 
 @st.composite

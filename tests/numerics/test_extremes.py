@@ -94,9 +94,11 @@ def test_what_is_next_to_the_smallest_number_is_zero():
 @pytest.mark.parametrize("options", LINEAR + NETWORKS, ids=str)
 def test_a_constant_target_is_predicted_whatever_its_rounding(options, n, value):
     model = REGRESSOR(attributions=SCORES, **options)
+    y = np.where(np.arange(n) % 2, value, np.nextafter(value, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error", PriorConflictWarning)
-        model.fit(rows(n)[0], np.full(n, value))
+        model.fit(rows(n)[0], y)
+    assert model.agreement_ == 0
     np.testing.assert_allclose(model.predict(rows(5, seed=1)[0]), value, rtol=1e-12)
 
 
