@@ -72,7 +72,7 @@ def report(records, real, verdicts, made):
         lines += recorded_section(name, found)
     if records:
         lines += feedback_section(records) + curation_section(records)
-        lines += labels_section(records) + floor_section(records)
+        lines += duplicates_section(records) + labels_section(records) + floor_section(records)
     lines += ["", "## Claims", ""]
     lines += [f"- {'pass' if ok else 'FAIL'}: {text}: {found}" for text, found, ok in verdicts]
     return "\n".join(lines) + "\n"
@@ -226,6 +226,28 @@ def curation_section(records):
         "requests per accepted",
     ]
     return lines + table(header, rows)
+
+
+def duplicates_section(records):
+    """Tabulate what thresholds let through, by a measure that none of them is made for."""
+    lines = ["## The threshold of near-duplicates (simulated, no feedback)", ""]
+    group = of(records, "duplicates")
+    sets = [*dict.fromkeys(r["set"] for r in group)]
+    rows = []
+    for repeat in sorted({r["repeat"] for r in group}):
+        for threshold in group[0]["arms"]:
+            row = [repeat, threshold]
+            for name in sets:
+                where = {"set": name, "repeat": repeat}
+                found = [r["arms"][threshold] for r in of(group, "duplicates", **where)]
+                near = np.mean([f["repeats accepted"] for f in found])
+                kept = np.mean([f["accepted"] / f["written"] for f in found])
+                accuracy = np.mean([f["accuracy"] for f in found])
+                row.append(f"{near:.2%}, {kept:.0%}, {accuracy:.3f}")
+            rows.append(row)
+    header = ["repeats", "threshold", *sets]
+    note = "Near-duplicates among the accepted, accepted of the written, accuracy."
+    return [*lines, note, "", *table(header, rows)]
 
 
 def labels_section(records):

@@ -51,6 +51,7 @@ SETTINGS = [  # share of repeats, share of wrong labels: each alone, and the wor
 N_ROUNDS, BATCH_SIZE = 3, 8  # two requests of each class: 48 rows of it
 DEVELOPMENT = 100  # seeds from here on chose the defaults; those reported are below
 FIGURE = Path(__file__).parents[1] / "docs" / "_static" / "generation.png"
+THRESHOLDS = (0.7, 0.8, 0.85, 1.0)
 CHECKS = (None, "student", "dynamics", "teacher")
 
 
@@ -221,6 +222,26 @@ def checks(task, seed, grid):
         yield {"part": "labels", "mislabel": mislabel}, {"arms": check_labels(task, seed, mislabel)}
 
 
+def duplicates(task, seed, grid):
+    """Yield what thresholds of similarity let through where the LLM repeats itself, and not."""
+    for repeat in (0, 0.3):
+        setting = {"mislabel_rate": CENTRAL[1], "repeat_rate": repeat, "follow": FOLLOW["strong"]}
+        found = {}
+        for threshold in THRESHOLDS:
+            params = {"label_check": None, "duplicate_threshold": threshold}
+            model, written = grow(task, seed, setting, strategy="no-feedback", **params)
+            found[str(threshold)] = scores(task, model.predict) | {
+                "repeats written": near_duplicates(written.rows, task.X),
+                "repeats accepted": near_duplicates(model.X_generated_, task.X),
+                "accepted": len(model.y_generated_),
+                "written": len(written.rows),
+            }
+        yield {"part": "duplicates", "repeat": repeat}, {"arms": found}
+
+
+RUNS = (growth, duplicates, checks, afterthought)
+
+
 def main():
     parser = options(__doc__, "a small set, two seeds, three settings")
     parser.add_argument("--seeds", type=int, default=5)
@@ -230,11 +251,6 @@ def main():
     parser.add_argument("--report", action="store_true", help="only tabulate the kept records")
     args = parser.parse_args()
     folder = output_folder(args)
-    real = {}
-    if args.recorded or not args.quick:
-        real = {name: recorded.measure(args.data, name) for name in recorded.names_of(args.data)}
-        if not real:
-            print(f"No text/*/generated.jsonl in {args.data}: nothing is said of recorded rows.")
     names = available(args.data, args.sets and args.sets.split(","))
     grid = SETTINGS
     n_seeds = args.seeds
@@ -244,18 +260,19 @@ def main():
     kept = Kept(folder and folder / "generation.jsonl")
     start = time.perf_counter()
     seeds = range(args.first_seed, args.first_seed + n_seeds)
-    todo = (
-        []
-        if args.report or args.recorded
-        else product((growth, checks, afterthought), seeds, names)
-    )
-    for runs, seed, name in todo:
+    if args.recorded or not (args.quick or args.report):
+        for name in recorded.names_of(args.data):
+            if not kept.has("recorded", name, None):
+                found = {"found": recorded.measure(args.data, name)}
+                kept.add([{"runs": "recorded", "set": name, "seed": None} | found])
+    for runs, seed, name in [] if args.report or args.recorded else product(RUNS, seeds, names):
         if not kept.has(runs.__name__, name, seed):
             task = make_task(args.data, name, seed)
             about = {"runs": runs.__name__, "set": name, "seed": seed, "is text": task.is_text}
             kept.add([about | what | found for what, found in runs(task, seed, grid)])
             seconds = time.perf_counter() - start
             print(f"{seconds:.0f} s: {name}, seed {seed}, {runs.__name__}", flush=True)
+    real = {r["set"]: r["found"] for r in kept.records if r["runs"] == "recorded"}
     records = [r for r in kept.records if r["set"] in names and r["seed"] in seeds]
     verdicts = claims(records, real)
     text = report(records, real, verdicts, made_by("imbalanced-learn"))
@@ -286,7 +303,7 @@ class Kept:
 
 
 def rounded(number):
-    return round(float(number), 4)
+    return float(f"{float(number):.4g}")
 
 
 if __name__ == "__main__":
