@@ -5,7 +5,7 @@ from sklearn.utils.validation import validate_data
 
 
 def check_texts(X):
-    """Return texts as an array of objects; an entry that is no str is an error that names it."""
+    """Return texts as an array of objects; an entry that is none is an error that names it."""
     if isinstance(X, str) or np.ndim(X) != 1:
         raise ValueError("X is a sequence of texts: a list, an array or a series of str.")
     X = np.asarray(X, dtype=object)
@@ -14,6 +14,13 @@ def check_texts(X):
     for i, text in enumerate(X):
         if not isinstance(text, str):
             raise ValueError(f"Row {i} of X is {text!r:.50}, not a str.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Row {i} of X holds half of a surrogate pair, at character {error.start}: "
+                'text.encode("utf-8", "replace").decode() takes its place.'
+            ) from None
     return X
 
 
