@@ -1,5 +1,6 @@
 """Replies of every kind, over HTTP and from functions: rows, or a problem, and never an error."""
 
+import itertools
 import json
 
 import pandas as pd
@@ -104,7 +105,7 @@ def test_rows_of_a_table_come_under_their_columns(writer, loopback):
     (answer,) = writer(SCHEMA).generate([request()])
     assert answer.rows == [{"age": 25, "city": "Oslo"}, {"age": 99, "city": "Oslo"}]
     reasons = Curator(FRAME, schema=SCHEMA).admit(answer.rows, [0, 0])
-    assert reasons == ["", "invalid: age is 99, not from 10 to 50"]
+    assert reasons == ["", "invalid: age is 99, not from 0 to 80"]
 
 
 @pytest.mark.parametrize("schema", [None, SCHEMA], ids=["texts", "table"])
@@ -153,7 +154,8 @@ def test_of_ten_thousand_rows_a_few_are_looked_at(writer, loopback):
 
 
 def test_the_same_question_gets_a_new_sample_and_a_second_run_the_cached_ones(writer, loopback):
-    loopback.reply = lambda body: rows_reply(f"row number {len(loopback.requests)}")
+    numbers = itertools.count()
+    loopback.reply = lambda body: rows_reply(f"row number {next(numbers)}")
     runs = []
     for _ in range(2):
         generator = writer()
@@ -251,5 +253,5 @@ def test_whatever_rows_come_only_valid_ones_are_admitted(X, schema, found):
         else:
             assert row.keys() == {"age", "city"}
             assert type(row["age"]) is int
-            assert 10 <= row["age"] <= 50
+            assert 0 <= row["age"] <= 80
             assert row["city"] in ("Rome", "Oslo")

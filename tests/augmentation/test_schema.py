@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skllmreg.augmentation._schema import MARGIN_ROWS, TableSchema, is_missing
+from skllmreg.augmentation._schema import MARGIN, MARGIN_ROWS, TableSchema, is_missing
 from skllmreg.augmentation._text import shown
 from skllmreg.llm._json import check_schema, is_closed
 
@@ -128,7 +128,7 @@ def test_values_are_brought_into_their_one_form(schema, row):
 
 
 def test_the_margin_shrinks_as_rows_show_the_range():
-    for n, share in ((10, 0.5), (1000, MARGIN_ROWS / 1000)):
+    for n, share in ((10, MARGIN), (1000, MARGIN_ROWS / 1000)):
         X = np.linspace(-1, 1, n)[:, None]
         column = TableSchema.from_frame(X).columns[0]
         assert column.least == pytest.approx(-1 - 2 * share, abs=0.01)
@@ -137,6 +137,7 @@ def test_the_margin_shrinks_as_rows_show_the_range():
 
 def test_numbers_that_are_never_negative_stay_so():
     assert TableSchema.from_frame(np.array([[0.2], [5.1]])).columns[0].least == 0
+    assert TableSchema.from_frame(np.zeros((4, 1))).columns[0].greatest == 2
     codes = TableSchema.from_frame(np.arange(300)[:, None] % 7 + 1).columns[0]
     assert (codes.kind, codes.least, codes.greatest) == ("integer", 1, 7)
 
