@@ -28,7 +28,7 @@ from skllmreg.selection._strategies import rows_to_ask
 from skllmreg.selection._students import fit_student
 from skllmreg.selection._thresholds import uncertainty
 
-N_FEATURES, N_CLASSES, BATCH, EPOCHS = 300, 6, 256, 2
+N_FEATURES, N_CLASSES, BATCH, EPOCHS = 300, 6, 256, 1
 
 
 def net(n_hidden):
@@ -93,7 +93,7 @@ def cost_of_a_round(X, proba):
 def main():
     parser = options(__doc__, "a tenth of the rows")
     args = parser.parse_args()
-    n, repeats = (10_000, 3) if args.quick else (100_000, 5)
+    n, repeats = (10_000, 3) if args.quick else (100_000, 3)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, N_FEATURES)).astype(np.float32)
     proba = rng.dirichlet(np.full(N_CLASSES, 0.3), size=n)
