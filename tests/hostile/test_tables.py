@@ -28,6 +28,8 @@ from skllmreg.attribution._scores import parse_attributions
 from tests.faults.entries import healthy
 from tests.hostile.strategies import LABELS, TEXTS, names, numbers
 
+# Of labels that contradict scores: both are drawn at random.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 TASK = "Predict it."
 RNG = np.random.default_rng(0)
 Y = np.arange(40) % 2
