@@ -4,8 +4,9 @@ import json
 import multiprocessing
 import os
 import random
-import threading
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 from skllmreg import GOLDAugmenter, LLKDSelector, elicit_attributions
 from skllmreg.llm import ChatModel, _cache
@@ -51,19 +52,20 @@ def complete(llm, n=50):
 
 def forks(llm):
     """Fork at random moments while threads ask; the children ask the same."""
-    asking = threading.Thread(target=complete, args=(llm,))
-    asking.start()
-    children = []
-    for _ in range(3):
-        time.sleep(random.uniform(0, 0.04))
-        if not (child := os.fork()):
-            code = 1
-            try:
-                code = 0 if len(complete(llm)) == 50 else 1
-            finally:
-                os._exit(code)
-        children.append(child)
-    asking.join()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(complete, llm)
+        children = []
+        for _ in range(3):
+            time.sleep(random.uniform(0, 0.04))
+            if not (child := os.fork()):
+                try:
+                    complete(llm)
+                    os._exit(0)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+            children.append(child)
+        asking.result()
     codes = [os.waitpid(child, 0)[1] for child in children]
     if any(codes):
         raise RuntimeError(f"children ended with {codes}")
