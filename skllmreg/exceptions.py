@@ -59,6 +59,10 @@ class InvalidReplyError(LLMError):
         self.failures: dict[int, InvalidReplyError] = {}
 
 
+class NoAttributesWarning(UserWarning):
+    """An LLM did not say what generated rows are to differ in; they are written all the same."""
+
+
 class NoLLMWarning(UserWarning):
     """An estimator was fitted without an LLM or its answers: it is the plain model."""
 

@@ -45,8 +45,8 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     In every round the LLM writes rows of each class from a few labelled ones, and rows on *other
     topics*. The latter are ranked by how far they are from what the student knows. Those above
     the middle, but not the farthest, are shown in every other request of the next round, to write
-    near them [1]_. What does not fit the table, repeats a row or seems to have the wrong label is
-    refused. At the end a fresh student learns from all rows.
+    near them [1]_. What does not fit the table, repeats a row or has the wrong label by a `teacher`
+    is refused. At the end a fresh student learns from all rows.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     n_samples : int or dict of label to int, default=None
         Rows wanted in all, the same number for each class, or by class. None: what comes.
     max_requests : int, default=None
-        Most requests for rows.
+        Most requests for rows; one whose reply is sent back for repair counts once.
     n_seed_examples : int, default=3
         Labelled rows of the class in a request, drawn anew for each.
     n_feedback : int, default=2
@@ -151,6 +151,8 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     -----
     NoLLMWarning
         If there is neither an LLM nor a generator: the student is fitted on the labelled rows.
+    NoAttributesWarning
+        If ``attributes="auto"`` got no usable answer: rows are written without.
     GenerationStoppedWarning
         If the budget of the LLM was spent, or rounds brought nothing new before `n_samples`.
 
@@ -280,6 +282,10 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         self
         """
+        return self._fit(X, y)
+
+    def _fit(self, X, y):
+        # Of warnings both `fit` and `fit_resample` are as far from the user's line.
         self._validate_params()
         X, codes = self._check_data(X, y)
         student = self.estimator if self.estimator is not None else default_student(X)
@@ -288,7 +294,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         seed = rng.randint(2**31 - 1)  # of every student
         if self.llm is None and self.generator is None:
             message = "There is no LLM and no generator: the student learns the labelled rows."
-            warnings.warn(message, NoLLMWarning, stacklevel=2)
+            warnings.warn(message, NoLLMWarning, stacklevel=3)
             self._keep(X[:0], None)
         else:
             data = labelled(X, codes, self.classes_, self.feature_descriptions)
@@ -320,7 +326,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         if self.llm is None and self.generator is None:
             raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
-        self.fit(X, y)
+        self._fit(X, y)
         y = y if np.ndim(y) == 1 else column_or_1d(y)
         return joined(X, self.X_generated_), joined(y, self.y_generated_)
 
@@ -405,7 +411,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             reasons["nothing_new"] = "rounds brought (almost) nothing new"
         if reason := reasons.get(self.termination_condition_):
             message = f"Generation stopped with {len(self.y_generated_)} rows: {reason}."
-            warnings.warn(message, GenerationStoppedWarning, stacklevel=3)
+            warnings.warn(message, GenerationStoppedWarning, stacklevel=4)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

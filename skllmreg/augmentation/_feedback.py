@@ -38,9 +38,13 @@ def choose_feedback(scores, codes, n_classes, quantiles):
     Returns
     -------
     chosen : list of ndarray of int
-        For each class; empty where it has no row in the band.
+        For each class; empty where it has no row in the band. Of so few rows that none is in one,
+        it is the one that is nearest to its band.
     limits : ndarray of shape (n_classes, 2)
     """
     limits = band_limits(scores, codes, n_classes, quantiles)
-    inside = (scores >= limits[codes, 0]) & (scores <= limits[codes, 1])
+    low, high = limits[codes].T
+    inside = (scores >= low) & (scores <= high)
+    if not inside.any():
+        inside[np.argmin(np.maximum(low - scores, scores - high))] = True
     return [np.flatnonzero(inside & (codes == k)) for k in range(n_classes)], limits

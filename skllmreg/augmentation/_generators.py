@@ -8,9 +8,9 @@ from typing import Any
 from skllmreg.augmentation._prompts import rows_question
 from skllmreg.augmentation._schema import table_rows
 from skllmreg.augmentation._text import clean_text, shown
-from skllmreg.exceptions import BudgetExceededError, InvalidReplyError
+from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
 
-# Of an answer with more rows than this times what was asked for, the rest is not looked at.
+# Of a reply with more rows than this times what was asked for, the rest is not looked at.
 MOST_TIMES = 4
 
 
@@ -27,7 +27,7 @@ class Answer:
     text : str
         The reply as it was written, for messages.
     asked : bool
-        False where the budget was spent before this request.
+        False where the budget was spent, or the server failed, before this request.
     reply : Reply or None
         With tokens and cost, where an LLM has answered.
     """
@@ -72,14 +72,14 @@ class LLMGenerator:
         ----------
         requests : list of GenerationRequest
 
-        Returns
-        -------
-        list of Answer
+        Yields
+        ------
+        Answer
 
         Raises
         ------
         LLMError
-            If the server or the cache fails; what was answered is kept in the cache.
+            If the server or the cache fails; after all answers that came.
         """
         prompts, schema = [], None
         for request in requests:
@@ -97,12 +97,14 @@ class LLMGenerator:
             replies = self.llm.complete(
                 earlier + prompts, schema=schema, description="writing rows"
             )
-        except (InvalidReplyError, BudgetExceededError) as caught:
+        except LLMError as caught:
             error, replies = caught, caught.replies
-        return [
-            self._failed(i, error) if replies[i] is None else self._read(replies[i], request.n_rows)
-            for i, request in enumerate(requests, start=len(earlier))
-        ]
+        # An error of the cache may come before all answers.
+        for i, request in enumerate(requests[: len(replies)], start=len(earlier)):
+            reply = replies[i]
+            yield self._failed(i, error) if reply is None else self._read(reply, request.n_rows)
+        if error is not None and not isinstance(error, InvalidReplyError | BudgetExceededError):
+            raise error
 
     def _read(self, reply, n_wanted):
         rows = reply.value["rows"][: MOST_TIMES * n_wanted]
@@ -111,7 +113,7 @@ class LLMGenerator:
         return Answer([clean(row) for row in rows], problem, reply.text, reply=reply)
 
     def _failed(self, position, error):
-        if isinstance(error, BudgetExceededError):
+        if not isinstance(error, InvalidReplyError):
             return Answer(problem=str(error), asked=False)
         failure = error.failures.get(position, error)
         return Answer(problem="; ".join(failure.problems), text=failure.reply)
@@ -139,20 +141,24 @@ class FunctionGenerator:
         ----------
         requests : list of GenerationRequest
 
-        Returns
-        -------
-        list of Answer
+        Yields
+        ------
+        Answer
         """
-        return [self._answer(request) for request in requests]
+        for request in requests:
+            yield self._answer(request)
 
     def _answer(self, request):
         found = self.function(request)
-        if self.schema is not None and hasattr(found, "columns"):
-            found = table_rows(found)
+        is_table = hasattr(found, "columns")
+        if self.schema is not None and is_table:
+            found, is_table = table_rows(found), False
         try:
-            if isinstance(found, str | bytes | dict):
+            if isinstance(found, str | bytes | dict) or is_table:
                 raise TypeError
-            rows = list(islice(found, MOST_TIMES * request.n_rows))
+            # What has no length may have no end.
+            most = None if hasattr(found, "__len__") else MOST_TIMES * request.n_rows
+            rows = list(islice(found, most))
         except TypeError:
             return Answer(problem=f"the generator gave {shown(found)}, no list", text=shown(found))
         problem = "" if rows else "the generator gave no row"

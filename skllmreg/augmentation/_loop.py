@@ -43,9 +43,6 @@ class GenerationLoop:
     asker : Asker
     generator : LLMGenerator or FunctionGenerator
     curator : Curator
-    at_once : bool
-        Whether the generator gets all requests of a round in one call. Else one by one, and what
-        it has answered before an error is kept.
     doubts : callable or None
         Takes rows and their codes; returns a reason against each label, "" for none.
     scores : callable or None
@@ -75,7 +72,6 @@ class GenerationLoop:
         generator,
         curator,
         *,
-        at_once,
         doubts,
         scores,
         quantiles,
@@ -86,7 +82,6 @@ class GenerationLoop:
         paid,
     ):
         self.asker, self.generator, self.curator = asker, generator, curator
-        self.at_once = at_once
         self.doubts, self.scores = doubts, scores
         self.quantiles, self.random_feedback = quantiles, random_feedback
         self.n_rounds, self.max_requests = n_rounds, max_requests
@@ -147,8 +142,10 @@ class GenerationLoop:
         entry: dict[str, Any] = {"feedback": sum(len(request.feedback) for request in requests)}
         self.history.append(entry)
         try:
-            for batch in [requests] if self.at_once else [[request] for request in requests]:
-                answers += self.generator.generate(batch)
+            for answer in self.generator.generate(requests):
+                answers.append(answer)
+            if not all(answer.asked for answer in answers):
+                self.termination = "budget"
         finally:
             n_rejected = len(self.rejected)
             try:
@@ -165,7 +162,6 @@ class GenerationLoop:
         number, written, reasons = len(self.history) - 1, [], []
         for request, answer in exchanges:
             if not answer.asked:
-                self.termination = "budget"
                 continue
             if answer.problem:
                 verdicts = [f"reply: {answer.problem}"]
@@ -227,7 +223,10 @@ class GenerationLoop:
         labels = self.asker.labels
         chosen, limits = choose_feedback(scores, codes, len(labels), self.quantiles)
         for k, inside in enumerate(chosen):
-            pool = np.flatnonzero(codes == k) if self.random_feedback else inside
+            own = np.flatnonzero(codes == k)
+            if not len(own):
+                continue  # what was unfamiliar before still serves
+            pool = own if self.random_feedback else inside
             n_shown = min(self.asker.plan.n_feedback, len(inside))
             self.asker.feedback[k] = ([fresh[i].row for i in pool], n_shown)
         present = np.unique(codes)
@@ -235,7 +234,9 @@ class GenerationLoop:
 
     def _error(self):
         if not self._replies:
-            return BudgetExceededError("The budget of the LLM does not allow a single request.")
+            return BudgetExceededError(
+                "The budget of the LLM does not allow a single request for rows."
+            )
         counts = Counter(kind(rejected.reason) for rejected in self.rejected)
         why = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "there were none"
         replies = "\n".join(

@@ -13,7 +13,8 @@ class GenerationRequest:
     label : object
         The class that is asked for, as in `y`.
     n_rows : int
-        How many rows to write; fewer or more are taken too.
+        How many rows to write; fewer or more are taken too, of an LLM or an iterator up to four
+        times as many.
     seed_examples : list
         Labelled rows of the class, to show what is meant: str for texts, for a table
         ``{column: value}``.

@@ -41,8 +41,8 @@ class RowIndex:
         self._points = self._place(labeled)
         self._seen = set(map(self._key, self._points))
         self.radius = 0.0
-        if threshold is not None and len(labeled) > 1:
-            n_texts = sum(column.kind == "text" for column in schema.columns)
+        n_texts = sum(column.kind == "text" for column in schema.columns)
+        if threshold is not None and len(labeled) > 1 and n_texts < len(schema.columns):
             points = self._points[:, : self._points.shape[1] - n_texts]
             nearest = cKDTree(points).query(points, k=2)[0][:, 1]
             self.radius = (1 - threshold) * float(np.median(nearest))

@@ -43,7 +43,12 @@ def labelled(X, codes, classes, feature_descriptions):
     if not hasattr(X, "columns") and X.ndim == 1:
         return Labelled(X, codes, classes, X.tolist(), None)
     schema = TableSchema.from_frame(X, feature_descriptions)
-    return Labelled(X, codes, classes, schema.rows(X), schema)
+    rows = schema.rows(X)
+    if len(schema.columns) == 1 and isinstance(next(iter(rows[0].values())), str):
+        name = schema.columns[0].name
+        texts = f"X[{name!r}]" if hasattr(X, "columns") else "X[:, 0]"
+        raise ValueError(f"X is a table of one column, {name!r}, of texts: pass {texts}.")
+    return Labelled(X, codes, classes, rows, schema)
 
 
 def joined(old, new):
@@ -57,12 +62,18 @@ def joined(old, new):
         import pandas as pd
 
         if old.ndim == 1:
+            if isinstance(old.dtype, pd.CategoricalDtype):
+                strange = [value for value in dict.fromkeys(new) if value not in old.cat.categories]
+                old = old.cat.add_categories(strange)
             new = pd.Series(new, dtype=old.dtype, name=old.name)
         return pd.concat([old, new], ignore_index=True)
     if hasattr(old, "vstack"):  # polars: a frame, or
         return old.vstack(new)
     if hasattr(old, "extend"):  # a series
-        return old.clone().extend(type(old)(old.name, np.asarray(new).tolist(), dtype=old.dtype))
+        new = type(old)(old.name, np.asarray(new).tolist())
+        if hasattr(old.dtype, "categories") and not new.is_in(old.dtype.categories).all():
+            old = old.cast(new.dtype)  # an enumeration of the old texts
+        return old.clone().extend(new.cast(old.dtype))
     old, new = np.asarray(old), np.asarray(new)
     # Strings of a fixed length: the longest decides.
     return np.concatenate([old, new.astype(str if old.dtype.kind == "U" else old.dtype)])

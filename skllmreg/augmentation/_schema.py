@@ -150,8 +150,8 @@ class TableSchema:
         Raises
         ------
         ValueError
-            If a column holds no value, or dates; if names are doubled; if a description is of no
-            column.
+            If a column holds no value, dates, or texts beside other values; if names are doubled or
+            of several levels; if a description is of no column.
         """
         values = _column_values(X)
         described = dict(feature_descriptions or {})
@@ -162,7 +162,7 @@ class TableSchema:
             )
         keys = answer_keys([str(name) for name in values])
         columns = [
-            _infer(name, keys[str(name)], column, described.get(name, ""), _is_categorical(X, name))
+            _infer(name, keys[str(name)], described.get(name, ""), column, _dtype(X, name))
             for name, column in values.items()
         ]
         return cls(columns, X[:0] if hasattr(X, "columns") else np.asarray(X)[:0])
@@ -238,7 +238,9 @@ class TableSchema:
         names = [column.name for column in self.columns]
         if not hasattr(self.template, "columns"):
             cells = [[row.get(name) for name in names] for row in rows]
-            return np.array(cells, dtype=self.template.dtype).reshape(len(rows), len(names))
+            # Strings of a fixed length: the longest decides.
+            dtype = str if self.template.dtype.kind == "U" else self.template.dtype
+            return np.array(cells, dtype=dtype).reshape(len(rows), len(names))
         values = {name: [row.get(name) for row in rows] for name in names}
         make = type(self.template)
         if hasattr(self.template, "schema"):  # polars
@@ -264,6 +266,11 @@ def table_rows(X):
 
 def _column_values(X):
     if hasattr(X, "columns"):
+        if getattr(X.columns, "nlevels", 1) > 1:
+            raise ValueError(
+                "The columns of X have names of several levels: give them simple ones, as by "
+                "X.columns = X.columns.map('_'.join)."
+            )
         if len(set(X.columns)) < len(X.columns):
             raise ValueError("Two columns of X have the same name.")
         return {name: np.asarray(X[name], dtype=object) for name in X.columns}
@@ -271,16 +278,21 @@ def _column_values(X):
     return {f"x{i}": X[:, i].astype(object) for i in range(X.shape[1])}
 
 
-def _is_categorical(X, name):
-    return hasattr(X, "columns") and str(X[name].dtype) == "category"
+def _dtype(X, name):
+    """The type of a column; NumPy's, where there is one for it."""
+    dtype = X[name].dtype if hasattr(X, "columns") else np.asarray(X).dtype
+    if hasattr(dtype, "is_numeric"):  # polars
+        dtype = np.asarray(X[name][:0]).dtype
+    return getattr(dtype, "numpy_dtype", dtype)
 
 
-def _infer(name, key, values, description, categorical):
+def _infer(name, key, description, values, dtype):
     present = [v.item() if isinstance(v, np.generic) else v for v in values if not is_missing(v)]
     if not present:
         raise ValueError(f"Column {name!r} of X holds no value: leave it out.")
     if any(isinstance(v, datetime.date | datetime.time | datetime.timedelta) for v in present):
         raise ValueError(f"Column {name!r} of X holds dates or times: turn them into numbers.")
+    categorical = str(dtype) == "category"
     common = {
         "name": name,
         "key": key,
@@ -290,7 +302,13 @@ def _infer(name, key, values, description, categorical):
     if not categorical and all(isinstance(v, bool) for v in present):
         return Column(kind="boolean", **common)
     if not categorical and all(isinstance(v, Real) and not isinstance(v, bool) for v in present):
-        return Column(**common, **_number(name, present))
+        return Column(**common, **_number(name, present, dtype))
+    strange = [v for v in present if isinstance(v, str) != isinstance(present[0], str)]
+    if strange:
+        raise ValueError(
+            f"Column {name!r} of X holds texts beside other values, {shown(present[0])} and "
+            f"{shown(strange[0])}: make all of them texts, or none."
+        )
     categories = {clean_text(str(v)): v for v in present}
     is_text = all(isinstance(v, str) for v in present) and (
         len(categories) > MOST_CATEGORIES
@@ -301,11 +319,12 @@ def _infer(name, key, values, description, categorical):
     return Column(kind="category", categories=dict(sorted(categories.items())), **common)
 
 
-def _number(name, values):
+def _number(name, values, dtype):
     """Kind and range of a column of numbers.
 
-    A column without a negative number stays so. The ends are rounded outwards to a thousandth of
-    the span, so that the numbers which the prompt shows are those that are checked.
+    A column without a negative number stays so, and what its type cannot hold is out of range. The
+    ends are rounded outwards to a thousandth of the span, so that the numbers which the prompt
+    shows are those that are checked.
     """
     finite = [v for v in values if _is_finite(v)]
     if not finite:
@@ -313,18 +332,29 @@ def _number(name, values):
     low, high = float(min(finite)), float(max(finite))
     span = (high - low) or 1.0  # of one value it is not known
     margin = span * min(MARGIN, MARGIN_ROWS / len(finite))
-    least, greatest = low - margin, high + margin
+    lowest, highest = _limits(dtype)
     if low >= 0:
-        least = max(least, 0.0)
+        lowest = max(lowest, 0)
+    least, greatest = max(low - margin, lowest), min(high + margin, highest)
     if all(float(v).is_integer() for v in finite):
         return {"kind": "integer", "least": math.ceil(least), "greatest": math.floor(greatest)}
     digits = 3 - math.floor(math.log10(span))
     step = 10.0**-digits
     return {
         "kind": "number",
-        "least": round(math.floor(least / step) * step, digits),
-        "greatest": round(math.ceil(greatest / step) * step, digits),
+        "least": max(round(math.floor(least / step) * step, digits), lowest),
+        "greatest": min(round(math.ceil(greatest / step) * step, digits), highest),
     }
+
+
+def _limits(dtype):
+    """The least and the greatest number of a type."""
+    kind = getattr(dtype, "kind", "")
+    if kind in ("i", "u"):
+        return np.iinfo(dtype).min, np.iinfo(dtype).max
+    if kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    return -math.inf, math.inf
 
 
 def _is_finite(number):

@@ -3,6 +3,7 @@
 import math
 import warnings
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import clone
@@ -13,11 +14,11 @@ from skllmreg.augmentation._attributes import AttributeGrid
 from skllmreg.augmentation._curation import Curator
 from skllmreg.augmentation._energy import check_ood_score, ood_scores
 from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
-from skllmreg.augmentation._label_check import doubt_labels
+from skllmreg.augmentation._label_check import doubt_labels, teacher_classes
 from skllmreg.augmentation._loop import GenerationLoop
 from skllmreg.augmentation._rows import joined
 from skllmreg.augmentation._student import fit_student, seeded
-from skllmreg.exceptions import UndescribedClassWarning
+from skllmreg.exceptions import InvalidReplyError, NoAttributesWarning, UndescribedClassWarning
 
 # Where nothing else says how many.
 DEFAULT_ROUNDS = 5
@@ -37,6 +38,10 @@ def check_params(params, classes):
         raise ValueError("An llm needs a task=, a sentence that says what is to be told apart.")
     if params.label_check == "teacher" and params.teacher is None:
         raise ValueError('label_check="teacher" needs a teacher.')
+    if len(classes) < 2:
+        raise ValueError(
+            f"Rows of at least two classes are needed; y has one class: {classes[0]!r}."
+        )
     low, high = params.feedback_quantiles
     if not 0 <= low < high <= 1:
         raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
@@ -49,14 +54,17 @@ def check_params(params, classes):
     for name, labels in named.items():
         if unknown := [label for label in labels if label not in classes]:
             raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {classes}.")
-    if wanted and not sum(wanted.values()) > 0:
+    for label, n in wanted.items():
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 0:
+            raise ValueError(f"n_samples[{label!r}] is {n!r}, no number of rows.")
+    if isinstance(params.n_samples, dict) and not sum(wanted.values()):
         raise ValueError("n_samples asks for no rows.")
     if params.llm is not None and (numbers := [k for k in mute if not isinstance(k, str)]):
         warnings.warn(
             f"The LLM is asked for rows of class {numbers[0]!r} without being told what that is: "
             "give class_descriptions={label: what it means}.",
             UndescribedClassWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -80,23 +88,26 @@ def make_loop(params, data, student, scores, rng):
     """
     spent = partial(dollars, params.llm)
     paid = spent()
+    grid_seed, doubt_seed = (rng.randint(2**31 - 1) for _ in range(2))
     labels = data.classes.tolist()
     quotas = class_quotas(params.n_samples, labels)
     n_rounds = params.n_rounds
     if n_rounds is None:
         bounded = params.n_samples is not None or params.max_requests is not None
         n_rounds = math.inf if bounded else DEFAULT_ROUNDS
+    doubts = make_doubts(params, data, student, doubt_seed)
+    curator = Curator(
+        data.X,
+        schema=data.schema,
+        duplicate_threshold=params.duplicate_threshold,
+        quotas=None if params.n_samples is None else dict(zip(labels, quotas, strict=True)),
+    )
+    grid = make_grid(params, data, grid_seed)  # the first that costs, after all that may fail
     return GenerationLoop(
-        Asker(make_plan(params, quotas), data, make_grid(params, data, rng), rng),
+        Asker(make_plan(params, quotas), data, grid, rng),
         make_generator(params, data),
-        Curator(
-            data.X,
-            schema=data.schema,
-            duplicate_threshold=params.duplicate_threshold,
-            quotas=None if params.n_samples is None else dict(zip(labels, quotas, strict=True)),
-        ),
-        at_once=params.generator is None,
-        doubts=make_doubts(params, data, student, rng),
+        curator,
+        doubts=doubts,
         scores=scores,
         quantiles=params.feedback_quantiles,
         random_feedback=params.strategy == "random-feedback",
@@ -135,21 +146,29 @@ def make_plan(params, quotas):
     )
 
 
-def make_grid(params, data, rng):
-    """What rows are to differ in: given, or proposed by the LLM."""
-    rng = np.random.RandomState(rng.randint(2**31 - 1))
+def make_grid(params, data, seed):
+    """What rows are to differ in: given, or proposed by the LLM, or None."""
+    rng = np.random.RandomState(seed)
     if isinstance(params.attributes, dict):
         return AttributeGrid(params.attributes, rng)
     if params.attributes is None or params.llm is None:
         return None
-    return AttributeGrid.propose(
-        params.llm,
-        rng,
-        task=params.task,
-        classes=data.classes.tolist(),
-        class_descriptions=params.class_descriptions,
-        schema=data.schema,
-    )
+    try:
+        return AttributeGrid.propose(
+            params.llm,
+            rng,
+            task=params.task,
+            classes=data.classes.tolist(),
+            class_descriptions=params.class_descriptions,
+            schema=data.schema,
+        )
+    except InvalidReplyError as error:
+        message = (
+            "The LLM named no attributes that rows can differ in, and writes them without. Give "
+            f"attributes= yourself, or None. {error}"
+        )
+        warnings.warn(message, NoAttributesWarning, stacklevel=5)
+        return None
 
 
 def make_generator(params, data):
@@ -165,14 +184,14 @@ def make_generator(params, data):
     )
 
 
-def make_doubts(params, data, student, rng):
+def make_doubts(params, data, student, seed):
     """Who doubts labels: a function of rows and codes, or None for nobody."""
-    seed = rng.randint(2**31 - 1)
     if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
         return None
     teacher = None
     if params.teacher is not None:
         teacher = clone(params.teacher).fit(data.X, data.classes[data.codes])
+        teacher_classes(teacher, data.classes)
     known_rows: list = []
     known_codes: list[int] = []
 

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 
@@ -70,6 +71,15 @@ def test_texts_come_back_as_they_were_with_the_generated_ones_after_them(contain
         assert X_new.index.tolist() == list(range(len(X_new)))
 
 
+@pytest.mark.parametrize(
+    "X", [pd.Series(TEXTS, dtype="category"), pl.Series("message", TEXTS, dtype=pl.Enum(TEXTS))]
+)
+def test_texts_that_come_as_categories_are_not_lost(X):
+    model = GOLDAugmenter(generator=TextWriter(), n_rounds=1, random_state=0)
+    X_new, _ = model.fit_resample(X, TOPICS)
+    assert list(X_new) == TEXTS + list(model.X_generated_)
+
+
 @pytest.mark.parametrize("polars", [False, True])
 def test_tables_keep_columns_and_dtypes(polars):
     X, y = table()
@@ -102,6 +112,7 @@ def test_arrays_keep_their_dtype(dtype):
         np.array(TOPICS, dtype=object),
         pd.Series(TOPICS, dtype="category", name="topic"),
         pd.Series(TOPICS, index=range(3, 11)),
+        pl.Series("topic", TOPICS, dtype=pl.Enum(["parcel", "money"])),
     ],
 )
 def test_labels_of_any_type_come_back_as_they_were(y):
@@ -147,6 +158,12 @@ def test_each_so_many_th_request_of_a_class_has_feedback(every):
         positions = np.flatnonzero([bool(r.feedback) for r in plain])
         assert len(turns) in (6 // every, 6 // every + 1)
         assert np.all(np.diff(positions) == every)
+
+
+@pytest.mark.parametrize("params", [{"n_batches": 1, "n_novel_batches": 1}, {"batch_size": 1}])
+def test_rounds_of_few_requests_or_rows_have_feedback_too(params):
+    _, writer = fitted(n_rounds=12, **params)
+    assert {r.label for r in writer.requests if r.feedback} == set(TOPICS)
 
 
 def test_feedback_is_of_the_class_in_the_band_of_the_round_before_and_never_labelled():
@@ -363,6 +380,19 @@ def test_wrong_labels_are_refused_by_the_teacher_and_their_quota_is_given_back()
     assert sum(entry["rejected"].get("label", 0) for entry in model.history_) > 10
 
 
+def test_a_teacher_may_know_more_classes_and_doubt_with_them():
+    class Traveller(TextWriter):
+        def rows(self, request, rng):
+            return [*super().rows(request, rng)[1:], f"a train to Rome at {request.number}"]
+
+    texts, topics = [*TEXTS, "The train to Rome is late"] * 9, [*TOPICS, "travel"] * 9
+    vocabulary = TfidfVectorizer(token_pattern=r"[a-z]+", min_df=2)
+    teacher = make_pipeline(vocabulary, LogisticRegression(C=1e4)).fit(texts, topics)
+    model, _ = fitted(Traveller(), teacher=FrozenEstimator(teacher), n_rounds=1)
+    doubted = [r.row for r in model.rejected_ if "says 'travel'" in r.reason]
+    assert doubted == [f"a train to Rome at {i}" for i in range(4)]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, BudgetExceededError])
 def test_rows_whose_labels_could_not_be_checked_are_set_aside(error):
     model = GOLDAugmenter(generator=TextWriter(), teacher=Reader(1, error), random_state=0)
@@ -540,7 +570,11 @@ def test_without_a_generator_it_is_the_plain_student():
     [
         ({"feedback_quantiles": (0.8, 0.5)}, "no band"),
         ({"n_samples": {"mony": 3}}, "n_samples names 'mony'.*'money'"),
-        ({"n_samples": {"money": 0}}, "n_samples"),
+        ({"n_samples": {"money": 0}}, "n_samples asks for no rows"),
+        ({"n_samples": {}}, "n_samples asks for no rows"),
+        ({"n_samples": {"money": 2.5}}, "n_samples.'money'. is 2.5"),
+        ({"n_samples": {"money": True}}, "n_samples.'money'. is True"),
+        ({"n_samples": {"money": -1, "parcel": 5}}, "n_samples.'money'. is -1"),
         ({"class_descriptions": {"mony": "about money"}}, "class_descriptions names 'mony'"),
         ({"llm": None, "generator": None, "strategy": "silver"}, "strategy"),
         ({"attributes": {"topic": []}}, "attributes"),
@@ -552,6 +586,47 @@ def test_impossible_parameters_are_named_before_a_request(params, message):
     with pytest.raises(ValueError, match=message):
         GOLDAugmenter(**({"generator": writer} | params)).fit(TEXTS, TOPICS)
     assert not writer.requests
+
+
+def test_one_class_is_named():
+    with pytest.raises(ValueError, match="y has one class: 'parcel'"):
+        GOLDAugmenter(generator=TextWriter()).fit(TEXTS[:4], TOPICS[:4])
+
+
+LONG = [f"{text} {number} {number} and so on" for number, text in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize(
+    ("X", "pass_"),
+    [
+        (pd.DataFrame({"message": LONG}), r"X\['message'\]"),
+        (pl.DataFrame({"message": TOPICS}), r"X\['message'\]"),
+        (np.array(LONG)[:, None], r"X\[:, 0\]"),
+    ],
+)
+def test_texts_in_a_table_of_one_column_are_to_be_passed_as_texts(X, pass_):
+    with pytest.raises(ValueError, match=f"pass {pass_}"):
+        GOLDAugmenter(generator=TextWriter()).fit(X, TOPICS)
+
+
+def test_a_table_of_texts_alone_only_refuses_equal_rows():
+    X = pd.DataFrame({"title": LONG, "body": LONG[::-1]})
+
+    def writer(request):
+        row = {"title": f"a new title that is number {request.number}", "body": LONG[0]}
+        return [row, row]
+
+    model = GOLDAugmenter(generator=writer, n_rounds=2, random_state=0).fit(X, TOPICS)
+    assert len(model.X_generated_) == 8
+    assert [r.reason for r in model.rejected_] == ["duplicate"] * 8
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_resample"])
+def test_warnings_point_at_the_line_of_the_user(method):
+    model = GOLDAugmenter(generator=Repeater(since=4), n_samples=1000, random_state=0)
+    with pytest.warns(GenerationStoppedWarning) as caught:
+        getattr(model, method)(TEXTS, TOPICS)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_hints_of_attributes_reach_the_generator():

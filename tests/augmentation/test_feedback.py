@@ -53,3 +53,9 @@ def test_a_class_without_rows_in_the_band_gets_no_feedback():
     codes[11] = 1  # the farthest of all
     chosen, _ = choose_feedback(scores, codes, 3, QUANTILES)
     assert [len(rows) for rows in chosen[1:]] == [0, 0]
+
+
+@pytest.mark.parametrize(("scores", "nearest"), [([3.0], 0), ([1.0, 2.0], 1), ([5.0, 5.1, 2.0], 0)])
+def test_of_so_few_rows_that_the_band_holds_none_the_nearest_to_it_is_chosen(scores, nearest):
+    chosen, _ = choose_feedback(np.array(scores), np.arange(len(scores)), 3, QUANTILES)
+    assert {k: rows.tolist() for k, rows in enumerate(chosen) if len(rows)} == {nearest: [nearest]}

@@ -5,14 +5,17 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.frozen import FrozenEstimator
 
 from skllmreg import ChatModel, GOLDAugmenter
 from skllmreg.exceptions import (
     BudgetExceededError,
     GenerationStoppedWarning,
+    NoAttributesWarning,
     RequestError,
     UndescribedClassWarning,
 )
+from skllmreg.students import TextClassifier
 from tests.augmentation.writers import TEXTS, TOPICS, WORDS
 from tests.loopback import error, last
 
@@ -35,9 +38,8 @@ def server(loopback):
 
 
 def augmenter(server, tmp_path, *, n_rounds=3, llm=None, **params):
-    chat = ChatModel(
-        "tiny", base_url=server.base_url, cache=tmp_path / "answers", max_retries=0, **(llm or {})
-    )
+    llm = {"cache": tmp_path and tmp_path / "answers"} | (llm or {})
+    chat = ChatModel("tiny", base_url=server.base_url, max_retries=0, **llm)
     return GOLDAugmenter(
         llm=chat,
         task="Sort messages.",
@@ -88,10 +90,42 @@ def test_a_server_that_fails_later_leaves_the_rows_and_a_fit_that_goes_on(server
     model = augmenter(server, tmp_path, llm={"max_concurrency": 1})
     with pytest.raises(RequestError):
         model.fit(TEXTS, TOPICS)
-    assert len(model.X_generated_) == 32
+    # Two requests of the second round were answered before.
+    assert len(model.X_generated_) == 48
+    assert [entry["requests"] for entry in model.history_] == [4, 2]
+    assert model.termination_condition_ == "error"
     server.reply, n_failed = reply, len(server.requests) - 6
     assert len(augmenter(server, tmp_path).fit(TEXTS, TOPICS).X_generated_) == 96
     assert len(server.requests) - n_failed == 12
+
+
+def test_what_a_failing_round_brought_is_kept_without_a_cache_too(server):
+    reply = server.reply
+    server.reply = lambda body: error(500) if len(server.requests) > 6 else reply(body)
+    model = augmenter(server, None, llm={"max_concurrency": 1, "cache": None})
+    with pytest.raises(RequestError):
+        model.fit(TEXTS, TOPICS)
+    assert len(model.X_generated_) == 48
+
+
+@pytest.mark.parametrize("proposed", ["Topics differ.", "{}", '{"topic": {}, "style": []}'])
+def test_without_usable_attributes_rows_are_written_without(server, tmp_path, proposed):
+    reply = server.reply
+    asks = "Say what they differ in"
+    server.reply = lambda body: proposed if asks in str(body["messages"]) else reply(body)
+    model = augmenter(server, tmp_path, n_rounds=1).set_params(attributes="auto")
+    with pytest.warns(NoAttributesWarning, match="attributes=") as caught:
+        model.fit(TEXTS, TOPICS)
+    assert caught[0].filename == __file__
+    assert len(model.X_generated_) == 32
+
+
+def test_a_teacher_of_other_classes_is_refused_before_anything_is_paid_for(server, tmp_path):
+    teacher = FrozenEstimator(TextClassifier().fit(TEXTS, ["parcel"] * 4 + ["bills"] * 4))
+    model = augmenter(server, tmp_path, teacher=teacher).set_params(attributes="auto")
+    with pytest.raises(ValueError, match="teacher does not know the class 'money'.*'bills'"):
+        model.fit(TEXTS, TOPICS)
+    assert not server.requests
 
 
 def test_cost_and_tokens_of_every_round_are_told(server, tmp_path):

@@ -142,6 +142,33 @@ def test_numbers_that_are_never_negative_stay_so():
     assert (codes.kind, codes.least, codes.greatest) == ("integer", 1, 7)
 
 
+@pytest.mark.parametrize(
+    ("X", "least", "greatest"),
+    [
+        (np.array([[100], [127], [90]], "i1"), 16, 127),
+        (np.array([[-100], [127]], "i1"), -128, 127),
+        (np.array([[0], [2**64 - 1]], "u8"), 0, 2**64 - 1),
+        (np.array([[6e4], [1.5]], "f2"), 0, 65504),
+        (pd.DataFrame({"a": pd.array([100, 127], dtype="Int8")}), 46, 127),
+        (pl.DataFrame({"a": [100, 127]}, schema={"a": pl.Int8}), 46, 127),
+    ],
+)
+def test_no_number_is_taken_that_the_type_of_the_column_cannot_hold(X, least, greatest):
+    schema = TableSchema.from_frame(X)
+    (column,) = schema.columns
+    assert (column.least, column.greatest) == (least, greatest)
+    rows = [{column.name: least}, {column.name: greatest}]
+    assert [schema.problem(row) for row in rows] == ["", ""]
+    assert schema.rows(schema.to_frame(rows)) == rows
+    assert "not from" in schema.problem({column.name: greatest + 1})
+
+
+def test_a_text_longer_than_the_strings_of_an_array_is_kept_whole():
+    X = np.array([["a short text of six words", "1"], ["another text of six words too", "2"]])
+    row = {"x0": "a text that is much longer than the others in this array are", "x1": "1"}
+    assert TableSchema.from_frame(X).to_frame([row])[0, 0] == row["x0"]
+
+
 @given(
     st.lists(
         st.one_of(
@@ -158,7 +185,11 @@ def test_numbers_that_are_never_negative_stay_so():
 def test_any_column_is_learned_or_refused_and_its_rows_fit(values):
     X = pd.DataFrame({"x": pd.Series(values, dtype=object), "y": range(len(values))})
     if all(is_missing(value) for value in values):
-        with pytest.raises(ValueError, match="Column 'x'"):
+        with pytest.raises(ValueError, match="Column 'x'.*no value"):
+            TableSchema.from_frame(X)
+        return
+    if len({isinstance(value, str) for value in values if not is_missing(value)}) > 1:
+        with pytest.raises(ValueError, match="Column 'x'.*texts beside other values"):
             TableSchema.from_frame(X)
         return
     schema = TableSchema.from_frame(X)
@@ -189,6 +220,8 @@ def test_the_prompt_tells_ranges_categories_and_descriptions(schema):
         (pd.DataFrame({"a": [np.inf]}), "no finite number"),
         (pd.DataFrame({"a": pd.to_datetime(["2024-01-01"])}), "dates or times"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "same name"),
+        (pd.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]]), "several levels"),
+        (pd.DataFrame({"a": [1, "one", 2.5]}), "'a'.*texts beside other values, 1 and 'one'"),
     ],
 )
 def test_columns_that_cannot_be_written_are_refused(X, message):
