@@ -392,7 +392,9 @@ def draw_recorded(axes, real):
         axes.plot(rounds, accuracy, "o-", ms=4, color=colors.get(arm), label=names.get(arm, arm))
     simulated = real["simulator"]["accuracy"]
     axes.plot(rounds, simulated, ":", color="0.45", label="simulated, no feedback")
+    low, high = axes.get_ylim()
     axes.set(xlabel="round of 72 rows", ylabel="accuracy", xticks=rounds)
+    axes.set_ylim(low - 0.4 * (high - low), high)  # room for the legend
     axes.set_title("A real model's rows (trec, two runs)", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 

@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import _generation_recorded as recorded
 import numpy as np
 from _generation_baselines import perturbed, smote
-from _generation_data import available, make_task
+from _generation_data import available, fingerprint, make_task
 from _generation_judge import SecondReading, near_duplicates
 from _generation_report import claims, figure, report, save
 from _results import made_by, options, output_folder
@@ -243,9 +243,9 @@ RUNS = (growth, duplicates, checks, afterthought)
 
 
 def main():
-    parser = options(__doc__, "a small set, two seeds, three settings")
+    parser = options(__doc__, "one set, two seeds, three settings")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0, help="100: development")
+    parser.add_argument("--first-seed", type=int, default=0, help=f"{DEVELOPMENT}: development")
     parser.add_argument("--sets", help="names of data sets in the folder, separated by commas")
     parser.add_argument("--recorded", action="store_true", help="only the recorded rows")
     parser.add_argument("--report", action="store_true", help="only tabulate the kept records")
@@ -257,15 +257,18 @@ def main():
     if args.quick:
         names, n_seeds = names[:1], 2
         grid = SETTINGS[:2] + SETTINGS[-2:-1]
-    kept = Kept(folder and folder / "generation.jsonl")
+    with_rows = recorded.names_of(args.data)
+    marks = {name: fingerprint(args.data, name) for name in {*names, *with_rows}}
+    kept = Kept(folder and folder / "generation.jsonl", marks)
     start = time.perf_counter()
     seeds = range(args.first_seed, args.first_seed + n_seeds)
     if args.recorded or not (args.quick or args.report):
-        for name in recorded.names_of(args.data):
+        for name in with_rows:
             if not kept.has("recorded", name, None):
                 found = {"found": recorded.measure(args.data, name)}
                 kept.add([{"runs": "recorded", "set": name, "seed": None} | found])
-    for runs, seed, name in [] if args.report or args.recorded else product(RUNS, seeds, names):
+    parts = () if args.report or args.recorded else RUNS[:-1] if args.quick else RUNS
+    for runs, seed, name in product(parts, seeds, names):
         if not kept.has(runs.__name__, name, seed):
             task = make_task(args.data, name, seed)
             about = {"runs": runs.__name__, "set": name, "seed": seed, "is text": task.is_text}
@@ -284,18 +287,23 @@ def main():
 
 
 class Kept:
-    """Records of whole sets and seeds, kept in a file, so that an interrupted run goes on."""
+    """Records of whole sets and seeds, kept in a file, so that an interrupted run goes on.
 
-    def __init__(self, path):
-        self.path, self.records = path, []
+    Records of other data under the same name are left out: `marks` tell.
+    """
+
+    def __init__(self, path, marks):
+        self.path, self.marks, self.records = path, marks, []
         if path is not None and path.exists():
-            self.records = [json.loads(line) for line in path.read_text().splitlines()]
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            self.records = [r for r in records if r["data"] == marks.get(r["set"])]
 
     def has(self, runs, name, seed):
         return any((r["runs"], r["set"], r["seed"]) == (runs, name, seed) for r in self.records)
 
     def add(self, records):
         records = json.loads(json.dumps(records, default=float), parse_float=rounded)
+        records = [r | {"data": self.marks[r["set"]]} for r in records]
         self.records += records
         if self.path is not None:
             with self.path.open("a") as file:
