@@ -1,5 +1,6 @@
 """What a round asks for: classes in balance, seed examples, and feedback in some of it."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,8 +95,9 @@ class Asker:
         request = GenerationRequest(
             label=self.labels[code],
             n_rows=n_rows,
-            seed_examples=[self.data.rows[i] for i in seeds],
-            feedback=feedback,
+            # Copies: whoever writes may change what is shown.
+            seed_examples=[copy(self.data.rows[i]) for i in seeds],
+            feedback=[copy(row) for row in feedback],
             novel=novel,
             attributes=attributes,
             round=number,

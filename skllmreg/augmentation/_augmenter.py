@@ -160,7 +160,8 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     -----
     Whatever ends `fit`, an error of the generator or an interrupt too, the rows accepted so far are
     in `X_generated_` and `y_generated_`, and there is no `estimator_`. Answers of a ``ChatModel``
-    with a cache are not paid for twice: fitting again goes on where it ended.
+    with a cache are not paid for twice: with an int as `random_state`, fitting again goes on where
+    it ended.
 
     References
     ----------

@@ -102,15 +102,15 @@ class GenerationDisplay:
         ValueError
             If nothing was generated.
         """
-        check_is_fitted(estimator)
+        # There is no `estimator_` where an error or an interrupt has ended the fit.
+        check_is_fitted(estimator, "X_generated_")
         if not estimator.history_:
             raise ValueError(
                 "There is nothing to draw: it was fitted without an LLM or a generator."
             )
-        X = check_texts(X) if is_text(X) else X
-        rows = joined(X, estimator.X_generated_)
+        rows = joined(like(estimator.X_generated_, X, "X"), estimator.X_generated_)
         if X_real is not None:
-            rows = joined(rows, check_texts(X_real) if is_text(X_real) else X_real)
+            rows = joined(rows, like(estimator.X_generated_, X_real, "X_real"))
         places = place(rows, embedding)
         n, n_generated = _num_samples(X), len(estimator.y_generated_)
         return cls(
@@ -209,6 +209,18 @@ class GenerationDisplay:
         ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
 
 
+def like(generated, X, name):
+    """X, with the generated rows' columns; an error where it is something else."""
+    X = check_texts(X) if is_text(X) else X
+    if hasattr(generated, "columns") and hasattr(X, "columns"):
+        if missing := [column for column in generated.columns if column not in X.columns]:
+            raise ValueError(f"{name} has no column {missing[0]!r}.")
+        return X[list(generated.columns)]
+    if hasattr(generated, "columns") or np.shape(X)[1:] != generated.shape[1:]:
+        raise ValueError(f"{name} is of another kind than what the augmenter was fitted on.")
+    return X
+
+
 def place(rows, embedding=None):
     """Give rows two coordinates.
 
@@ -224,6 +236,8 @@ def place(rows, embedding=None):
     if embedding is None:
         features = TfidfVectorizer(sublinear_tf=True) if is_text(rows) else table_features(rows)
         embedding = make_pipeline(features, PCA(2, random_state=0))
+    if not hasattr(embedding, "fit_transform"):
+        raise ValueError(f"embedding={embedding!r:.80} has no fit_transform, as TSNE() has.")
     places = np.asarray(embedding.fit_transform(rows), dtype=float)
     if places.shape != (_num_samples(rows), 2):
         raise ValueError(

@@ -61,7 +61,10 @@ def energy_score(logits, *, temperature=1.0, mask=None):
     if not temperature > 0:
         raise ValueError(f"The temperature must be positive, got {temperature}.")
     if mask is not None:
-        mask = np.asarray(mask, dtype=bool)
+        mask = np.asarray(mask)
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError("A mask holds True (or 1) for the tokens that count, and else False.")
+        mask = mask.astype(bool)
         if logits.ndim != 3 or mask.shape != logits.shape[:2]:
             raise ValueError(
                 f"A mask is for logits of shape (n_samples, n_tokens, n_classes) and has their "
@@ -70,6 +73,8 @@ def energy_score(logits, *, temperature=1.0, mask=None):
         if not (counts := mask.any(axis=1)).all():
             raise ValueError(f"The mask leaves row {np.argmin(counts)} no token.")
     energy = np.empty(len(logits))
+    if not len(logits):
+        return energy
     n_values = max(1, int(np.prod(logits.shape[1:])))
     for rows in gen_batches(len(logits), max(1, CHUNK_VALUES // n_values)):
         chunk = logits[rows].astype(np.float64)

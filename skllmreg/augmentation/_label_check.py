@@ -106,7 +106,7 @@ def teacher_classes(teacher, classes):
     """
     if is_net(last_step(teacher)):
         return classes
-    known = np.asarray(teacher.classes_)
+    known = np.sort(teacher.classes_)
     if unknown := [label for label in classes.tolist() if label not in known.tolist()]:
         raise ValueError(
             f"The teacher does not know the class {unknown[0]!r}; its classes are "

@@ -41,6 +41,8 @@ class Labelled:
 def labelled(X, codes, classes, feature_descriptions):
     """Take checked rows in; of a table the schema is learned."""
     if not hasattr(X, "columns") and X.ndim == 1:
+        if feature_descriptions:
+            raise ValueError("feature_descriptions are of a table's columns; X is texts.")
         return Labelled(X, codes, classes, X.tolist(), None)
     schema = TableSchema.from_frame(X, feature_descriptions)
     rows = schema.rows(X)

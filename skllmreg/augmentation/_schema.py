@@ -150,8 +150,8 @@ class TableSchema:
         Raises
         ------
         ValueError
-            If a column holds no value, dates, or texts beside other values; if names are doubled or
-            of several levels; if a description is of no column.
+            If a column holds no value, or others than numbers, texts and categories; if names are
+            doubled or of several levels; if a description is of no column.
         """
         values = _column_values(X)
         described = dict(feature_descriptions or {})
@@ -308,6 +308,11 @@ def _infer(name, key, description, values, dtype):
         raise ValueError(
             f"Column {name!r} of X holds texts beside other values, {shown(present[0])} and "
             f"{shown(strange[0])}: make all of them texts, or none."
+        )
+    strange = [v for v in present if not isinstance(v, str | Real)]
+    if strange and not categorical:
+        raise ValueError(
+            f"Column {name!r} of X holds {shown(strange[0])}: turn such into numbers or texts."
         )
     categories = {clean_text(str(v)): v for v in present}
     is_text = all(isinstance(v, str) for v in present) and (

@@ -17,7 +17,7 @@ from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
 from skllmreg.augmentation._label_check import doubt_labels, teacher_classes
 from skllmreg.augmentation._loop import GenerationLoop
 from skllmreg.augmentation._rows import joined
-from skllmreg.augmentation._student import fit_student, seeded
+from skllmreg.augmentation._student import fit_student, last_step, seeded
 from skllmreg.exceptions import InvalidReplyError, NoAttributesWarning, UndescribedClassWarning
 
 # Where nothing else says how many.
@@ -51,9 +51,15 @@ def check_params(params, classes):
     # Where all classes are described there may be more: some of scikit-learn's tools number the
     # labels before they fit, and the numbers are described, too.
     named = {"class_descriptions": described if mute else {}, "n_samples": wanted}
+    for name, listed in (params.attributes if isinstance(params.attributes, dict) else {}).items():
+        if isinstance(listed, dict) and not set(classes) <= set(listed):
+            named[f"attributes[{name!r}]"] = listed
     for name, labels in named.items():
         if unknown := [label for label in labels if label not in classes]:
             raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {classes}.")
+    for label, text in described.items():
+        if not isinstance(text, str):
+            raise ValueError(f"class_descriptions[{label!r}] is {text!r:.50}, not a str.")
     for label, n in wanted.items():
         if not isinstance(n, Integral) or isinstance(n, bool) or n < 0:
             raise ValueError(f"n_samples[{label!r}] is {n!r}, no number of rows.")
@@ -188,6 +194,11 @@ def make_doubts(params, data, student, seed):
     """Who doubts labels: a function of rows and codes, or None for nobody."""
     if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
         return None
+    if params.label_check == "student" and not hasattr(student, "predict_proba"):
+        raise ValueError(
+            f'label_check="student" needs predict_proba, which {type(last_step(student)).__name__} '
+            "does not have."
+        )
     teacher = None
     if params.teacher is not None:
         teacher = clone(params.teacher).fit(data.X, data.classes[data.codes])

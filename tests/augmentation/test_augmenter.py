@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
 from skllmreg import GOLDAugmenter
 from skllmreg.augmentation import energy_score
@@ -576,6 +577,15 @@ def test_without_a_generator_it_is_the_plain_student():
         ({"n_samples": {"money": True}}, "n_samples.'money'. is True"),
         ({"n_samples": {"money": -1, "parcel": 5}}, "n_samples.'money'. is -1"),
         ({"class_descriptions": {"mony": "about money"}}, "class_descriptions names 'mony'"),
+        ({"class_descriptions": {"money": 3}}, "class_descriptions.'money'. is 3"),
+        ({"attributes": {"tone": {"mony": ["angry"]}}}, "attributes.'tone'. names 'mony'"),
+        (
+            {
+                "label_check": "student",
+                "estimator": make_pipeline(TfidfVectorizer(), LinearSVC()),
+            },
+            "predict_proba.*LinearSVC",
+        ),
         ({"llm": None, "generator": None, "strategy": "silver"}, "strategy"),
         ({"attributes": {"topic": []}}, "attributes"),
         ({"label_check": "teacher"}, "needs a teacher"),
@@ -586,6 +596,24 @@ def test_impossible_parameters_are_named_before_a_request(params, message):
     with pytest.raises(ValueError, match=message):
         GOLDAugmenter(**({"generator": writer} | params)).fit(TEXTS, TOPICS)
     assert not writer.requests
+
+
+def test_a_generator_may_change_the_rows_that_it_is_shown():
+    class Careless(TableWriter):
+        def rows(self, request, rng):
+            rows = super().rows(request, rng)
+            for row in request.seed_examples + request.feedback:
+                row["height"] = -777.0
+            return rows
+
+    X, y = table()
+    model = GOLDAugmenter(generator=Careless(), n_rounds=4, random_state=0).fit(X, y)
+    assert model.X_generated_["height"].min() > -10
+
+
+def test_descriptions_of_columns_are_for_tables():
+    with pytest.raises(ValueError, match="feature_descriptions.*X is texts"):
+        fitted(feature_descriptions={"x0": "in metres"})
 
 
 def test_one_class_is_named():

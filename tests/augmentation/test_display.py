@@ -88,6 +88,37 @@ def test_an_embedding_of_the_users_is_used():
     flat = FunctionTransformer(lambda X: [[len(x)] for x in X])
     with pytest.raises(ValueError, match="two coordinates"):
         GenerationDisplay.from_estimator(model, TEXTS, embedding=flat)
+    with pytest.raises(ValueError, match="'tsne' has no fit_transform"):
+        GenerationDisplay.from_estimator(model, TEXTS, embedding="tsne")
+
+
+def test_what_an_interrupt_has_left_is_drawn():
+    class Stopped(TextWriter):
+        def rows(self, request, rng):
+            if request.number == 6:
+                raise KeyboardInterrupt
+            return super().rows(request, rng)
+
+    model = GOLDAugmenter(generator=Stopped(), random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(TEXTS, TOPICS)
+    display = GenerationDisplay.from_estimator(model, TEXTS)
+    assert heights(display.ax_[2].containers[0]).tolist() == [32, 16]
+
+
+def test_rows_of_another_kind_are_refused_and_columns_found_by_name():
+    X, y = table()
+    model = GOLDAugmenter(generator=TableWriter(), n_rounds=1, random_state=0).fit(X, y)
+    for other in (TEXTS, X.to_numpy()):
+        with pytest.raises(ValueError, match="X is of another kind"):
+            GenerationDisplay.from_estimator(model, other)
+    with pytest.raises(ValueError, match="X_real has no column 'age'"):
+        GenerationDisplay.from_estimator(model, X, X_real=X.drop(columns="age"))
+    with pytest.raises(ValueError, match="X is of another kind"):
+        GenerationDisplay.from_estimator(fitted(), X)
+    plain = GenerationDisplay.from_estimator(model, X)
+    turned = GenerationDisplay.from_estimator(model, X[X.columns[::-1]].assign(more=1))
+    np.testing.assert_allclose(plain.seeds, turned.seeds)
 
 
 def test_axes_of_the_users_are_used_and_counted():

@@ -79,6 +79,13 @@ def test_a_mask_that_leaves_nothing_or_fits_nothing_is_an_error():
         energy_score(tokens, mask=mask)
     with pytest.raises(ValueError, match="first two dimensions"):
         energy_score(logits, mask=mask)
+    with pytest.raises(ValueError, match="True .or 1. for the tokens"):
+        energy_score(tokens, mask=np.where(mask, 7, -100))  # labels, in which -100 is padding
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (0, 3, 4)])
+def test_no_rows_have_no_energies(shape):
+    assert energy_score(np.empty(shape)).shape == (0,)
 
 
 @pytest.mark.parametrize("shape", [(50,), (50, 4), (50, 3, 4)])
