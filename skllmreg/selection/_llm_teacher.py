@@ -72,6 +72,9 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
     array(['delivery'], dtype=object)
     """
 
+    # To LLKDSelector: it does not know the labelled rows, and is calibrated by the selector.
+    _is_prompted = True
+
     _parameter_constraints: dict = {
         "llm": [HasMethods(["complete", "label_probabilities"]), None],
         "task": [str, None],

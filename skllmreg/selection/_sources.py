@@ -7,7 +7,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from skllmreg.selection._llm_teacher import LLMTeacherClassifier
 from skllmreg.selection._unlabeled import is_unlabeled
 
 # Tables are often rounded to two digits.
@@ -43,8 +42,8 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
         return None
     else:
         fitted = fitted_teacher(teacher, X, labelled, labels)
-        needs_no_fit = isinstance(fitted, FrozenEstimator | LLMTeacherClassifier)
-        source = LiveTeacher(fitted, X, knows_labels=not needs_no_fit)
+        learned_nothing = isinstance(fitted, FrozenEstimator) or is_prompted(fitted)
+        source = LiveTeacher(fitted, X, knows_labels=not learned_nothing)
     if len(source.columns) < 2:
         raise ValueError(
             f"The teacher knows a single class, {source.columns[0]!r}: there is nothing to learn."
@@ -66,7 +65,7 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
 def fitted_teacher(teacher, X, labelled, labels):
     """Fit a clone to the labelled rows; without any, it has to be fitted already."""
     teacher = clone(teacher)
-    if isinstance(teacher, LLMTeacherClassifier):
+    if is_prompted(teacher):
         # The selector calibrates it, within its budget.
         teacher.set_params(calibrate=False)
     if len(labelled):
@@ -79,6 +78,11 @@ def fitted_teacher(teacher, X, labelled, labels):
             "sklearn.frozen.FrozenEstimator; an LLM that has class_descriptions needs no fit."
         ) from error
     return teacher
+
+
+def is_prompted(teacher):
+    """Whether it is shown labelled rows and learns nothing: `LLMTeacherClassifier` says so."""
+    return getattr(teacher, "_is_prompted", False)
 
 
 class RecordedTeacher:
