@@ -29,6 +29,8 @@ _HASH_BITS, _CODE_BITS = 42, 48
 _HASH_MASK = np.uint64((1 << _HASH_BITS) - 1)
 _ROWS = 1 << 64 - _CODE_BITS
 _BUCKETS = 1 << 18
+# Where the pairs to compare are more than this times the texts, fewer texts are taken at a time.
+_MOST_PAIRS = 64
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = ~_LOW
 # How many rare words lead to others, for texts of up to so many words: many words are choosy, but
@@ -89,10 +91,7 @@ class TextIndex:
         near = self._repeated(np.add.reduceat(words, starts))
         status[near & (status == NEW)] = NEAR
         left = np.flatnonzero(status == NEW)
-        position = np.full(len(texts), -1)
-        position[left] = np.arange(len(left))
-        kept = position[rows] >= 0
-        status[left[self._near(words[kept], position[rows[kept]], len(left))]] = NEAR
+        status[left[self._near(*_part(words, rows, left), len(left))]] = NEAR
         return status.tolist()
 
     def _repeated(self, signatures):
@@ -116,12 +115,19 @@ class TextIndex:
         starts = np.concatenate([self._starts, self._starts[-1] + np.cumsum(sizes)])
         codes = np.concatenate([self._codes, self._sorted_codes(words, rows)])
         keys = _prefix_keys(codes, starts, n_old, self.threshold)
-        first, second = self._candidates(keys)
-        alike = _are_alike(codes, starts, first, second, self.threshold)
-        first, second = first[alike] - n_old, second[alike] - n_old
+        first, second = self._earlier(keys)
         near = np.zeros(n, bool)
-        near[second[first < 0]] = True
-        near = refuse_neighbours(first[first >= 0], second[first >= 0], near)
+        near[second[_are_alike(codes, starts, first, second, self.threshold)] - n_old] = True
+        left = np.flatnonzero(~near)
+        keys = keys[~near[_low_half(keys) - n_old]]
+        if _n_pairs(keys) > _MOST_PAIRS * len(left):
+            # Most are alike: what the first half leaves of them, the second is compared with.
+            for part in np.array_split(left, 2):
+                near[part] = self._near(*_part(words, rows, part), len(part))
+            return near
+        first, second = _pairs_within(keys)
+        alike = _are_alike(codes, starts, first, second, self.threshold)
+        near = refuse_neighbours(first[alike] - n_old, second[alike] - n_old, near)
 
         position = np.cumsum(~near) - 1
         key_rows = _low_half(keys) - n_old
@@ -158,21 +164,12 @@ class TextIndex:
             codes[some] = _sort_in_rows(codes[some], rows[some] - first)[0]
         return codes
 
-    def _candidates(self, keys):
-        """Pairs of rows (earlier, later) that share a key; the later one is new."""
+    def _earlier(self, keys):
+        """Pairs of a row that is there and a new one that share a key."""
         keys, rows = keys & _HIGH, _low_half(keys)
         low = np.searchsorted(self._keys, keys)
         counts = np.searchsorted(self._keys, keys | _LOW, "right") - low
-        first, second = [_low_half(self._keys[_spans(low, counts)])], [np.repeat(rows, counts)]
-        step, where = 1, np.arange(len(keys) - 1)
-        while len(where := where[where + step < len(keys)]):
-            where = where[keys[where] == keys[where + step]]
-            first.append(rows[where])  # rows of a key are sorted
-            second.append(rows[where + step])
-            step += 1
-        pairs = np.sort(np.concatenate(first) << 32 | np.concatenate(second))
-        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
-        return pairs >> 32, pairs & 0xFFFFFFFF
+        return _distinct_pairs(_low_half(self._keys[_spans(low, counts)]), np.repeat(rows, counts))
 
 
 def hash_words(texts):
@@ -250,6 +247,14 @@ def _distinct(words, rows):
     return words[first], rows[first]
 
 
+def _part(words, rows, part):
+    """The words of some of the rows, which are numbered anew."""
+    position = np.full(1 + rows.max(initial=-1), -1)
+    position[part] = np.arange(len(part))
+    kept = position[rows] >= 0
+    return words[kept], position[rows[kept]]
+
+
 def _sort_in_rows(codes, rows):
     """Sort the codes of each row by one sort of integers, the row before the code.
 
@@ -296,6 +301,32 @@ def _prefix_keys(codes, starts, first_row, threshold):
                 found.append(((keys & _HIGH) + own[:, None].astype(np.uint64)).ravel())
             previous = most
     return np.sort(np.concatenate(found))
+
+
+def _n_pairs(keys):
+    """How many pairs `_pairs_within` would look at."""
+    edges = np.flatnonzero(np.diff(keys & _HIGH, prepend=_LOW, append=_LOW))
+    counts = np.diff(edges)
+    return np.sum(counts * (counts - 1)) // 2
+
+
+def _pairs_within(keys):
+    """Pairs of new rows, the earlier one first, that share a key."""
+    keys, rows = keys & _HIGH, _low_half(keys)
+    first, second = [np.empty(0, int)], [np.empty(0, int)]
+    step, where = 1, np.arange(len(keys) - 1)
+    while len(where := where[where + step < len(keys)]):
+        where = where[keys[where] == keys[where + step]]
+        first.append(rows[where])  # rows of a key are sorted
+        second.append(rows[where + step])
+        step += 1
+    return _distinct_pairs(np.concatenate(first), np.concatenate(second))
+
+
+def _distinct_pairs(first, second):
+    pairs = np.sort(first << 32 | second)
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    return pairs >> 32, pairs & 0xFFFFFFFF
 
 
 def _are_alike(codes, starts, first, second, threshold):

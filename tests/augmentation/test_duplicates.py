@@ -44,8 +44,12 @@ def test_all_pairs_are_found_however_the_texts_arrive(texts, threshold, cuts):
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.85])
-def test_all_pairs_of_longer_texts_are_found_across_bands_and_chunks(threshold, monkeypatch):
+@pytest.mark.parametrize("most_pairs", [0, 1, 64])
+def test_all_pairs_of_longer_texts_are_found_across_bands_and_chunks(
+    threshold, most_pairs, monkeypatch
+):
     monkeypatch.setattr(_duplicates, "_CHUNK", 64)
+    monkeypatch.setattr(_duplicates, "_MOST_PAIRS", most_pairs)
     rng = np.random.default_rng(0)
     texts = []
     for size in rng.integers(1, 120, 150):
@@ -57,6 +61,21 @@ def test_all_pairs_of_longer_texts_are_found_across_bands_and_chunks(threshold, 
     statuses = TextIndex(threshold).add(texts)
     assert statuses == one_by_one(texts, threshold)
     assert {"", "duplicate", "near-duplicate"} >= set(statuses) > {""}
+
+
+def test_texts_that_are_all_alike_are_not_all_compared_with_each_other(monkeypatch):
+    n_compared = []
+
+    def count(codes, starts, first, second, threshold):
+        n_compared.append(len(first))
+        return are_alike(codes, starts, first, second, threshold)
+
+    are_alike = _duplicates._are_alike
+    monkeypatch.setattr(_duplicates, "_are_alike", count)
+    template = "my order has not arrived yet and i would like to know where it is now number"
+    statuses = TextIndex(0.8).add([f"{template} {i}" for i in range(2000)])
+    assert statuses == ["", *["near-duplicate"] * 1999]
+    assert sum(n_compared) < 50 * 2000
 
 
 @pytest.mark.parametrize(
