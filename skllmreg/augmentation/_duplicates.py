@@ -91,7 +91,7 @@ class TextIndex:
         near = self._repeated(np.add.reduceat(words, starts))
         status[near & (status == NEW)] = NEAR
         left = np.flatnonzero(status == NEW)
-        status[left[self._near(*_part(words, rows, left), len(left))]] = NEAR
+        status[left[self._near_among(words, rows, left)]] = NEAR
         return status.tolist()
 
     def _repeated(self, signatures):
@@ -106,6 +106,13 @@ class TextIndex:
             repeated |= self._seen[at] == signatures
         self._seen = np.sort(np.concatenate([self._seen, signatures[~repeated]]))
         return repeated
+
+    def _near_among(self, words, rows, some):
+        """`_near` for some of the rows."""
+        position = np.full(1 + rows.max(initial=-1), -1)
+        position[some] = np.arange(len(some))
+        kept = position[rows] >= 0
+        return self._near(words[kept], position[rows[kept]], len(some))
 
     def _near(self, words, rows, n):
         """Find the texts with a neighbour before them, and add the others."""
@@ -123,7 +130,7 @@ class TextIndex:
         if _n_pairs(keys) > _MOST_PAIRS * len(left):
             # Most are alike: what the first half leaves of them, the second is compared with.
             for part in np.array_split(left, 2):
-                near[part] = self._near(*_part(words, rows, part), len(part))
+                near[part] = self._near_among(words, rows, part)
             return near
         first, second = _pairs_within(keys)
         alike = _are_alike(codes, starts, first, second, self.threshold)
@@ -245,14 +252,6 @@ def _distinct(words, rows):
     first = np.ones(len(words), bool)
     first[1:] = (words[1:] != words[:-1]) | (rows[1:] != rows[:-1])
     return words[first], rows[first]
-
-
-def _part(words, rows, part):
-    """The words of some of the rows, which are numbered anew."""
-    position = np.full(1 + rows.max(initial=-1), -1)
-    position[part] = np.arange(len(part))
-    kept = position[rows] >= 0
-    return words[kept], position[rows[kept]]
 
 
 def _sort_in_rows(codes, rows):
