@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
+from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError, RequestError
 from skllmreg.llm._crew import Crew, Task
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._prompts import Messages, number_samples
+from skllmreg.llm._refusal import CONTENT_CODES
 from skllmreg.llm._reply import Reply
 from skllmreg.llm._source import Source
 from skllmreg.llm._text import map_strings, one_line
@@ -80,7 +81,7 @@ class Call:
         messages = task.messages
         records, costs, keys, all_cached = [], [], [], True
         for n_repairs in range(MAX_REPAIRS + 1):
-            record, cost, cached = self.source.fetch(messages, task.sample)
+            record, cost, cached = self._fetch(messages, task.sample)
             records.append(record)
             costs.append(cost)
             keys.append(self.source.key(messages, task.sample))
@@ -97,6 +98,16 @@ class Call:
                 messages = self._repair(messages, record["text"], problems)
         what = f"after {MAX_REPAIRS} repair rounds it is still wrong"
         raise self._advise(_invalid(record, problems, what), keys)
+
+    def _fetch(self, messages: Messages, sample: int) -> tuple[dict, float | None, bool]:
+        try:
+            return self.source.fetch(messages, sample)
+        except RequestError as error:
+            if error.code not in CONTENT_CODES:
+                raise
+            # It is about this prompt, and the others go on.
+            what = f"The prompt is refused: {error}"
+            raise InvalidReplyError(what, problems=[str(error)]) from error
 
     def _advise(self, error: InvalidReplyError, keys: list[str]) -> InvalidReplyError:
         """Say how to get another answer: all rounds are kept."""
@@ -193,14 +204,21 @@ class Call:
     def _summary(
         self, failures: list[tuple[Task, InvalidReplyError]], replies: list[Any]
     ) -> InvalidReplyError:
-        task, error = min(failures, key=lambda failure: failure[0].index)
-        error.replies = replies
-        error.failures = {task.index: failure for task, failure in failures}
-        head = f"Prompt {task.index}: {error}"
-        if len(failures) > 1:
-            head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"
-        error.args = (head,)
-        return error
+        by_index = {task.index: failure for task, failure in failures}
+        return unusable_replies("Prompt", dict(sorted(by_index.items())), replies)
+
+
+def unusable_replies(
+    what: str, failures: dict[int, InvalidReplyError], replies: list[Any]
+) -> InvalidReplyError:
+    """One error for all failures of a call, which names the first."""
+    index, first = next(iter(failures.items()))
+    head = f"{what} {index}: {first}"
+    if len(failures) > 1:
+        head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"
+    error = InvalidReplyError(head, reply=first.reply, problems=first.problems)
+    error.replies, error.failures = replies, failures
+    return error
 
 
 def _sentence(text: str) -> str:

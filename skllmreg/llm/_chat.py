@@ -248,6 +248,12 @@ class ChatModel:
         -------
         LabelProbabilities
             With the probabilities and the method of each row.
+
+        Raises
+        ------
+        InvalidReplyError
+            At the end, if a prompt is refused or its answer is no label after two repair rounds:
+            `failures` has these by position, `replies` the rows of the others.
         """
         return label_probabilities(
             self,

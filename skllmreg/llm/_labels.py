@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skllmreg.exceptions import InvalidReplyError, LLMError, ReplayMissError, RequestError
+from skllmreg.exceptions import InvalidReplyError, ReplayMissError, RequestError
+from skllmreg.llm._call import unusable_replies
 from skllmreg.llm._prompts import Messages
 from skllmreg.llm._reply import LabelProbabilities, Reply
 from skllmreg.llm._structured import NOT_SUPPORTED
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 LETTERS = string.ascii_uppercase
 # Servers tell the probabilities of this many tokens at the most.
 MOST_TOKENS = 20
+
+# For each prompt a row, or None; by the position of the latter what was wrong.
+Found = tuple[list[np.ndarray | None], dict[int, InvalidReplyError]]
 
 # Servers and models that refused to tell log-probabilities; for the life of the process.
 _without_logprobs: set[tuple[str | None, str]] = set()
@@ -45,11 +49,12 @@ def label_probabilities(
     codes = _codes(labels)
     asked = [_ask_for_code(messages, labels, codes) for messages in conversations]
     found: list[np.ndarray | None] = [None] * len(asked)
+    failures: dict[int, InvalidReplyError] = {}
     server, refused = (chat.base_url, chat.model), False
     forgo = method == "votes" or (method == "auto" and server in _without_logprobs)
     if not forgo and len(labels) <= len(LETTERS):
         try:
-            found = _from_logprobs(chat, asked, codes, progress)
+            found, failures = _from_logprobs(chat, asked, codes, progress)
         except RequestError as error:
             refused = error.status in NOT_SUPPORTED
             if not refused or method == "logprobs":
@@ -59,19 +64,21 @@ def label_probabilities(
             if method == "logprobs":
                 raise
     rows = [i for i, row in enumerate(found) if row is None]
-    if rows and method == "logprobs":
-        raise LLMError(f"{chat.model!r} tells no log-probabilities of the labels: use votes.")
-    votes = _from_votes(chat, [asked[i] for i in rows], codes, n_samples, progress)
-    if refused:  # and the same was taken without: it was about the log-probabilities
-        _without_logprobs.add(server)
-    probabilities = np.zeros((len(asked), len(labels)))
-    for i, row in enumerate(found):
-        if row is not None:
-            probabilities[i] = row
-    probabilities[rows] = votes
+    if method == "logprobs":
+        told = f"{chat.model!r} tells no log-probabilities of the labels: use votes."
+        failures = {i: failures.get(i) or InvalidReplyError(told) for i in rows}
+    elif rows:
+        votes, failed = _from_votes(chat, [asked[i] for i in rows], codes, n_samples, progress)
+        failures = {rows[i]: failure for i, failure in failed.items()}
+        for i, row in zip(rows, votes, strict=True):
+            found[i] = row
+        if refused:  # and the same was taken without: it was about the log-probabilities
+            _without_logprobs.add(server)
+    if failures:
+        raise unusable_replies("Prompt", failures, found)
     methods = np.full(len(asked), "logprobs")
     methods[rows] = "votes"
-    return LabelProbabilities(probabilities, methods)
+    return LabelProbabilities(np.array(found).reshape(-1, len(labels)), methods)
 
 
 def _codes(labels: list[str]) -> list[str]:
@@ -101,15 +108,12 @@ def _read_code(text: str, codes: list[str]) -> int | None:
 
 def _from_logprobs(
     chat: "ChatModel", asked: list[Messages], codes: list[str], progress: Any
-) -> list[np.ndarray | None]:
+) -> Found:
     """A row of probabilities for each prompt; None where the server told nothing of use."""
     n_tokens = min(MOST_TOKENS, max(5, 2 * len(codes)))
     extra = {"logprobs": True, "top_logprobs": n_tokens}
-    try:
-        replies = chat._complete(asked, extra=extra, first_token=True, **progress)
-    except InvalidReplyError as error:
-        replies = error.replies
-    return [None if reply is None else _read_logprobs(reply, codes) for reply in replies]
+    replies, failures = _replies(chat, asked, extra=extra, **progress)
+    return [reply and _read_logprobs(reply, codes) for reply in replies], failures
 
 
 def _read_logprobs(reply: Reply, codes: list[str]) -> np.ndarray | None:
@@ -131,9 +135,8 @@ def _read_logprobs(reply: Reply, codes: list[str]) -> np.ndarray | None:
 
 def _from_votes(
     chat: "ChatModel", asked: list[Messages], codes: list[str], n_samples: int, progress: Any
-) -> np.ndarray:
-    if not asked:
-        return np.empty((0, len(codes)))
+) -> Found:
+    """The shares of the answers to each prompt; None where one of them is of no use."""
     if chat.temperature == 0:
         n_samples = 1  # all further ones would be the same
 
@@ -144,6 +147,22 @@ def _from_votes(
         return code
 
     repeated = [messages for messages in asked for _ in range(n_samples)]
-    replies = chat._complete(repeated, validate=validate, first_token=True, **progress)
-    votes = np.array([reply.value for reply in replies]).reshape(len(asked), n_samples)
-    return (votes[:, :, None] == np.arange(len(codes))).mean(axis=1)
+    replies, failures = _replies(chat, repeated, validate=validate, **progress)
+    by_prompt: dict[int, InvalidReplyError] = {}
+    for i in sorted(failures):
+        by_prompt.setdefault(i // n_samples, failures[i])
+    shares: list[np.ndarray | None] = [None] * len(asked)
+    for i in set(range(len(asked))) - set(by_prompt):
+        votes = [reply.value for reply in replies[i * n_samples : (i + 1) * n_samples]]
+        shares[i] = np.bincount(votes, minlength=len(codes)) / n_samples
+    return shares, by_prompt
+
+
+def _replies(
+    chat: "ChatModel", asked: list[Messages], **options: Any
+) -> tuple[list[Any], dict[int, InvalidReplyError]]:
+    """Replies, None for those of no use, and what is wrong with these."""
+    try:
+        return chat._complete(asked, first_token=True, **options), {}
+    except InvalidReplyError as error:
+        return error.replies, error.failures

@@ -9,6 +9,8 @@ from skllmreg.exceptions import RequestError
 from skllmreg.llm._limits import LONGEST_PAUSE
 from skllmreg.llm._text import is_web_page, one_line, page_text
 
+# Refusals that are about what a prompt says (Azure's filter, OpenAI's): others may be answered.
+CONTENT_CODES = {"content_filter", "content_policy_violation", "invalid_prompt"}
 # Refusals that no repetition heals, though their status alone would allow one.
 _FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
 

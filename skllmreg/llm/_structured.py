@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._json import is_closed
 from skllmreg.llm._prompts import Messages
+from skllmreg.llm._refusal import CONTENT_CODES
 
 T = TypeVar("T")
 
@@ -39,7 +40,8 @@ def ask_structured(
             answer = send(body | in_form(form, messages, schema))
         except RequestError as error:
             # What the last form does not heal was not about the form.
-            if error.status not in NOT_SUPPORTED or form == len(FORMS) - 1:
+            about_form = error.status in NOT_SUPPORTED and error.code not in CONTENT_CODES
+            if not about_form or form == len(FORMS) - 1:
                 raise
         else:
             _known[url, model] = form

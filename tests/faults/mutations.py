@@ -65,11 +65,11 @@ HANDLING = {
     "a web page with status 200": [("_record.py", "if is_web_page(text):", "if False:")],
     "400 for a parameter that you set": [WORDS_OF_SERVER],
     "400 for a parameter that the package adds": [
-        ("_structured.py", "if error.status not in NOT_SUPPORTED or", "if True or"),
+        ("_structured.py", "if not about_form or", "if True or"),
         ("_labels.py", "refused = error.status in NOT_SUPPORTED", "refused = False"),
     ],
     "no log-probabilities": [
-        ("_labels.py", "if row is None]\n    if rows", "if False]\n    if rows")
+        ("_labels.py", "if row is None]\n    if method", "if False]\n    if method")
     ],
     "a reply of the wrong form, once": [("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 0")],
     "a reply of the wrong form, three times": [("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 5")],

@@ -99,6 +99,35 @@ def test_a_vote_that_is_no_letter_is_repaired_and_never_guessed(loopback, chat):
         chat.label_probabilities(["b"], LABELS, method="votes")
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda: error(400, "filtered", code="content_filter"),
+        lambda: completion(None, finish_reason="content_filter"),
+        lambda: completion(None, message={"refusal": "I must not."}),
+    ],
+)
+@pytest.mark.parametrize("method", ["auto", "logprobs", "votes"])
+def test_a_prompt_that_is_refused_is_named_and_the_others_are_answered(
+    loopback, chat, method, refusal
+):
+    def reply(body):
+        if "bad" in last(body):
+            return refusal()
+        return told(("A", 0.9), ("B", 0.1)) if "logprobs" in body else "A"
+
+    loopback.reply = reply
+    with pytest.raises(InvalidReplyError, match="Prompt 2: ") as caught:
+        chat.label_probabilities(["a", "b", "bad", "c"], LABELS, method=method, n_samples=2)
+    assert list(caught.value.failures) == [2]
+    rows = caught.value.replies
+    assert rows.pop(2) is None
+    first = 1 if method == "votes" else 0.9
+    np.testing.assert_allclose(rows, [[first, 1 - first, 0]] * 3)
+    assert sum("bad" not in prompt for prompt in loopback.prompts) == 3 * (1 + (method == "votes"))
+    assert _labels._without_logprobs == set()
+
+
 def test_many_labels_are_numbered_and_voted_on(loopback, chat):
     loopback.reply = lambda body: "27"
     found = chat.label_probabilities(["a"], [f"label {i}" for i in range(30)])
