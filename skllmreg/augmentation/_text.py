@@ -6,6 +6,8 @@ import unicodedata
 # invisible, turn the direction of writing or hide messages.
 _JOINERS = "\u200c\u200d"
 _UNWANTED = {"Cc", "Cf", "Cs", "Co", "Cn"}
+# Letters by their kind, and blank.
+_FILLERS = dict.fromkeys(map(ord, "\u115f\u1160\u3164\uffa0"))
 
 
 def clean_text(text):
@@ -22,7 +24,7 @@ def clean_text(text):
     """
     if not text.isprintable():
         text = "".join(c for c in text if c.isspace() or _is_wanted(c))
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text.translate(_FILLERS))
     lines = (" ".join(line.split()) for line in text.splitlines())
     return "\n".join(line for line in lines if line)
 

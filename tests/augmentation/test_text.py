@@ -21,6 +21,7 @@ def test_clean_texts_stay_and_can_be_shown_and_encoded(text):
         ("\u202eevil\u202c \ufeffx\u200bz", "evil xz"),
         ("cafe\u0301", "caf\u00e9"),
         ("half \ud800 pair", "half pair"),
+        ("\u3164 \u115f\u1160\uffa0", ""),
         ("hid\U000e0041den", "hidden"),
         ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
     ],
