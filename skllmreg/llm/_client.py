@@ -5,6 +5,7 @@ What goes out is what was asked for and nothing else; what comes back is a parse
 of them leaves this file, not even as the context of another one.
 """
 
+import codecs
 import contextlib
 import functools
 import os
@@ -53,9 +54,10 @@ def _make_client(url: str, key: str, timeout: float) -> Any:
     client.organization = client.project = None
     client.admin_api_key = client.webhook_secret = None
     client._custom_headers = {}
-    # What the SDK and sockets import, or run (`uname`), on first use: now, while no process forks.
+    # What a first request would import, or run (`uname`): now, while no process forks.
     _ = client.chat.completions.with_streaming_response, client.default_headers
-    "host".encode("idna")
+    for encoding in ("idna", "utf-8-sig"):
+        codecs.lookup(encoding)
     return client
 
 

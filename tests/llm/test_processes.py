@@ -69,6 +69,21 @@ def test_after_a_kill_only_what_was_under_way_is_sent_twice(loopback, tmp_path, 
     assert len(set(loopback.prompts)) == 60
 
 
+def test_a_request_imports_nothing_that_its_preparation_has_not(loopback):
+    # A fork amid an import leaves half a module to the child: the preparation holds forks back.
+    code = f"""
+import sys
+from skllmreg.llm import _client
+_client.prepare({loopback.base_url!r}, None, 10.0)
+before = set(sys.modules)
+messages = [dict(role="user", content="a")]
+_client.send({loopback.base_url!r}, None, 10.0, dict(model="tiny", messages=messages))
+print(sorted(set(sys.modules) - before))
+"""
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == "[]\n"
+
+
 def test_processes_that_ask_the_same_ask_once(loopback, tmp_path):
     loopback.latency = 0.05
     processes = [start(loopback, tmp_path / "cache.sqlite3", 20) for _ in range(4)]
