@@ -20,6 +20,7 @@ Claims:
 import argparse
 import collections
 import json
+import os
 import sys
 import tempfile
 import time
@@ -129,7 +130,7 @@ def main():
 
 
 def write(path, results):
-    made = made_by("openai", "hypothesis")
+    made = made_by("openai") | {"load average at the end": f"{os.getloadavg()[0]:.0f}"}
     rest = ", ".join(f"{key} {value}" for key, value in made.items() if key != "command")
     path.write_text(json.dumps({"made_by": made, "results": results}, indent=1) + "\n")
     path.with_suffix(".md").write_text(
