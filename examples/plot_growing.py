@@ -33,6 +33,7 @@ model = GOLDAugmenter(
     llm=recorded.llm,
     task=recorded.task,
     class_descriptions=recorded.class_descriptions,
+    n_novel_batches=6,
     n_samples=300,
     batch_size=14,
     random_state=0,

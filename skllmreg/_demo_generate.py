@@ -16,6 +16,7 @@ def grown():
         llm=recorded.llm,
         task=recorded.task,
         class_descriptions=recorded.class_descriptions,
+        n_novel_batches=6,
         n_samples=300,
         batch_size=14,
         random_state=0,

@@ -68,18 +68,18 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     class_descriptions : dict of label to str, default=None
     feature_descriptions : dict of str to str, default=None
         What the columns of a table hold, and in which unit.
-    strategy : {"gold", "random-feedback", "no-feedback"}, default="gold"
+    strategy : {"auto", "gold", "random-feedback", "no-feedback"}, default="auto"
         "gold": feedback from the band. "random-feedback": as many rows, from anywhere.
-        "no-feedback": as many requests, all without feedback or other topics; the better choice for
-        tables of few classes, where what is unfamiliar is ambiguous.
+        "no-feedback": as many requests, all without feedback or other topics. "auto": "gold" for
+        texts, "no-feedback" for tables, where feedback has not paid.
     n_rounds : int, default=None
         Most rounds. None: as many as `n_samples` or `max_requests` take, else 5.
     n_batches : int, default=None
         Requests of a round, besides those for other topics. None: one for each class. The paper
         has 25.
-    n_novel_batches : int, default=None
-        Requests of a round for other topics. None: one for each class. With 0, feedback comes from
-        all rows of the round before.
+    n_novel_batches : int, default=0
+        Requests of a round for other topics, which feedback then comes from. With 0, it comes from
+        all rows of the round before. The paper has 1.
     batch_size : int, default=8
         Rows asked for in a request.
     n_samples : int or dict of label to int, default=None
@@ -104,7 +104,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         What rows are to differ in: ``{"topic": ["shipping", "prices"], "length": [...]}``, the
         lists for all classes or by label. "auto": the LLM is asked for them, once; a `generator`
         gets none.
-    duplicate_threshold : float or None, default=0.85
+    duplicate_threshold : float or None, default=0.8
         Similarity to a row that is there from which a new one counts as its repetition. None: only
         equal ones.
     label_check : {"auto", "teacher", "student", "dynamics"} or None, default="auto"
@@ -131,8 +131,8 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     history_ : list of dict
         For each round: "requests" that were answered; rows of "feedback" shown; "rows" that came,
         "accepted" and "rejected" (by reason), "novel" ones among the accepted; the "band" of scores
-        for each class; "prompt_tokens" and "completion_tokens" of the answers, "cost" in dollars
-        paid in the round (None where the LLM does not tell) and "cost_per_row" that was accepted.
+        for each class; "prompt_tokens" and "completion_tokens" of usable answers, "cost" in
+        dollars paid in the round (None where the LLM does not tell) and "cost_per_row" that was accepted.
     n_requests_ : int
         Answered in all.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
@@ -195,10 +195,10 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "task": [str, None],
         "class_descriptions": [dict, None],
         "feature_descriptions": [dict, None],
-        "strategy": [StrOptions(set(STRATEGIES))],
+        "strategy": [StrOptions({"auto", *STRATEGIES})],
         "n_rounds": [Interval(Integral, 1, None, closed="left"), None],
         "n_batches": [Interval(Integral, 1, None, closed="left"), None],
-        "n_novel_batches": [Interval(Integral, 0, None, closed="left"), None],
+        "n_novel_batches": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_samples": [Interval(Integral, 1, None, closed="left"), dict, None],
         "max_requests": [Interval(Integral, 1, None, closed="left"), None],
@@ -225,10 +225,10 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         task=None,
         class_descriptions=None,
         feature_descriptions=None,
-        strategy="gold",
+        strategy="auto",
         n_rounds=None,
         n_batches=None,
-        n_novel_batches=None,
+        n_novel_batches=0,
         batch_size=8,
         n_samples=None,
         max_requests=None,
@@ -239,7 +239,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ood_score="energy",
         temperature=1.0,
         attributes="auto",
-        duplicate_threshold=0.85,
+        duplicate_threshold=0.8,
         label_check="auto",
         final_estimator=None,
         random_state=None,

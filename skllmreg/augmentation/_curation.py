@@ -22,7 +22,7 @@ class Curator:
         The labelled rows: no row may repeat them.
     schema : TableSchema, default=None
         None for texts.
-    duplicate_threshold : float or None, default=0.85
+    duplicate_threshold : float or None, default=0.8
         Rows at least so similar to one that is there are refused: texts by their shared words
         (Jaccard index), rows of a table by their distance (see `RowIndex`). None refuses equal ones
         alone.
@@ -30,7 +30,7 @@ class Curator:
         How many rows of a class are taken at most.
     """
 
-    def __init__(self, X, *, schema=None, duplicate_threshold=0.85, quotas=None):
+    def __init__(self, X, *, schema=None, duplicate_threshold=0.8, quotas=None):
         self.schema = schema
         self.quotas = quotas or {}
         self.n_admitted: Counter[Any] = Counter()

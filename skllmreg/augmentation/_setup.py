@@ -110,13 +110,13 @@ def make_loop(params, data, student, scores, rng):
     )
     grid = make_grid(params, data, grid_seed)  # the first that costs, after all that may fail
     return GenerationLoop(
-        Asker(make_plan(params, quotas), data, grid, rng),
+        Asker(make_plan(params, data, quotas), data, grid, rng),
         make_generator(params, data),
         curator,
         doubts=doubts,
         scores=scores,
         quantiles=params.feedback_quantiles,
-        random_feedback=params.strategy == "random-feedback",
+        random_feedback=strategy_for(params, data) == "random-feedback",
         n_rounds=n_rounds,
         max_requests=math.inf if params.max_requests is None else params.max_requests,
         spent=spent,
@@ -134,12 +134,18 @@ def class_quotas(n_samples, labels):
     return each + (np.arange(len(labels)) < more).astype(float)
 
 
-def make_plan(params, quotas):
+def strategy_for(params, data):
+    """Resolve "auto": on tables feedback has not paid in any benchmark."""
+    if params.strategy != "auto":
+        return params.strategy
+    return "gold" if data.schema is None else "no-feedback"
+
+
+def make_plan(params, data, quotas):
     """Resolve how much is asked for; without feedback, other topics are not asked for either."""
     n_batches, n_novel = params.n_batches, params.n_novel_batches
     n_batches = len(quotas) if n_batches is None else n_batches
-    n_novel = len(quotas) if n_novel is None else n_novel
-    if params.strategy == "no-feedback":
+    if strategy_for(params, data) == "no-feedback":
         n_batches, n_novel = n_batches + n_novel, 0
     return Plan(
         n_batches=n_batches,
@@ -242,7 +248,7 @@ def make_scores(params, data, student, seed):
             fitted = fit_student(student, X, codes, data.classes, seed)
         return ood_scores(score, fitted, data.as_X(new), X, temperature=params.temperature)
 
-    needed = params.strategy != "no-feedback" and params.n_feedback > 0
+    needed = strategy_for(params, data) != "no-feedback" and params.n_feedback > 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as that rows are few
         if needed:

@@ -36,6 +36,7 @@ def load_helpdesk_generation():
             llm=bunch.llm,
             task=bunch.task,
             class_descriptions=bunch.class_descriptions,
+            n_novel_batches=6,
             n_samples=300,
             batch_size=14,
             random_state=0,

@@ -25,9 +25,13 @@ from skllmreg.exceptions import (
 from tests.augmentation.writers import TEXTS, TOPICS, WORDS, TableWriter, TextWriter, table
 
 
+# One request for other topics for each of the two classes: what the paper has one of.
+PAPER = {"random_state": 0, "strategy": "gold", "n_novel_batches": 2}
+
+
 def fitted(writer=None, **params):
     writer = TextWriter() if writer is None else writer
-    model = GOLDAugmenter(generator=writer, **({"random_state": 0, "n_rounds": 4} | params))
+    model = GOLDAugmenter(generator=writer, **(PAPER | {"n_rounds": 4} | params))
     return model.fit(TEXTS, TOPICS), writer
 
 
@@ -396,7 +400,7 @@ def test_a_teacher_may_know_more_classes_and_doubt_with_them():
 
 @pytest.mark.parametrize("error", [RuntimeError, BudgetExceededError])
 def test_rows_whose_labels_could_not_be_checked_are_set_aside(error):
-    model = GOLDAugmenter(generator=TextWriter(), teacher=Reader(1, error), random_state=0)
+    model = GOLDAugmenter(generator=TextWriter(), teacher=Reader(1, error), **PAPER)
     if error is RuntimeError:
         with pytest.raises(error, match="the teacher failed"):
             model.fit(TEXTS, TOPICS)
@@ -422,12 +426,7 @@ def test_useless_replies_cost_nothing_but_themselves():
 def test_if_nothing_is_valid_the_error_shows_three_replies():
     numbers = iter(range(100))
 
-    def writer(request):
-        return (
-            [f"... {next(numbers)} !!!", TEXTS[0]][: request.n_rows] if False else [next(numbers)]
-        )
-
-    model = GOLDAugmenter(generator=writer, n_rounds=50)
+    model = GOLDAugmenter(generator=lambda request: [next(numbers)], n_rounds=50, **PAPER)
     with pytest.raises(GenerationError, match="8 requests.*invalid 8") as caught:
         model.fit(TEXTS, TOPICS)
     assert str(caught.value).count("---") == 3
@@ -444,7 +443,7 @@ def test_rows_accepted_before_an_error_are_kept(kind):
                 raise kind("the generator broke")
             return super().rows(request, rng)
 
-    model = GOLDAugmenter(generator=Breaking(), random_state=0)
+    model = GOLDAugmenter(generator=Breaking(), **PAPER)
     with pytest.raises(kind, match="broke"):
         model.fit(TEXTS, TOPICS)
     assert len(model.X_generated_) == len(model.y_generated_) == 6 * 8
@@ -644,7 +643,7 @@ def test_a_table_of_texts_alone_only_refuses_equal_rows():
         row = {"title": f"a new title that is number {request.number}", "body": LONG[0]}
         return [row, row]
 
-    model = GOLDAugmenter(generator=writer, n_rounds=2, random_state=0).fit(X, TOPICS)
+    model = GOLDAugmenter(generator=writer, n_rounds=2, **PAPER).fit(X, TOPICS)
     assert len(model.X_generated_) == 8
     assert [r.reason for r in model.rejected_] == ["duplicate"] * 8
 

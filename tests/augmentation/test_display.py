@@ -22,9 +22,8 @@ def _closed():
 
 
 def fitted(**params):
-    return GOLDAugmenter(generator=TextWriter(), n_rounds=3, random_state=0, **params).fit(
-        TEXTS, TOPICS
-    )
+    params = {"random_state": 0, "n_rounds": 3, "n_novel_batches": 2} | params
+    return GOLDAugmenter(generator=TextWriter(), **params).fit(TEXTS, TOPICS)
 
 
 def heights(container):
@@ -74,7 +73,9 @@ def test_without_feedback_there_are_no_scores_to_draw():
 def test_tables_of_numbers_and_categories_are_drawn(as_frame):
     X, y = table(as_frame)
     detector = make_pipeline(table_features(X), IsolationForest())
-    model = GOLDAugmenter(generator=TableWriter(), ood_score=detector, n_rounds=2).fit(X, y)
+    model = GOLDAugmenter(
+        generator=TableWriter(), strategy="gold", ood_score=detector, n_rounds=2
+    ).fit(X, y)
     display = GenerationDisplay.from_estimator(model, X, X_real=X)
     assert display.generated.shape == (len(model.X_generated_), 2)
     assert display.ax_[1].get_xlabel().startswith("outlier score")
@@ -99,7 +100,7 @@ def test_what_an_interrupt_has_left_is_drawn():
                 raise KeyboardInterrupt
             return super().rows(request, rng)
 
-    model = GOLDAugmenter(generator=Stopped(), random_state=0)
+    model = GOLDAugmenter(generator=Stopped(), n_novel_batches=2, random_state=0)
     with pytest.raises(KeyboardInterrupt):
         model.fit(TEXTS, TOPICS)
     display = GenerationDisplay.from_estimator(model, TEXTS)

@@ -44,6 +44,7 @@ def augmenter(server, tmp_path, *, n_rounds=3, llm=None, **params):
         llm=chat,
         task="Sort messages.",
         n_rounds=n_rounds,
+        n_novel_batches=2,
         attributes=None,
         random_state=0,
         **params,

@@ -21,6 +21,7 @@ def test_three_messages_per_class_grow_to_three_hundred_by_replay():
         llm=bunch.llm,
         task=bunch.task,
         class_descriptions=bunch.class_descriptions,
+        n_novel_batches=6,
         n_samples=300,
         batch_size=14,
         random_state=0,
