@@ -132,7 +132,7 @@ class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         For each round: "requests" that were answered; rows of "feedback" shown; "rows" that came,
         "accepted" and "rejected" (by reason), "novel" ones among the accepted; the "band" of scores
         for each class; "prompt_tokens" and "completion_tokens" of usable answers, "cost" in
-        dollars paid in the round (None where the LLM does not tell) and "cost_per_row" that was accepted.
+        dollars paid in the round (None where the LLM does not tell) and "cost_per_row" accepted.
     n_requests_ : int
         Answered in all.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \

@@ -24,7 +24,6 @@ from skllmreg.exceptions import (
 )
 from tests.augmentation.writers import TEXTS, TOPICS, WORDS, TableWriter, TextWriter, table
 
-
 # One request for other topics for each of the two classes: what the paper has one of.
 PAPER = {"random_state": 0, "strategy": "gold", "n_novel_batches": 2}
 
