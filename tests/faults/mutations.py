@@ -35,7 +35,7 @@ NO_JSON = (
     "    except ValueError:\n        payload",
     "    except OSError:\n        payload",
 )
-DESTROYED = ("_cache.py", 'elif "malformed" in text', "elif False")
+NO_VOTES = ("_labels.py", "if row is None]\n    if rows", "if False]\n    if rows")
 ROWS_GO_ON = (
     "../augmentation/_generators.py",
     "except (InvalidReplyError, BudgetExceededError)",
@@ -68,10 +68,11 @@ HANDLING = {
         ("_structured.py", "if not about_form or", "if True or"),
         ("_labels.py", "refused = error.status in NOT_SUPPORTED", "refused = False"),
     ],
-    "no log-probabilities": [
-        ("_labels.py", "if row is None]\n    if method", "if False]\n    if method")
+    "no log-probabilities": [NO_VOTES],
+    "a reply of the wrong form, once": [
+        ("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 0"),
+        NO_VOTES,
     ],
-    "a reply of the wrong form, once": [("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 0")],
     "a reply of the wrong form, three times": [("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 5")],
     "a reply that is cut off": [
         (
@@ -106,8 +107,8 @@ HANDLING = {
             "except OSError:\n            return",
         )
     ],
-    "cache file overwritten": [DESTROYED],
-    "cache file torn": [DESTROYED],
+    "cache file overwritten": [("_cache.py", 'or "not a database" in text', "")],
+    "cache file torn": [("_cache.py", 'elif "malformed" in text', "elif False")],
     "an entry of the cache damaged": [("_cache.py", "if not isinstance(record, dict) or", "if")],
 }
 
