@@ -35,7 +35,7 @@ NO_JSON = (
     "    except ValueError:\n        payload",
     "    except OSError:\n        payload",
 )
-NO_VOTES = ("_labels.py", "if row is None]\n    if rows", "if False]\n    if rows")
+NO_VOTES = ("_labels.py", "in enumerate(found) if row is None]", "in enumerate(found) if False]")
 ROWS_GO_ON = (
     "../augmentation/_generators.py",
     "except (InvalidReplyError, BudgetExceededError)",
