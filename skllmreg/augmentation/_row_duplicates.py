@@ -12,6 +12,9 @@ _ROUNDING = 1e-3
 _DIFFERENT = 0.5**0.5
 _FAR = 1e6
 
+# Where the pairs to compare are more than this times the rows, fewer rows are taken at a time.
+_MOST_PAIRS = 64
+
 
 class RowIndex:
     """Rows that are there, and whether further ones are duplicates of them.
@@ -67,14 +70,26 @@ class RowIndex:
                 status[i] = DUPLICATE
             self._seen.add(key)
         left = np.flatnonzero(status == NEW)
-        if self.radius and len(left):
-            new = points[left]
-            pairs = cKDTree(new).query_pairs(self.radius, output_type="ndarray")
-            old = cKDTree(self._points).query(new, distance_upper_bound=self.radius)[0]
-            near = refuse_neighbours(pairs[:, 0], pairs[:, 1], np.isfinite(old))
-            status[left[near]] = NEAR
-        self._points = np.concatenate([self._points, points[status == NEW]])
+        status[left[self._near(points[left])]] = NEAR
         return status.tolist()
+
+    def _near(self, points):
+        """Find the points with a neighbour before them, and add the others."""
+        near = np.zeros(len(points), bool)
+        if self.radius and len(points):
+            old = cKDTree(self._points).query(points, distance_upper_bound=self.radius)[0]
+            near = np.isfinite(old)
+            left = np.flatnonzero(~near)
+            tree = cKDTree(points[left])
+            if tree.count_neighbors(tree, self.radius) > (1 + 2 * _MOST_PAIRS) * len(left):
+                # Most are alike: what the first half leaves of them, the second is compared with.
+                for part in np.array_split(left, 2):
+                    near[part] = self._near(points[part])
+                return near
+            first, second = left[tree.query_pairs(self.radius, output_type="ndarray")].T
+            near = refuse_neighbours(first, second, near)
+        self._points = np.concatenate([self._points, points[~near]])
+        return near
 
     def _place(self, rows):
         """The rows as points; columns of text come last."""

@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skllmreg.augmentation import _row_duplicates
 from skllmreg.augmentation._curation import MOST_CHARACTERS, MOST_TIMES_LONGER, Curator
+from skllmreg.augmentation._duplicates import refuse_neighbours
 from skllmreg.augmentation._row_duplicates import RowIndex
 from skllmreg.augmentation._schema import TableSchema
 
@@ -109,6 +111,40 @@ def test_rows_of_the_table_itself_are_rarely_near_each_other():
     rows = schema.rows(X)
     statuses = RowIndex(schema, rows[:200], 0.85).add(rows[200:])
     assert np.mean(np.array(statuses) != "") < 0.1
+
+
+def test_rows_that_are_all_alike_are_not_all_compared_with_each_other(monkeypatch):
+    n_compared = []
+
+    def count(first, second, refused):
+        n_compared.append(len(first))
+        return refuse_neighbours(first, second, refused)
+
+    monkeypatch.setattr(_row_duplicates, "refuse_neighbours", count)
+    X = np.arange(20.0)[:, None] * [1, 1]
+    schema = TableSchema.from_frame(X)
+    index = RowIndex(schema, schema.rows(X), 0.5)
+    steps = np.linspace(0, index.radius / 2, 40) * X[:, 0].std()
+    statuses = index.add([{"x0": 15 + a, "x1": 5 + b} for a in steps for b in steps])
+    assert statuses == ["", *["near-duplicate"] * 1599]
+    assert sum(n_compared) < 100 * 1600
+
+
+@pytest.mark.parametrize("most_pairs", [0, 64])
+def test_rows_are_refused_in_their_order_however_many_are_taken_at_a_time(most_pairs, monkeypatch):
+    monkeypatch.setattr(_row_duplicates, "_MOST_PAIRS", most_pairs)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    schema = TableSchema.from_frame(X)
+    index = RowIndex(schema, schema.rows(X), 0.2)
+    points = rng.normal(size=(200, 2))
+    kept, expected = list(X / X.std(axis=0)), []
+    for point in points / X.std(axis=0):
+        near = min(np.linalg.norm(point - other) for other in kept) < index.radius
+        expected.append("near-duplicate" if near else "")
+        kept += [] if near else [point]
+    assert index.add([{"x0": a, "x1": b} for a, b in points]) == expected
+    assert len(set(expected)) == 2
 
 
 def test_a_missing_value_is_a_value_of_its_own():
