@@ -27,6 +27,8 @@ MOST_WORDS = 4
 MARGIN = 2.0
 MARGIN_ROWS = 20
 
+LARGEST = float(np.finfo(float).max)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -335,7 +337,7 @@ def _number(name, values, dtype):
     if not finite:
         raise ValueError(f"Column {name!r} of X holds no finite number: leave it out.")
     low, high = float(min(finite)), float(max(finite))
-    span = (high - low) or 1.0  # of one value it is not known
+    span = min(high - low, LARGEST) or 1.0  # of one value it is not known
     margin = span * min(MARGIN, MARGIN_ROWS / len(finite))
     lowest, highest = _limits(dtype)
     if low >= 0:
@@ -343,7 +345,7 @@ def _number(name, values, dtype):
     least, greatest = max(low - margin, lowest), min(high + margin, highest)
     if all(float(v).is_integer() for v in finite):
         return {"kind": "integer", "least": math.ceil(least), "greatest": math.floor(greatest)}
-    digits = 3 - math.floor(math.log10(span))
+    digits = min(3 - math.floor(math.log10(span)), 300)
     step = 10.0**-digits
     return {
         "kind": "number",
@@ -359,7 +361,7 @@ def _limits(dtype):
         return np.iinfo(dtype).min, np.iinfo(dtype).max
     if kind == "f":
         return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
-    return -math.inf, math.inf
+    return -LARGEST, LARGEST
 
 
 def _is_finite(number):

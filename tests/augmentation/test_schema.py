@@ -149,6 +149,7 @@ def test_numbers_that_are_never_negative_stay_so():
         (np.array([[-100], [127]], "i1"), -128, 127),
         (np.array([[0], [2**64 - 1]], "u8"), 0, 2**64 - 1),
         (np.array([[6e4], [1.5]], "f2"), 0, 65504),
+        (np.array([[0.0], [6e307]]), 0, math.floor(np.finfo(float).max)),
         (pd.DataFrame({"a": pd.array([100, 127], dtype="Int8")}), 46, 127),
         (pl.DataFrame({"a": [100, 127]}, schema={"a": pl.Int8}), 46, 127),
     ],
@@ -161,6 +162,12 @@ def test_no_number_is_taken_that_the_type_of_the_column_cannot_hold(X, least, gr
     assert [schema.problem(row) for row in rows] == ["", ""]
     assert schema.rows(schema.to_frame(rows)) == rows
     assert "not from" in schema.problem({column.name: greatest + 1})
+
+
+@pytest.mark.parametrize("values", [[-1.7e308, 1.7e308], [0.1, -1.7e308], [5e-324, 1e-323]])
+def test_the_largest_and_the_smallest_numbers_have_a_range(values):
+    schema = TableSchema.from_frame(pd.DataFrame({"a": pd.Series(values, dtype=object)}))
+    assert [schema.problem(schema.clean({"a": value})) for value in values] == ["", ""]
 
 
 def test_a_text_longer_than_the_strings_of_an_array_is_kept_whole():
