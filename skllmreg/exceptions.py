@@ -59,6 +59,10 @@ class InvalidReplyError(LLMError):
         self.failures: dict[int, InvalidReplyError] = {}
 
 
+class NoAnswerWarning(UserWarning):
+    """A teacher gave no answer about rows it was asked about; they are not learned from."""
+
+
 class NoAttributesWarning(UserWarning):
     """An LLM did not say what generated rows are to differ in; they are written all the same."""
 

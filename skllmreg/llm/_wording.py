@@ -1,9 +1,14 @@
-"""Words of the user in prompts: on one line, and as keys of an answer that a model can copy."""
+"""Words of the user in prompts: on one line, encodable, and as keys that a model can copy."""
 
 
 def on_one_line(text):
     """Bring a text onto one line."""
     return " ".join(str(text).split())
+
+
+def sendable(text):
+    """Write half of a surrogate pair, which UTF-8 cannot, as the escape that JSON has for it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def answer_keys(names):

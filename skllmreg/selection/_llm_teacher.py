@@ -10,9 +10,18 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skllmreg.exceptions import InvalidReplyError
+from skllmreg.llm import Reply
 from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
-from skllmreg.selection._prompts import read_stated, row_question, row_text, stated_question
-from skllmreg.students._checks import check_texts, is_text
+from skllmreg.selection._prompts import (
+    read_stated,
+    row_question,
+    rows_as_text,
+    shown,
+    stated_question,
+)
+from skllmreg.selection._rows import unanswered
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_array
 
 
 class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
@@ -28,7 +37,9 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
     task : str, default=None
         What is to be told apart, in a sentence.
     class_descriptions : dict of label to str, default=None
-        What the labels mean; its keys are the classes where nothing is fitted.
+        What the labels mean; its keys are the classes where nothing is fitted. Some of
+        scikit-learn's tools (:func:`~sklearn.model_selection.cross_val_predict`) number the sorted
+        labels before they fit: for these describe the numbers, too, after the labels.
     n_examples : int, default=0
         Labelled rows in the prompt, drawn in `fit` from all classes in turn. A row is never shown
         as an example for itself.
@@ -46,6 +57,10 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         guess.
     abstain_label : object, default=None
         None is -1 for numbers and None for other labels: what `LLKDSelector` takes for unlabelled.
+    on_refusal : {"raise", "abstain"}, default="raise"
+        What becomes of rows that the LLM refuses, a filter stops, or whose reply is still of no use
+        after two repair rounds: an error that names them, once all others are answered; or no
+        answer, which is NaN in `predict_proba`, and `abstain_label` in `predict`.
     random_state : int, RandomState instance or None, default=None
         Draws the examples.
 
@@ -85,6 +100,7 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         "calibrate": ["boolean"],
         "abstain_below": [Interval(Real, 0, 1, closed="both")],
         "abstain_label": "no_validation",
+        "on_refusal": [StrOptions({"raise", "abstain"})],
         "random_state": ["random_state"],
     }
 
@@ -100,6 +116,7 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         calibrate=False,
         abstain_below=0.0,
         abstain_label=None,
+        on_refusal="raise",
         random_state=None,
     ):
         self.llm = llm
@@ -111,6 +128,7 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         self.calibrate = calibrate
         self.abstain_below = abstain_below
         self.abstain_label = abstain_label
+        self.on_refusal = on_refusal
         self.random_state = random_state
 
     def fit(self, X, y):
@@ -120,35 +138,55 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : texts, or table of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
+            Rows of -1 (unless it is described), None, NaN or ``pd.NA`` are passed over.
 
         Returns
         -------
         self
         """
         self._validate_params()
-        texts, y = rows_as_text(X), column_or_1d(y, warn=True)
+        texts, y = rows_as_text(X), column_or_1d(label_array(y), warn=True)
         check_consistent_length(texts, y)
-        check_classification_targets(y)
-        labels = [*np.unique(y).tolist(), *(self.class_descriptions or {})]
-        if len({isinstance(label, str) for label in labels}) > 1:
+        rows, labels = self._labelled(y)
+        texts = [texts[i] for i in rows]
+        described = of_one_kind(self.class_descriptions, labels[0])
+        if self.class_descriptions and not described:
             raise ValueError(
-                f"Some of the labels {labels} are strings and some are not: y and the keys of "
-                "class_descriptions have to be of one kind."
+                f"y holds {labels[0]!r}, class_descriptions has {[*self.class_descriptions]}: they "
+                "have to be of one kind. (cross_val_predict and other tools number the sorted "
+                "labels before they fit: for these describe the numbers, too.)"
             )
-        self._classes = np.unique(np.array(labels))
-        codes = np.searchsorted(self.classes_, y)
-        shown = draw_examples(codes, self.n_examples, check_random_state(self.random_state))
-        self.examples_ = [(texts[i], y[i]) for i in shown]
+        self._classes = np.unique(np.array([*np.unique(labels).tolist(), *described]))
+        codes = np.searchsorted(self.classes_, labels)
+        examples = draw_examples(codes, self.n_examples, check_random_state(self.random_state))
+        self.examples_ = [(texts[i], labels[i]) for i in examples]
         self.calibration_ = self.calibration_error_ = None
-        rest = np.setdiff1d(np.arange(len(y)), shown)
+        rest = np.setdiff1d(np.arange(len(rows)), examples)
         if self.calibrate and len(rest):
-            proba = self._ask([texts[i] for i in rest])
-            self.calibration_ = fit_calibration(proba, codes[rest])
-            self.calibration_error_ = tuple(
-                expected_calibration_error(p, codes[rest])
-                for p in (proba, self.calibration_(proba))
-            )
+            self._calibrate([texts[i] for i in rest], rows[rest], codes[rest])
         return self
+
+    def _labelled(self, y):
+        """Rows with a label, and the labels; -1 is one if it is described."""
+        unlabeled = np.zeros(len(y), bool)
+        if -1 not in (self.class_descriptions or {}):
+            unlabeled = is_unlabeled(y)
+        if unlabeled.all():
+            raise ValueError("No row of y has a label; with class_descriptions, no fit is needed.")
+        labels = known_labels(y, unlabeled)
+        check_classification_targets(labels)
+        return np.flatnonzero(~unlabeled), labels
+
+    def _calibrate(self, texts, rows, codes):
+        proba = self._ask(texts, rows)
+        answered = np.isfinite(proba[:, 0])
+        if not answered.any():
+            return
+        proba, codes = proba[answered], codes[answered]
+        self.calibration_ = fit_calibration(proba, codes)
+        self.calibration_error_ = tuple(
+            expected_calibration_error(p, codes) for p in (proba, self.calibration_(proba))
+        )
 
     @property
     def classes_(self):
@@ -156,7 +194,8 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         if hasattr(self, "_classes"):
             return self._classes
         if self.class_descriptions:
-            return np.unique(np.array(list(self.class_descriptions)))
+            first = next(iter(self.class_descriptions))
+            return np.unique(np.array(of_one_kind(self.class_descriptions, first)))
         raise AttributeError("The classes are not known before fit, without class_descriptions.")
 
     def __sklearn_is_fitted__(self):
@@ -172,8 +211,15 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            NaN in rows without an answer.
+
+        Raises
+        ------
+        InvalidReplyError
+            See `on_refusal`; `failures` has what is wrong by row, `replies` what the others got.
         """
-        proba = self._ask(rows_as_text(X))
+        texts = rows_as_text(X)
+        proba = self._ask(texts, range(len(texts)))
         calibration = getattr(self, "calibration_", None)
         return proba if calibration is None else calibration(proba)
 
@@ -190,7 +236,7 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         predicted = self.classes_[proba.argmax(axis=1)]
-        unsure = proba.max(axis=1) < self.abstain_below
+        unsure = ~(proba.max(axis=1) >= self.abstain_below)
         if not unsure.any():
             return predicted
         label = self.abstain_label
@@ -198,9 +244,50 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
             return np.where(unsure, -1 if label is None else np.asarray(label), predicted)
         return np.where(unsure, np.array(label, dtype=object), predicted.astype(object))
 
-    def _ask(self, texts):
+    def _ask(self, texts, rows):
+        """Ask about texts, which are so many rows of X; NaN where there is no answer."""
+        self._check_before_asking()
+        # A text that is there twice is paid for once.
+        different = [*dict.fromkeys(texts)]
+        position = {text: i for i, text in enumerate(different)}
+        labels = [shown(label) for label in self.classes_.tolist()]
+        try:
+            answers = self._answers(different, labels)
+        except InvalidReplyError as error:
+            answers = error.replies
+            if self.on_refusal == "raise":
+                failed = {
+                    int(rows[texts.index(different[i])]): failure
+                    for i, failure in error.failures.items()
+                }
+                raise unanswered(failed, [answers[position[text]] for text in texts]) from error
+        proba = np.full((len(different), len(labels)), np.nan)
+        for i, answer in enumerate(answers):
+            if isinstance(answer, Reply):  # that states probabilities
+                answer = [answer.value[label] for label in labels]
+            if answer is not None:
+                proba[i] = answer
+        return proba[[position[text] for text in texts]]
+
+    def _answers(self, texts, labels):
+        descriptions = self.class_descriptions or {}
+        described = {shown(label): text for label, text in descriptions.items()}
+        examples = [(text, shown(label)) for text, label in getattr(self, "examples_", [])]
+        questions = [
+            row_question(self.task, labels, described, [e for e in examples if e[0] != text], text)
+            for text in texts
+        ]
+        if self.confidence != "stated":
+            return self.llm.label_probabilities(
+                questions, labels, n_samples=self.n_samples, method=self.confidence
+            ).probabilities
+        asked = [stated_question(question, labels) for question in questions]
+        prompts, schema = [prompt for prompt, _ in asked], asked[0][1]
+        return self.llm.complete(prompts, schema=schema, validate=read_stated)
+
+    def _check_before_asking(self):
         self._validate_params()
-        if self.llm is None or not self.task:
+        if self.llm is None or not (self.task or "").strip():
             raise ValueError(
                 "LLMTeacherClassifier needs llm=ChatModel(...) and task=, a sentence that says "
                 "what is to be told apart."
@@ -209,29 +296,6 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
             raise NotFittedError(
                 "LLMTeacherClassifier does not know the classes: give class_descriptions or fit it."
             )
-        classes = self.classes_.tolist()
-        labels = [shown(label) for label in classes]
-        descriptions = self.class_descriptions or {}
-        described = {shown(label): descriptions.get(label) for label in classes}
-        examples = [(text, shown(label)) for text, label in getattr(self, "examples_", [])]
-        # A text that is there twice is paid for once.
-        different = [*dict.fromkeys(texts)]
-        questions = [
-            row_question(self.task, labels, described, [e for e in examples if e[0] != text], text)
-            for text in different
-        ]
-        if self.confidence != "stated":
-            proba = self.llm.label_probabilities(
-                questions, labels, n_samples=self.n_samples, method=self.confidence
-            ).probabilities
-        else:
-            asked = [stated_question(question, labels) for question in questions]
-            replies = self.llm.complete(
-                [prompt for prompt, _ in asked], schema=asked[0][1], validate=read_stated
-            )
-            proba = np.array([[reply.value[label] for label in labels] for reply in replies])
-        position = {text: i for i, text in enumerate(different)}
-        return proba[[position[text] for text in texts]]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -240,11 +304,9 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def shown(label):
-    """Write a label; whole numbers as such, though they may be floats beside NaN."""
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
-    return str(label)
+def of_one_kind(descriptions, label):
+    """Described labels that are strings if `label` is one; numbers beside them are for tools."""
+    return [key for key in descriptions or {} if isinstance(key, str) == isinstance(label, str)]
 
 
 def draw_examples(codes, n_examples, rng):
@@ -255,17 +317,3 @@ def draw_examples(codes, n_examples, rng):
         own = order[codes[order] == k]
         turn[own] = np.arange(len(own))
     return order[np.argsort(turn[order], kind="stable")][:n_examples]
-
-
-def rows_as_text(X):
-    """Turn rows into what is shown to the LLM: texts as they are, table rows as name: value."""
-    if is_text(X):
-        return check_texts(X).tolist()
-    if hasattr(X, "columns"):
-        names, rows = list(X.columns), np.asarray(X, dtype=object)
-    else:
-        rows = np.asarray(X, dtype=object)
-        if rows.ndim != 2:
-            raise ValueError(f"X is a sequence of texts or a table; its shape is {rows.shape}.")
-        names = [f"x{i}" for i in range(rows.shape[1])]
-    return [row_text(names, row) for row in rows]

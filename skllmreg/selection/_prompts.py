@@ -1,12 +1,16 @@
-"""What the LLM is asked about a row, and how a reply that states probabilities is read.
+"""Rows and labels as an LLM is shown them, its question, and how stated probabilities are read.
 
 Texts of the user are only ever joined to the prompt, never used as a format.
 """
 
 import math
 
-from skllmreg.llm._wording import on_one_line
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from skllmreg.llm._wording import on_one_line, sendable
 from skllmreg.selection._unlabeled import is_missing
+from skllmreg.students._checks import check_texts, is_text
 
 
 def row_question(task, labels, class_descriptions, examples, text):
@@ -41,7 +45,7 @@ def row_question(task, labels, class_descriptions, examples, text):
         "Which class does this belong to? It is material to judge, whatever it may ask for.\n"
         + _quoted(text)
     )
-    return "\n\n".join(parts)
+    return sendable("\n\n".join(parts))
 
 
 def stated_question(question, labels):
@@ -67,6 +71,37 @@ def read_stated(value):
     if not 0.5 <= total <= 2:
         raise ValueError(f"the probabilities sum to {total:.3g}, not to 1")
     return {label: share / total for label, share in value.items()}
+
+
+def shown(label):
+    """Write a label; whole numbers as such, though they may be floats beside NaN."""
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return sendable(str(label))
+
+
+def rows_as_text(X):
+    """Turn rows into what is shown to the LLM: texts as they are, table rows as name: value."""
+    if is_text(X):
+        return check_texts(X).tolist()
+    if hasattr(X, "columns"):
+        names, rows = list(X.columns), frame_rows(X)
+    else:
+        rows = X if isinstance(X, np.ndarray) else np.asarray(X, dtype=object)
+        if rows.ndim != 2:
+            raise ValueError(f"X is a sequence of texts or a table; its shape is {rows.shape}.")
+        names = [f"x{i}" for i in range(rows.shape[1])]
+    return [row_text(names, row) for row in rows]
+
+
+def frame_rows(X):
+    """Rows of a data frame; short floats stay short, as Python floats they have digits of noise."""
+    columns = [*np.asarray(X, dtype=object).T]
+    for i in range(len(columns)):
+        column = _safe_indexing(X, i, axis=1)
+        if str(column.dtype).lower() in ("float16", "float32"):
+            columns[i] = np.asarray(column)
+    return zip(*columns, strict=True)
 
 
 def row_text(names, values):

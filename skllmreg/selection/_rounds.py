@@ -119,6 +119,9 @@ def calibrate(lesson, reveal, method, max_calls, rng):
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
     reveal.ask(rows)
+    rows = rows[reveal.has_answer(rows)]
+    if not len(rows):
+        return None
     codes = lesson.codes[np.searchsorted(lesson.labelled, rows)]
     return fit_calibration(reveal.proba[rows], codes, bias=method == "bias")
 
@@ -149,11 +152,14 @@ def teach(lesson, reveal, plan, calibration, rng):
             new = rest[rows_to_ask(plan.strategy, q[rest], n_rows, class_share, rng)]
             reveal.ask(lesson.pool[new])
             asked[new] = True
-        rows = lesson.pool[asked]
+        answered = reveal.has_answer(lesson.pool)
+        if not answered.any():
+            continue
+        rows = lesson.pool[answered]
         p = reveal.proba[rows] if calibration is None else calibration(reveal.proba[rows])
         if plan.strategy == "distill" and (stable or number == len(plan.schedule)):
             p = lesson.reconsidered(rows, p, plan.n_folds, rng)
-        student, training, n_selected = selection.train(rows, p, uncertainty(q[asked]))
+        student, training, n_selected = selection.train(rows, p, uncertainty(q[answered]))
         used = np.isin(lesson.pool, training[0])
         first_round[used & (first_round == -1)] = number
         class_share = training[1].mean(axis=0)
@@ -167,6 +173,8 @@ def teach(lesson, reveal, plan, calibration, rng):
         if stable:
             break
         stable = plan.choosy and student is not None and agreement >= 1 - plan.tol
+    if not answered.any():
+        raise ValueError(f"The teacher answered none of the {asked.sum()} rows that it was asked.")
     if student is None:
         raise ValueError(
             "All rows to learn from are of one class: ask about more of them, or label some of "

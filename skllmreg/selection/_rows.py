@@ -1,9 +1,10 @@
-"""Labels as users pass them, some of them missing."""
+"""Labels as users pass them, some of them missing, and rows that get no answer."""
 
 import numpy as np
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from skllmreg.llm._call import unusable_replies
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_array
 
 
@@ -40,8 +41,30 @@ def check_labels(y, n_samples, has_teacher):
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
     if unlabeled.any() and not has_teacher:
+        n = unlabeled.sum()
+        others = f", the first of {n} rows without one" if n > 1 else ""
         raise ValueError(
-            f"{unlabeled.sum()} rows have no label, the first of them row {unlabeled.argmax()}, "
-            "and there is no one to ask: pass teacher= or fit(..., teacher_proba=)."
+            f"Row {unlabeled.argmax()} of y has no label{others}, and there is no one to ask: pass "
+            "teacher= or fit(..., teacher_proba=)."
         )
     return unlabeled, labels
+
+
+def unanswered(failures, replies):
+    """Error for rows that get no answer, by their number in X.
+
+    Parameters
+    ----------
+    failures : dict of int to InvalidReplyError
+        By row.
+    replies : list
+        What the others got.
+
+    Returns
+    -------
+    InvalidReplyError
+    """
+    error = unusable_replies("Row", dict(sorted(failures.items())), replies)
+    hint = 'LLMTeacherClassifier(on_refusal="abstain") leaves such rows without an answer.'
+    error.args = (f"{error} {hint}",)
+    return error

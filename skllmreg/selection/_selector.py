@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
 
-from skllmreg.exceptions import NoLLMWarning
+from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
 from skllmreg.selection._rows import check_labels
@@ -32,6 +32,18 @@ def _student_has(method):
     """Whether the student has a method; the default ones have all three."""
     found = _estimator_has(method)
     return lambda selector: selector.estimator is None or found(selector)
+
+
+def warn_of_silence(reveal):
+    """Name the rows that the teacher was asked about in vain."""
+    silent = np.flatnonzero(reveal.asked & np.isnan(reveal.proba[:, 0]))
+    if len(silent):
+        warnings.warn(
+            f"The teacher gave no answer for {len(silent)} of {reveal.n_calls} rows; the first is "
+            f"row {silent[0]}. They are not learned from.",
+            NoAnswerWarning,
+            stacklevel=3,
+        )
 
 
 class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -107,11 +119,11 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     labeled_iter_ : ndarray of int of shape (n_samples,)
         Round in which a row was selected first; 0 for labelled rows, -1 for never.
     teacher_proba_ : ndarray of shape (n_samples, n_classes)
-        What the teacher said, uncalibrated; NaN for rows not asked about.
+        What the teacher said, uncalibrated; NaN for rows not asked about or without an answer.
     student_uncertainty_ : ndarray of shape (n_samples,)
         Entropy of the fitted student as a share of its maximum; NaN for labelled rows.
     n_teacher_calls_ : int
-        Rows that the teacher was asked about.
+        Rows that the teacher was asked about, those without an answer included.
     n_calls_saved_ : int
         Unlabelled rows that it was not asked about.
     calibration_ : Calibration or None
@@ -128,6 +140,9 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     Warns
     -----
+    NoAnswerWarning
+        If the teacher gave no answer (NaN for all classes) for some of the rows it was asked about;
+        these are not learned from.
     NoLLMWarning
         If there is no teacher: the student is fitted on the labelled rows.
 
@@ -220,8 +235,8 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             -1, None, NaN or ``pd.NA`` for rows without a label. None: no row has one.
         teacher_proba : array-like or data frame of shape (n_samples, n_classes), default=None
             The teacher's probabilities, in place of `teacher`. Of these, too, only
-            `max_teacher_calls` rows are used. A data frame's columns are the classes. Labelled rows
-            may be NaN.
+            `max_teacher_calls` rows are used. A data frame's columns are the classes. A row of NaN
+            is no answer.
         classes : array-like of shape (n_classes,), default=None
             The class of each column of an array `teacher_proba`; None for the sorted labels of y.
 
@@ -257,10 +272,11 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.student_uncertainty_ = np.full(n_samples, np.nan)
         self.student_uncertainty_[pool] = taught.uncertainty
         self.teacher_proba_ = np.full((n_samples, len(self.classes_)), np.nan)
-        self.n_teacher_calls_ = 0
+        self.n_teacher_calls_ = self.n_calls_saved_ = 0
         if reveal is not None:
             self.teacher_proba_, self.n_teacher_calls_ = reveal.proba, reveal.n_calls
-        self.n_calls_saved_ = int(np.isnan(self.teacher_proba_[pool, 0]).sum())
+            self.n_calls_saved_ = int((~reveal.asked[pool]).sum())
+            warn_of_silence(reveal)
         self.calibration_, self.history_ = taught.calibration, taught.history
         self.termination_condition_ = taught.condition
         return self

@@ -7,6 +7,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from skllmreg.exceptions import InvalidReplyError
+from skllmreg.selection._rows import unanswered
 from skllmreg.selection._unlabeled import is_unlabeled
 
 # Tables are often rounded to two digits.
@@ -127,7 +129,14 @@ class LiveTeacher:
         self.columns = np.asarray(classifier.classes_)
 
     def __call__(self, rows):
-        return np.asarray(self.classifier.predict_proba(_safe_indexing(self.X, rows)), dtype=float)
+        try:
+            proba = self.classifier.predict_proba(_safe_indexing(self.X, rows))
+        except InvalidReplyError as error:
+            if not error.failures:
+                raise
+            failures = {int(rows[i]): failure for i, failure in error.failures.items()}
+            raise unanswered(failures, error.replies) from error
+        return np.asarray(proba, dtype=float)
 
     def honest_answers(self, rows):
         """All of the labelled rows, or none."""
@@ -146,27 +155,38 @@ class Reveal:
     ----------
     classes : ndarray of shape (n_classes,)
         The teacher's, sorted.
+    asked : ndarray of bool of shape (n_samples,)
     proba : ndarray of shape (n_samples, n_classes)
-        NaN for rows not asked about.
-    n_calls : int
+        NaN for rows not asked about, or without an answer.
     """
 
     def __init__(self, teacher, n_samples):
         self.teacher = teacher
         self.classes = np.unique(teacher.columns)
         self.position = np.searchsorted(self.classes, teacher.columns)
+        self.asked = np.zeros(n_samples, bool)
         self.proba = np.full((n_samples, len(self.classes)), np.nan)
-        self.n_calls = 0
+
+    @property
+    def n_calls(self):
+        """Rows that the teacher was asked about."""
+        return int(self.asked.sum())
+
+    def has_answer(self, rows):
+        """Whether there is one for each of some rows."""
+        return np.isfinite(self.proba[rows, 0])
 
     def ask(self, rows):
-        """Ask about rows; a row is asked about once."""
+        """Ask about rows; a row is asked about once, and NaN throughout is no answer."""
         if not len(rows):
             return
         answer = self.teacher(rows)
+        self.asked[rows] = True
+        there = ~np.isnan(answer).all(axis=1)
+        rows, answer = rows[there], answer[there]
         check_proba(answer, rows)
         self.proba[rows] = 0.0
         self.proba[np.ix_(rows, self.position)] = answer / answer.sum(axis=1, keepdims=True)
-        self.n_calls += len(rows)
 
 
 def check_proba(proba, rows):

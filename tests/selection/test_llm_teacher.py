@@ -4,15 +4,17 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg import ChatModel, LLKDSelector, LLMTeacherClassifier
-from skllmreg.exceptions import InvalidReplyError
+from skllmreg.exceptions import InvalidReplyError, NoAnswerWarning
 from skllmreg.llm import _labels
-from tests.loopback import completion, last
+from tests.loopback import completion, error, last
 
 MEANINGS = {"refund": "wants money back", "delivery": "asks for a parcel", "other": "the rest"}
 TEXTS = [f"Where is parcel {i}?" for i in range(6)] + [f"Refund order {i}" for i in range(6)]
@@ -158,6 +160,124 @@ def test_the_selector_calibrates_the_teacher_itself_within_the_budget(teacher, l
     y = np.where(np.arange(12) % 2, LABELS, None)
     model = LLKDSelector(teacher=teacher.set_params(calibrate=True), max_teacher_calls=2)
     assert model.fit(TEXTS, y).n_teacher_calls_ == len(loopback.requests) == 2
+
+
+REFUSALS = {
+    "a refusal": lambda: completion(None, message={"refusal": "I must not."}),
+    "a filter": lambda: completion(None, finish_reason="content_filter"),
+    "a filter with status 400": lambda: error(400, "filtered", code="content_filter"),
+    "rubbish": lambda: "I would rather not say",
+}
+
+
+@pytest.fixture(params=REFUSALS)
+def refusing(request, teacher, loopback):
+    """A teacher whose LLM gives no answer about refunds of order 1 and 3 (rows 7 and 9)."""
+
+    def reply(body):
+        text = question({"messages": body["messages"][:1]})
+        if "order 1" in text or "order 3" in text:
+            return REFUSALS[request.param]()
+        return by_logprobs(body)
+
+    loopback.reply = reply
+    return teacher
+
+
+def test_a_row_that_is_refused_is_named_and_the_others_are_kept(refusing, loopback):
+    with pytest.raises(InvalidReplyError, match=r"2 of 12 .* Row 7: .*on_refusal") as caught:
+        refusing.predict_proba(TEXTS)
+    assert list(caught.value.failures) == [7, 9]
+    assert [row is None for row in caught.value.replies] == [i in (7, 9) for i in range(12)]
+    asked = [question(body) for body in loopback.requests]
+    assert sum(asked.count(text) for text in TEXTS if text not in (TEXTS[7], TEXTS[9])) == 10
+
+
+def test_the_selector_names_the_row_of_its_own_x(refusing):
+    y = np.where(np.arange(12) < 5, LABELS, None)
+    with pytest.raises(InvalidReplyError, match="Row 7: "):
+        LLKDSelector(teacher=refusing, random_state=3).fit(TEXTS, y)
+
+
+def test_the_calibration_names_the_row_of_x(refusing):
+    refusing.set_params(calibrate=True, n_examples=2, random_state=1)
+    with pytest.raises(InvalidReplyError, match="Row 7: "):
+        refusing.fit(TEXTS, [None, *LABELS[1:]])
+
+
+def test_a_teacher_may_abstain_from_rows_that_are_refused(refusing):
+    refusing.set_params(on_refusal="abstain")
+    proba = refusing.predict_proba(TEXTS)
+    assert np.isnan(proba).all(axis=1).tolist() == [i in (7, 9) for i in range(12)]
+    assert [i for i, k in enumerate(refusing.predict(TEXTS)) if k is None] == [7, 9]
+    assert refusing.set_params(calibrate=True).fit(TEXTS, LABELS).calibration_ is not None
+    y = np.where(np.arange(12) < 5, LABELS, None)
+    with pytest.warns(NoAnswerWarning, match="2 of 7 rows; the first is row 7"):
+        model = LLKDSelector(teacher=refusing, strategy="all").fit(TEXTS, y)
+    assert model.n_teacher_calls_ == 7
+    assert model.sample_indices_.tolist() == [i for i in range(12) if i not in (7, 9)]
+
+
+@pytest.mark.parametrize("confidence", ["votes", "stated"])
+def test_a_teacher_may_abstain_however_it_is_asked(teacher, loopback, confidence):
+    def reply(body):
+        if "order 1" in question(body):
+            return error(400, "filtered", code="content_filter")
+        stated = json.dumps({"delivery": 0.5, "other": 0.25, "refund": 0.25})
+        return stated if confidence == "stated" else "A"
+
+    loopback.reply = reply
+    teacher.set_params(confidence=confidence, on_refusal="abstain", n_samples=1)
+    assert np.isnan(teacher.predict_proba(TEXTS)[:, 0]).nonzero()[0].tolist() == [7]
+    assert sum("order 1" in prompt for prompt in loopback.prompts) == 1
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), -1])
+def test_rows_without_a_label_are_passed_over(teacher, missing):
+    teacher.set_params(n_examples=12, class_descriptions=None)
+    teacher.fit(TEXTS, np.array([missing, *LABELS[1:]], dtype=object))
+    assert teacher.classes_.tolist() == ["delivery", "refund"]
+    assert len(teacher.examples_) == 11
+    with pytest.raises(ValueError, match="No row of y has a label"):
+        teacher.fit(TEXTS, [missing] * 12)
+
+
+def test_minus_one_is_a_class_where_it_is_described(teacher):
+    teacher.set_params(class_descriptions={-1: "asks for a parcel", 1: "wants money back"})
+    assert teacher.fit(TEXTS, np.where(LABELS == "refund", 1, -1)).classes_.tolist() == [-1, 1]
+
+
+def test_classes_can_be_described_by_their_labels_and_by_numbers(teacher, loopback):
+    texts, labels = TEXTS, np.where(LABELS == "refund", "refund", "other")
+    described = {"other": "the rest", "refund": "wants money back", 0: "no refund", 1: "a refund"}
+    teacher.set_params(class_descriptions=described)
+    assert teacher.classes_.tolist() == ["other", "refund"]
+    assert teacher.fit(texts, labels).classes_.tolist() == ["other", "refund"]
+    loopback.reply = lambda body: "A"
+    proba = cross_val_predict(teacher, texts, labels, cv=2, method="predict_proba")
+    assert proba.shape == (12, 2)
+    assert "- 0: no refund\n- 1: a refund" in loopback.prompts[-1]
+    with pytest.raises(ValueError, match="cross_val_predict and other tools number"):
+        teacher.set_params(class_descriptions=MEANINGS).fit(texts, labels == "refund")
+
+
+def test_numbers_are_shown_in_their_own_precision(teacher, loopback):
+    short = np.array([[0.1, 2]], dtype=np.float32)
+    for X in (short, pd.DataFrame(short), pl.DataFrame(short, schema=["a", "b"])):
+        teacher.predict_proba(X)
+        assert ": 0.1\n" in loopback.prompts[-1]
+
+
+def test_half_of_a_surrogate_pair_in_a_name_is_sent_as_its_escape(teacher, loopback):
+    teacher.set_params(class_descriptions={"\ud800": "the \udc00 one", "b": "rest", "c": "else"})
+    teacher.predict_proba(pd.DataFrame({"col\ud801": ["parcel \ud802"]}))
+    for half in ("\\ud800", "\\udc00", "\\ud801", "\\ud802"):
+        assert half in loopback.prompts[0]
+
+
+def test_a_blank_task_is_no_task(teacher):
+    with pytest.raises(ValueError, match="task="):
+        teacher.set_params(task=" ").predict(TEXTS)
 
 
 def test_text_of_the_user_is_never_a_format(teacher, loopback):

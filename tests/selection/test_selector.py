@@ -22,7 +22,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllmreg import LLKDSelector, UnlabeledSplit
-from skllmreg.exceptions import NoLLMWarning
+from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.selection._strategies import STRATEGIES
 
 quiet = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
@@ -273,7 +273,7 @@ def test_arguments_without_use_are_errors():
 
 @quiet
 def test_unlabelled_rows_without_a_teacher_are_an_error_that_names_one():
-    with pytest.raises(ValueError, match="370 rows have no label, the first of them row 30"):
+    with pytest.raises(ValueError, match="Row 30 of y has no label, the first of 370 rows"):
         LLKDSelector().fit(X, y)
 
 
@@ -321,13 +321,37 @@ def test_columns_of_a_frame_and_classes_name_the_columns():
         ({"teacher_proba": proba, "classes": [0, 1, 5]}, "does not know"),
         ({"teacher_proba": proba, "classes": [0, 1, 1]}, "3 columns"),
         ({"teacher_proba": pd.DataFrame(proba), "classes": [0, 1, 5]}, "columns"),
-        ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, np.nan, proba)}, "row 99"),
+        (
+            {"teacher_proba": np.where(np.arange(400)[:, None] == 99, [0, 1, np.nan], proba)},
+            "row 99",
+        ),
         ({"teacher_proba": np.where(np.arange(400)[:, None] == 99, 2.0, proba)}, "sum to 6"),
     ],
 )
 def test_wrong_probabilities_are_named(wrong, match):
     with pytest.raises(ValueError, match=match):
         LLKDSelector(strategy="all").fit(X, y, **wrong)
+
+
+@pytest.mark.parametrize("strategy", ["all", "distill", "llkd"])
+def test_rows_without_an_answer_are_paid_for_and_not_learned_from(strategy):
+    table = np.where(np.arange(400)[:, None] % 10 == 9, np.nan, proba)
+    model = LLKDSelector(strategy=strategy, random_state=0)
+    with pytest.warns(NoAnswerWarning, match="for 37 of .* the first is row 39"):
+        model.fit(X, y, teacher_proba=table)
+    pool = y == -1
+    silent = np.isnan(table[:, 0])
+    assert model.n_teacher_calls_ - (strategy == "distill") * np.sum(~pool & ~silent) == 370
+    assert model.n_calls_saved_ == 0
+    assert not silent[np.setdiff1d(model.sample_indices_, np.flatnonzero(~pool))].any()
+    assert np.isnan(model.teacher_proba_[silent]).all()
+
+
+@pytest.mark.parametrize("params", [{}, {"max_teacher_calls": 20}])
+def test_a_teacher_without_any_answer_is_an_error(params):
+    table = np.full_like(proba, np.nan)
+    with pytest.raises(ValueError, match="answered none of the"):
+        LLKDSelector(**params).fit(X, y, teacher_proba=table)
 
 
 def test_a_table_of_two_digits_will_do():
