@@ -41,7 +41,9 @@ def check_rows(estimator, X, *, reset, allow_nd=False):
     -------
     Data frames as they are, texts as an array of objects, the rest as an array or CSR matrix.
     """
-    if is_text(X):
+    # A single string, and a list of nothing, are more likely meant for texts than for tables.
+    empty = getattr(X, "ndim", 1) == 1 and hasattr(X, "__len__") and not len(X)
+    if is_text(X) or isinstance(X, str) or empty:
         return check_texts(X)
     if hasattr(X, "columns"):
         validate_data(estimator, X, skip_check_array=True, reset=reset)

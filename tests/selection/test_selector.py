@@ -354,6 +354,18 @@ def test_a_teacher_without_any_answer_is_an_error(params):
         LLKDSelector(**params).fit(X, y, teacher_proba=table)
 
 
+@pytest.mark.parametrize("fitted_on", ["texts", "table"])
+@pytest.mark.parametrize(
+    ("X_new", "match"),
+    [([], "0 sample"), (pd.Series([], dtype=object), "0 sample"), ("abc", "sequence of texts")],
+)
+def test_no_row_and_a_single_text_are_refused_as_such(fitted_on, X_new, match):
+    rows = ["good", "bad", "fine", "awful"] if fitted_on == "texts" else X[:4]
+    model = LLKDSelector().fit(rows, [1, 0, 1, 0], teacher_proba=np.eye(2)[[1, 0, 1, 0]])
+    with pytest.raises(ValueError, match=match):
+        model.predict(X_new)
+
+
 def test_a_table_of_two_digits_will_do():
     model = LLKDSelector(random_state=0).fit(
         X, y, teacher_proba=np.tile([0.09, 0.36, 0.54], (400, 1))

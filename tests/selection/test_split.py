@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
@@ -76,3 +77,17 @@ def test_groups_and_probabilities_are_routed():
 def test_lengths_that_differ_are_an_error():
     with pytest.raises(ValueError, match="inconsistent numbers"):
         next(UnlabeledSplit(2).split(np.zeros((3, 1)), [0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "Int64"])
+def test_numbers_with_a_dtype_of_numbers_are_scored_by_any_metric(dtype):
+    missing = pd.Series(y).mask(y == -1) if dtype != "int64" else pd.Series(y)
+    scores = cross_val_score(
+        LLKDSelector(strategy="random", random_state=0),
+        X,
+        missing.astype(dtype),
+        cv=UnlabeledSplit(3),
+        scoring="f1_macro",
+        params={"teacher_proba": proba},
+    )
+    assert scores.mean() > 0.8
