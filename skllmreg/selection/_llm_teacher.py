@@ -260,7 +260,7 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
                     int(rows[texts.index(different[i])]): failure
                     for i, failure in error.failures.items()
                 }
-                raise unanswered(failed, [answers[position[text]] for text in texts]) from error
+                raise unanswered(failed, [answers[position[text]] for text in texts]) from None
         proba = np.full((len(different), len(labels)), np.nan)
         for i, answer in enumerate(answers):
             if isinstance(answer, Reply):  # that states probabilities

@@ -9,10 +9,6 @@ from skllmreg.selection._calibration import Calibration, fit_calibration
 from skllmreg.selection._strategies import PaperRule, mean_one, rows_to_ask
 from skllmreg.selection._thresholds import uncertainty
 
-# Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
-# budget, at most this share of it.
-MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -95,7 +91,7 @@ def teach_labels(lesson):
     return Taught(lesson.fit(*training), training, "all_labeled", none, none)
 
 
-def calibrate(lesson, reveal, method, max_calls, rng):
+def calibrate(lesson, reveal, method, most, rng):
     """Ask about labelled rows how far the teacher can be believed.
 
     Parameters
@@ -103,16 +99,14 @@ def calibrate(lesson, reveal, method, max_calls, rng):
     lesson : Lesson
     reveal : Reveal
     method : {"temperature", "bias"} or None
-    max_calls : int or None
+    most : int
+        Rows to ask about.
     rng : RandomState
 
     Returns
     -------
     Calibration or None
     """
-    most = MOST_CALIBRATION_ROWS
-    if max_calls is not None:
-        most = min(most, int(CALIBRATION_SHARE * max_calls))
     rows = reveal.teacher.honest_answers(lesson.labelled)
     if method is None or not min(most, len(rows)):
         return None

@@ -24,6 +24,10 @@ from skllmreg.students import TextClassifier
 from skllmreg.students._any import is_net, student_predict, student_proba
 from skllmreg.students._checks import check_rows, is_text
 
+# Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
+# budget, at most this share of it.
+MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
+
 # Which half of the paper's rule a strategy has.
 CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
 
@@ -382,8 +386,16 @@ class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         method = self.calibration
         if method == "auto":
             method = "temperature" if self.strategy == "distill" else None
-        calibration = calibrate(lesson, reveal, method, self.max_teacher_calls, rng)
+        most = self._most_calibration_rows(len(lesson.pool))
+        calibration = calibrate(lesson, reveal, method, most, rng)
         return teach(lesson, reveal, self._plan(lesson, reveal.n_calls), calibration, rng)
+
+    def _most_calibration_rows(self, n_pool):
+        if self.max_teacher_calls is None:
+            return MOST_CALIBRATION_ROWS
+        most = min(MOST_CALIBRATION_ROWS, int(CALIBRATION_SHARE * self.max_teacher_calls))
+        # "all" is promised: what the pool leaves over is for the calibration.
+        return min(most, self.max_teacher_calls - n_pool) if self.strategy == "all" else most
 
     def _check_before_asking(self, lesson):
         """Find out what is bound to fail before anything is paid for."""

@@ -12,9 +12,9 @@ from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_arra
 class UnlabeledSplit:
     """Split the labelled rows; the unlabelled ones join every training fold.
 
-    ``cv=5`` cannot score rows without a label: it would compare predictions with -1. Labels that are
-    numbers need a dtype of numbers (-1, NaN or ``Int64`` for the others): scikit-learn's metrics
-    refuse numbers that are held as objects, as they are beside None.
+    ``cv=5`` cannot score rows without a label: it would compare predictions with -1. Labels that
+    are numbers need a dtype of numbers (-1, NaN or ``Int64`` where there is none): scikit-learn's
+    metrics refuse numbers that are held as objects, as they are beside None.
 
     Parameters
     ----------

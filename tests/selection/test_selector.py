@@ -366,6 +366,14 @@ def test_no_row_and_a_single_text_are_refused_as_such(fitted_on, X_new, match):
         model.predict(X_new)
 
 
+@pytest.mark.parametrize(("spare", "calls"), [(0, 370), (5, 375), (100, 393)])
+def test_all_rows_are_asked_about_and_what_is_left_calibrates(spare, calls):
+    model = LLKDSelector(strategy="all", calibration="bias", max_teacher_calls=370 + spare)
+    model.fit(X, y, teacher_proba=proba)
+    assert model.n_calls_saved_ == 0
+    assert model.n_teacher_calls_ == calls
+
+
 def test_a_table_of_two_digits_will_do():
     model = LLKDSelector(random_state=0).fit(
         X, y, teacher_proba=np.tile([0.09, 0.36, 0.54], (400, 1))
