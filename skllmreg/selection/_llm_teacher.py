@@ -157,6 +157,11 @@ class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
                 "labels before they fit: for these describe the numbers, too.)"
             )
         self._classes = np.unique(np.array([*np.unique(labels).tolist(), *described]))
+        if len(self._classes) < 2:
+            raise ValueError(
+                f"There is a single class, {labels[0]!r}, and nothing to tell apart. (A label -1 "
+                "marks rows without one, unless class_descriptions has it.)"
+            )
         codes = np.searchsorted(self.classes_, labels)
         examples = draw_examples(codes, self.n_examples, check_random_state(self.random_state))
         self.examples_ = [(texts[i], labels[i]) for i in examples]

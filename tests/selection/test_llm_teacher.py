@@ -243,6 +243,8 @@ def test_rows_without_a_label_are_passed_over(teacher, missing):
 
 
 def test_minus_one_is_a_class_where_it_is_described(teacher):
+    with pytest.raises(ValueError, match="single class.*unless class_descriptions has it"):
+        clone(teacher).set_params(class_descriptions=None).fit(TEXTS[:2], [-1, 1])
     teacher.set_params(class_descriptions={-1: "asks for a parcel", 1: "wants money back"})
     assert teacher.fit(TEXTS, np.where(LABELS == "refund", 1, -1)).classes_.tolist() == [-1, 1]
 
