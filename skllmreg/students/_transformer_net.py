@@ -1,5 +1,7 @@
 """The training loop behind `TransformerClassifier`; imported when one is fitted."""
 
+import contextlib
+
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
@@ -20,13 +22,30 @@ class Transformer(torch.nn.Module):
         super().__init__()
         from transformers import AutoModelForSequenceClassification
 
-        self.encoder = AutoModelForSequenceClassification.from_pretrained(
-            model, num_labels=n_classes
-        )
+        with quiet():
+            self.encoder = AutoModelForSequenceClassification.from_pretrained(
+                model, num_labels=n_classes
+            )
 
     def forward(self, sample_weight=None, **tokens):
         """Compute logits; the weights are for the loss alone."""
         return self.encoder(**tokens).logits
+
+
+@contextlib.contextmanager
+def quiet():
+    """Without a progress bar and a report that the head is new, which it always is."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 class WeightedNet(NeuralNetClassifier):

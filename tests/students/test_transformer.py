@@ -48,6 +48,15 @@ def test_it_loads_trains_and_predicts(tiny):
     np.testing.assert_allclose(model.predict_proba(TEXTS).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_a_fit_prints_nothing_and_leaves_the_settings_of_transformers(tiny, capfd):
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    clone(tiny).set_params(max_epochs=1).fit(TEXTS, LABELS)
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
 def test_a_tokenizer_that_pads_on_the_left_does_not_here(tiny, tmp_path):
     folder = shutil.copytree(tiny.model, tmp_path / "left")
     path = folder / "tokenizer_config.json"
