@@ -135,17 +135,15 @@ def teach(lesson, reveal, plan, calibration, rng):
     -------
     Taught
     """
-    n_pool, n_classes = len(lesson.pool), len(lesson.classes)
-    asked, first_round = np.zeros(n_pool, bool), np.full(n_pool, -1)
+    first_round = np.full(len(lesson.pool), -1)
     q = lesson.pool_proba(lesson.first_student() if plan.needs_student else None)
-    class_share = np.full(n_classes, 1 / n_classes)
+    class_share = np.full(len(lesson.classes), 1 / len(lesson.classes))
     selection, history, stable = Selection(lesson, plan), [], False
     for number, n_rows in enumerate(plan.schedule, start=1):
         if not stable:
-            rest = np.flatnonzero(~asked)
+            rest = np.flatnonzero(~reveal.asked[lesson.pool])
             new = rest[rows_to_ask(plan.strategy, q[rest], n_rows, class_share, rng)]
             reveal.ask(lesson.pool[new])
-            asked[new] = True
         answered = reveal.has_answer(lesson.pool)
         if not answered.any():
             continue
@@ -167,6 +165,7 @@ def teach(lesson, reveal, plan, calibration, rng):
         if stable:
             break
         stable = plan.choosy and student is not None and agreement >= 1 - plan.tol
+    asked = reveal.asked[lesson.pool]
     if not answered.any():
         raise ValueError(f"The teacher answered none of the {asked.sum()} rows that it was asked.")
     if student is None:
