@@ -56,7 +56,8 @@ def label_probabilities(
         try:
             found, failures = _from_logprobs(chat, asked, codes, progress)
         except RequestError as error:
-            refused = error.status in NOT_SUPPORTED
+            # Where others were answered it is about the prompt: votes would be paid for in vain.
+            refused = error.status in NOT_SUPPORTED and not any(error.replies)
             if not refused or method == "logprobs":
                 raise
         except ReplayMissError:

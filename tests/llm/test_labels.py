@@ -78,6 +78,16 @@ def test_a_400_that_is_not_about_logprobs_is_raised_and_not_remembered(loopback,
     assert _labels._without_logprobs == set()
 
 
+def test_a_400_amid_answers_asks_nobody_for_votes(loopback):
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
+    loopback.reply = lambda body: (
+        error(400, "too long") if "long" in last(body) else told(("A", 0.9))
+    )
+    with pytest.raises(RequestError, match="Prompt 2: .*too long"):
+        chat.label_probabilities(["a", "b", "long", "c"], LABELS)
+    assert len(loopback.requests) == 3
+
+
 def test_a_row_whose_answer_is_no_letter_is_asked_for_votes(loopback, chat):
     def reply(body):
         if "logprobs" not in body:
