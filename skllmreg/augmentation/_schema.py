@@ -87,7 +87,7 @@ class Column:
             if isinstance(value, bool) or not isinstance(value, type_) or not _is_finite(value):
                 return f"a finite {self.kind}"
             if value < self.least or value > self.greatest:
-                return f"from {self.least:g} to {self.greatest:g}"
+                return self._range()
         elif self.kind == "boolean":
             return "" if isinstance(value, bool) else "true or false"
         elif self.kind == "category":
@@ -97,10 +97,15 @@ class Column:
             return "a text"
         return ""
 
+    def _range(self):
+        ends = (self.least, self.greatest)
+        least, greatest = (str(end) if isinstance(end, int) else f"{end:.15g}" for end in ends)
+        return f"from {least} to {greatest}"
+
     def describe(self):
         """One line for the prompt, which does not name the key."""
         if self.kind in ("integer", "number"):
-            what = f"{self.kind} from {self.least:g} to {self.greatest:g}"
+            what = f"{self.kind} {self._range()}"
         elif self.kind == "category":
             what = "one of " + ", ".join(quoted(category) for category in self.categories)
         else:
@@ -336,15 +341,17 @@ def _number(name, values, dtype):
     finite = [v for v in values if _is_finite(v)]
     if not finite:
         raise ValueError(f"Column {name!r} of X holds no finite number: leave it out.")
-    low, high = float(min(finite)), float(max(finite))
-    span = min(high - low, LARGEST) or 1.0  # of one value it is not known
+    low, high = min(finite), max(finite)
+    span = min(float(high) - float(low), LARGEST) or 1.0  # of one value it is not known
     margin = span * min(MARGIN, MARGIN_ROWS / len(finite))
     lowest, highest = _limits(dtype)
     if low >= 0:
         lowest = max(lowest, 0)
     least, greatest = max(low - margin, lowest), min(high + margin, highest)
     if all(float(v).is_integer() for v in finite):
-        return {"kind": "integer", "least": math.ceil(least), "greatest": math.floor(greatest)}
+        # The margin is lost, and more, where the integers are larger than floats can tell apart.
+        ends = {"least": min(math.ceil(least), low), "greatest": max(math.floor(greatest), high)}
+        return {"kind": "integer"} | {name: int(end) for name, end in ends.items()}
     digits = min(3 - math.floor(math.log10(span)), 300)
     step = 10.0**-digits
     return {

@@ -176,6 +176,14 @@ def test_a_text_longer_than_the_strings_of_an_array_is_kept_whole():
     assert TableSchema.from_frame(X).to_frame([row])[0, 0] == row["x0"]
 
 
+@pytest.mark.parametrize("value", [20_088_272_374_988_798, -(2**53) - 1, 20_260_102])
+def test_a_range_holds_and_tells_integers_of_any_size_exactly(value):
+    (column,) = TableSchema.from_frame(pd.DataFrame({"x": [value, value]})).columns
+    assert column.problem(value) == ""
+    assert column.describe().startswith(f"integer from {column.least} to {column.greatest}")
+    assert column.problem(10 * value).endswith(f"from {column.least} to {column.greatest}")
+
+
 @given(
     st.lists(
         st.one_of(

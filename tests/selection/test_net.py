@@ -177,7 +177,7 @@ def test_value_and_gradient_are_those_of_torchs_cross_entropy(criterion, params)
     else:
         given = outputs
         params = params | {"label_smoothing": 0.1}
-    loss = TeachingLoss(criterion, BatchLesson(proba[:8], weight), **params)
+    loss = TeachingLoss(criterion, BatchLesson(proba[:8], weight.numpy()), **params)
     ours = loss(given[0], torch.arange(-8, 0))
     theirs = torch.nn.functional.cross_entropy(logits, target, reduction="none", **params)
     size = 8 if "weight" not in params else (target @ params["weight"]).sum()
