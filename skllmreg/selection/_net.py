@@ -5,6 +5,7 @@ carry their numbers where labels would be, by which the loss finds the teacher's
 """
 
 import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -59,8 +60,9 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     net.fit(X, labels)
     net.criterion, net.train_split, net.predict_nonlinearity = criterion, train_split, nonlinearity
     net.criterion_ = net.criterion_.base
+    lesson.count()
     with np.errstate(invalid="ignore"):
-        return net, lesson.rows["used"] / lesson.rows["shown"]
+        return net, lesson.used / lesson.shown
 
 
 def is_cross_entropy(criterion):
@@ -142,41 +144,49 @@ class BatchLesson:
     target, weight, rule, codes
         As in `fit_net`.
 
-    Attributes
-    ----------
-    rows : structured ndarray of shape (n_samples,)
-        "code", "weight", and how often the row was "shown" and "used". In one place, as a batch
-        is drawn from all over the memory.
     """
 
-    RECORD = np.dtype([("code", "i4"), ("weight", "f4"), ("shown", "i4"), ("used", "i4")])
-
     def __init__(self, target, weight, rule: PaperRule | None = None, codes=None):
-        self.n_classes = target.shape[1]
+        n, self.n_classes = target.shape
         # Hard targets as classes: less memory, and a cheaper loss.
         hard = (target.max(axis=1) == 1).all()
         self.target = target.argmax(axis=1) if hard else np.asarray(target, dtype=np.float32)
+        self.weight = np.asarray(weight, dtype=np.float32)
         self.rule = rule
-        self.rows = np.zeros(len(target), self.RECORD)
-        self.rows["weight"] = weight
-        self.rows["code"] = -1 if codes is None else codes
-        # Of the entropy; and it is negative.
-        self.scale = -1 / np.log(max(self.n_classes, 2))
-        self.some_labelled = bool((self.rows["code"] < 0).any())
+        self.codes = np.zeros(n, dtype=np.intp) if codes is None else np.asarray(codes, np.intp)
+        self.some_labelled = bool((self.codes < 0).any())
+        self.scale = -1 / math.log(max(self.n_classes, 2))  # of the entropy; and it is negative
+        self.batches: list[tuple[np.ndarray, np.ndarray]] = []
+        self.n_noted = 0
+        self.shown, self.used = np.zeros((2, n), dtype=np.intp)
 
     def weigh(self, rows, log_q):
         """Weigh rows, 0 where not selected, given the student's log-probabilities."""
-        batch = self.rows[rows]
-        weight = batch["weight"].copy()
+        weight = self.weight.take(rows)
         if self.rule is not None:
             log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
-            need = np.einsum("ij,ij->i", np.exp(log_q), log_q) * self.scale
-            asked = np.flatnonzero(batch["code"] >= 0) if self.some_labelled else slice(None)
-            weight[asked] = self.rule(batch["code"][asked], weight[asked], need[asked])
-        batch["shown"] += 1
-        batch["used"] += weight > 0
-        self.rows[rows] = batch
+            need = np.vecdot(np.exp(log_q), log_q) * self.scale
+            codes = self.codes.take(rows)
+            if self.some_labelled:
+                asked = np.flatnonzero(codes >= 0)
+                weight[asked] = self.rule(codes[asked], weight[asked], need[asked])
+            else:
+                weight = self.rule(codes, weight, need)
+        self.batches.append((rows, weight > 0))
+        self.n_noted += len(rows)
+        if self.n_noted > len(self.weight):  # once an epoch: counting costs more than noting
+            self.count()
         return weight
+
+    def count(self):
+        """Count how often a row was shown, and how often it was learned from."""
+        if not self.batches:
+            return
+        rows, used = map(np.concatenate, zip(*self.batches, strict=True))
+        n = len(self.weight)
+        self.shown += np.bincount(rows % n, minlength=n)
+        self.used += np.bincount(rows % n, weights=used, minlength=n).astype(np.intp)
+        self.batches, self.n_noted = [], 0
 
 
 class TeachingLoss(torch.nn.Module):
@@ -240,8 +250,8 @@ class TeachingLoss(torch.nn.Module):
             weight /= (used if self.size is None else self.size[rows][weight > 0].sum()) or 1
         target = self.target.take(rows, axis=0)
         if target.ndim == 2:
-            share = (target * -weight[:, None]).ravel()
-            return torch.dot(torch.from_numpy(share).to(log_q), log_q.flatten())
+            target *= -weight[:, None]
+            return torch.dot(torch.from_numpy(target.ravel()).to(log_q), log_q.flatten())
         codes = torch.from_numpy(target).to(log_q.device)
         losses = torch.nn.functional.nll_loss(
             log_q, codes, weight=self.base.weight, reduction="none"

@@ -1,5 +1,7 @@
 """The thresholds of LLKD: what counts as a confident teacher and as a needy student."""
 
+import math
+
 import numpy as np
 
 
@@ -18,27 +20,28 @@ def uncertainty(proba):
     return -(p * np.log(p)).sum(axis=1) / np.log(max(p.shape[1], 2))
 
 
-def class_means(values, codes, n_classes, absent=None):
-    """Mean of all values, and of each class's.
+def class_means(values, codes, n_classes):
+    """Mean of all values, and of each class's; of a class without a row, that of all.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples,)
     codes : ndarray of int of shape (n_samples,)
     n_classes : int
-    absent : ndarray of shape (n_classes,), default=None
-        What stands for the mean of a class without a row; None is the mean of all.
 
     Returns
     -------
     mean : float
     by_class : ndarray of shape (n_classes,)
     """
+    counts, sums, mean = _counts_and_sums(values, codes, n_classes)
+    return mean, np.where(counts > 0, sums / np.maximum(counts, 1), mean)
+
+
+def _counts_and_sums(values, codes, n_classes):
     counts = np.bincount(codes, minlength=n_classes)
     sums = np.bincount(codes, weights=values, minlength=n_classes)
-    mean = float(sums.sum() / len(values))
-    absent = mean if absent is None else absent
-    return mean, np.where(counts > 0, sums / np.maximum(counts, 1), absent)
+    return counts, sums, math.fsum(sums.tolist()) / len(values)
 
 
 def thresholds(mean, by_class):
@@ -55,8 +58,8 @@ def thresholds(mean, by_class):
     -------
     ndarray of shape (n_classes,)
     """
-    largest = by_class.max()
-    return mean * by_class / largest if largest > 0 else np.full_like(by_class, mean)
+    largest = max(by_class.tolist())
+    return by_class * (mean / largest) if largest > 0 else np.full_like(by_class, mean)
 
 
 class MovingMeans:
@@ -77,10 +80,13 @@ class MovingMeans:
 
     def update(self, values, codes, n_classes):
         """Take in the values of a batch or round and return the means, as `class_means` does."""
-        mean, by_class = class_means(values, codes, n_classes, self.by_class)
         if self.mean is None:
-            self.mean, self.by_class = mean, by_class
+            self.mean, self.by_class = class_means(values, codes, n_classes)
         else:
+            counts, sums, mean = _counts_and_sums(values, codes, n_classes)
             self.mean += (1 - self.momentum) * (mean - self.mean)
-            self.by_class = self.by_class + (1 - self.momentum) * (by_class - self.by_class)
+            # Sum of the deviations: 0 where there is no row.
+            step = sums - counts * self.by_class
+            step /= np.maximum(counts, 1)
+            self.by_class = self.by_class + (1 - self.momentum) * step
         return self.mean, self.by_class

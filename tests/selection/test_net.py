@@ -162,8 +162,17 @@ def test_an_empty_selection_has_loss_zero_and_a_gradient():
     value.backward()
     assert value.item() == 0
     assert (output.grad == 0).all()
-    assert lesson.rows["shown"].tolist() == [1] * 4
-    assert lesson.rows["used"].tolist() == [0] * 4
+    lesson.count()
+    assert lesson.shown.tolist() == [1] * 4
+    assert lesson.used.tolist() == [0] * 4
+
+
+def test_a_row_drawn_twice_into_a_batch_was_shown_twice():
+    lesson = BatchLesson(proba[:4], np.array([1, 1, 0, 1]))
+    lesson.weigh(np.array([-4, -4, -2, -1]), np.log(proba[:4]))
+    lesson.count()
+    assert lesson.shown.tolist() == [2, 0, 1, 1]
+    assert lesson.used.tolist() == [2, 0, 0, 1]
 
 
 @pytest.mark.parametrize("criterion", [torch.nn.CrossEntropyLoss, torch.nn.NLLLoss])
