@@ -34,7 +34,7 @@ from skllmreg.augmentation._duplicates import TextIndex
 from skllmreg.augmentation._energy import student_energy
 from skllmreg.students import TextClassifier
 
-THRESHOLD, MOST = 0.85, 1.5
+THRESHOLD, MOST = 0.8, 1.5
 N_TRAINING, N_COMPARED = 3000, 3000
 TEXTS = ("trec", "emotion", "banking77")
 
