@@ -160,17 +160,18 @@ def feedback_section(records):
     lines += [
         "Gold less another strategy, in hundredths, with 95 % intervals of the paired differences: "
         "over sets and seeds after averaging over settings, in the last table over "
-        f"{n_seeds} seeds. ▽: loses, and the interval says so; ▿: loses. Without novel requests "
-        "feedback comes from all rows of the round before, as in the recording; only at repeats "
-        ".15 and mislabelled .05, as is *clear*: an LLM that writes clear rows near feedback too, "
-        "which was added when the other results were known.",
+        f"{n_seeds} seeds. ▽: loses, and the interval says so; ▿: loses. Feedback comes from all "
+        "rows of the round before, as in the recording; with *novel requests*, half of the "
+        "requests, from their rows alone. These, and *clear*, an LLM that writes clear rows near "
+        "feedback too (added when the other results were known), only at repeats .15 and "
+        "mislabelled .05.",
         "",
     ]
     groups = [("all", arms)] + [(name, of(arms, "arms", set=name)) for name in sets]
     for factor in ("repeat", "mislabel", "follow"):
         for level in levels(records, factor):
             groups.append((f"{factor} {level}", of(arms, "arms", **{factor: level})))
-    for part in ("no novel requests", "clear", "clear, no novel requests"):
+    for part in ("novel requests", "clear", "clear, novel requests"):
         group = of(records, part)
         groups += [(part, group)] + [(f"{part}, {s}", of(group, part, set=s)) for s in sets]
     columns = [(o, w, r) for o in OTHERS for w in ("accuracy", "f1") for r in ("requests", "rows")]
@@ -404,7 +405,7 @@ def draw_gains(axes, records):
     kinds = [  # part, settings, marker, filled, name
         ("arms", {"follow": "strong"}, "o", True, "heeds the wishes in 80 % of rows"),
         ("arms", {"follow": "weak"}, "o", False, "heeds them in 20 %"),
-        ("no novel requests", {}, "s", True, "no novel requests"),
+        ("novel requests", {}, "s", True, "novel requests"),
     ]
     height = 0.3
     for other, color in zip(OTHERS, ("tab:red", "tab:blue"), strict=True):

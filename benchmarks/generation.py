@@ -93,6 +93,7 @@ def grow(task, seed, setting, *, kind=SimulatedLLM, **params):
     written = Watched(llm, task.X_test)
     if params.get("label_check") == "teacher":
         params["teacher"] = FrozenEstimator(SecondReading(llm, task.classes))
+    params = {"n_batches": 2 * len(task.classes)} | params
     model = GOLDAugmenter(
         task.student(),
         generator=written,
@@ -199,20 +200,20 @@ def growth(task, seed, grid):
         about = {"part": "arms", "repeat": repeat, "mislabel": mislabel, "follow": follow}
         yield about, {"arms": compare(task, seed, setting)}
         if (repeat, mislabel) == CENTRAL:
-            found = compare(task, seed, setting, **without_novel(task))
-            yield about | {"part": "no novel requests"}, {"arms": found}
+            found = compare(task, seed, setting, **half_novel(task))
+            yield about | {"part": "novel requests"}, {"arms": found}
 
 
-def without_novel(task):
-    """As many requests, none of them novel: feedback comes from all rows of the round before."""
-    return {"n_novel_batches": 0, "n_batches": 2 * len(task.classes)}
+def half_novel(task):
+    """As many requests, half of them novel: feedback comes from the novel rows alone."""
+    return dict.fromkeys(("n_batches", "n_novel_batches"), len(task.classes))
 
 
 def afterthought(task, seed, grid):
     """Yield the arms of an LLM whose rows are clear whatever is wished, at the central rates."""
     for follow, heeds in FOLLOW.items():
         rates = {"repeat_rate": CENTRAL[0], "mislabel_rate": CENTRAL[1], "follow": heeds}
-        for part, params in (("clear", {}), ("clear, no novel requests", without_novel(task))):
+        for part, params in (("clear", {}), ("clear, novel requests", half_novel(task))):
             found = compare(task, seed, rates, kind=ClearLLM, **params)
             yield {"part": part, "follow": follow}, {"arms": found}
 

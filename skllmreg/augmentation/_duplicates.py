@@ -23,7 +23,7 @@ import numpy as np
 
 NEW, DUPLICATE, NEAR = "", "duplicate", "near-duplicate"
 
-_CHUNK = 1 << 13
+_CHUNK = 1 << 14
 # A word's code: how frequent it is, in quarters of a power of two, before the bits of its hash.
 _HASH_BITS, _CODE_BITS = 42, 48
 _HASH_MASK = np.uint64((1 << _HASH_BITS) - 1)
@@ -35,7 +35,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = ~_LOW
 # How many rare words lead to others, for texts of up to so many words: many words are choosy, but
 # long texts have too many combinations of them.
-_BANDS = ((3, 13), (2, 60), (1, math.inf))
+_BANDS = ((3, 17), (2, 60), (1, math.inf))
 
 _BYTE_VALUES = np.random.default_rng(0).integers(1 << 63, size=256, dtype=np.uint64)
 _BASE = 0x9E3779B97F4A7C15  # odd: has an inverse modulo 2**64
@@ -98,13 +98,15 @@ class TextIndex:
         """Where a signature has been seen; all of them have been now."""
         order = np.argsort(signatures, kind="stable")
         found = signatures[order]
-        repeated = np.zeros(len(signatures), bool)
-        repeated[order[1:]] = found[1:] == found[:-1]
-        at = np.searchsorted(self._seen, signatures)
-        at[at == len(self._seen)] = 0
+        seen = np.zeros(len(signatures), bool)
+        seen[1:] = found[1:] == found[:-1]
         if len(self._seen):
-            repeated |= self._seen[at] == signatures
-        self._seen = np.sort(np.concatenate([self._seen, signatures[~repeated]]))
+            at = np.searchsorted(self._seen, found)
+            at[at == len(self._seen)] = 0
+            seen |= self._seen[at] == found
+        repeated = np.empty(len(signatures), bool)
+        repeated[order] = seen
+        self._seen = _merged(self._seen, found[~seen])
         return repeated
 
     def _near_among(self, words, rows, some):
@@ -140,7 +142,7 @@ class TextIndex:
         key_rows = _low_half(keys) - n_old
         kept = ~near[key_rows]
         keys = (keys[kept] & _HIGH) + (n_old + position[key_rows[kept]]).astype(np.uint64)
-        self._keys = np.sort(np.concatenate([self._keys, keys]))
+        self._keys = _merged(self._keys, keys)
         codes = codes[self._starts[-1] :][np.repeat(~near, sizes)]
         self._codes = np.concatenate([self._codes, codes])
         self._starts = np.append(self._starts, self._starts[-1] + np.cumsum(sizes[~near]))
@@ -193,12 +195,10 @@ def hash_words(texts):
     starts : ndarray of int of shape (n_texts + 1,)
         Where the words of each text start.
     """
-    joined = " ".join([*texts, ""])
-    if joined.isascii():
-        lengths, encoded = list(map(len, texts)), joined.lower().encode()
-    else:
-        parts = [_fold(text).encode(errors="replace") for text in texts]
-        lengths, encoded = list(map(len, parts)), b" ".join([*parts, b""])
+    folded = [text if text.isascii() else _fold(text) for text in texts]
+    # Few are not ASCII: the others are encoded, and put into lower case, all at once.
+    lengths = [len(t) if t.isascii() else len(t.encode(errors="replace")) for t in folded]
+    encoded = " ".join([*folded, ""]).encode(errors="replace").lower()
     buffer = np.frombuffer(encoded, np.uint8)
     is_word = np.concatenate([[False], _IS_WORD[buffer], [False]])
     edges = np.flatnonzero(is_word[1:] != is_word[:-1])
@@ -219,8 +219,6 @@ def hash_words(texts):
 
 
 def _fold(text):
-    if text.isascii():
-        return text.lower()
     text = unicodedata.normalize("NFKC", text).casefold()
     return _UNSPACED.sub(r" \1 ", re.sub(r"\W+", " ", text)) or text
 
@@ -261,6 +259,11 @@ def _sort_in_rows(codes, rows):
     """
     both = np.sort(rows.astype(np.uint64) << np.uint64(_CODE_BITS) | codes)
     return both & np.uint64((1 << _CODE_BITS) - 1), (both >> np.uint64(_CODE_BITS)).astype(int)
+
+
+def _merged(first, second):
+    """Merge two sorted arrays: a stable sort is quickest at that."""
+    return np.sort(np.concatenate([first, second]), kind="stable")
 
 
 def _buckets(words):
@@ -338,7 +341,7 @@ def _are_alike(codes, starts, first, second, threshold):
     for i in range(0, len(open_), _ROWS):
         some = open_[i : i + _ROWS]
         words = [_words_of_pairs(codes, starts, rows[some]) for rows in (first, second)]
-        both = np.sort(np.concatenate(words))
+        both = _merged(*words)
         shared = both[1:][both[1:] == both[:-1]] >> np.uint64(_CODE_BITS)
         alike[some] = np.bincount(shared.astype(int), minlength=len(some)) >= least[some]
     return alike
