@@ -10,7 +10,7 @@ from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
 from skllmreg.llm._crew import Crew, Task
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._prompts import Messages, number_samples
-from skllmreg.llm._refusal import CONTENT_CODES
+from skllmreg.llm._refusal import is_about_prompt
 from skllmreg.llm._reply import Reply
 from skllmreg.llm._source import Source
 from skllmreg.llm._text import map_strings, one_line
@@ -103,7 +103,7 @@ class Call:
         try:
             return self.source.fetch(messages, sample)
         except RequestError as error:
-            if error.code not in CONTENT_CODES:
+            if not is_about_prompt(error):
                 raise
             # It is about this prompt, and the others go on.
             what = f"The prompt is refused: {error}"

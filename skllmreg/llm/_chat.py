@@ -184,8 +184,8 @@ class ChatModel:
         ------
         InvalidReplyError
             At the end, if a reply is still wrong after two repair rounds, was cut off (without a
-            schema, or within its JSON), or is a refusal, or a content filter stops the prompt; the
-            other prompts are answered first.
+            schema, or within its JSON), or is a refusal, or if the prompt is too long for the model
+            or a content filter stops it; the other prompts are answered first.
         BudgetExceededError, CacheError, ReplayMissError, RequestError
             As soon as it happens; what is under way is waited for and kept.
 

@@ -9,8 +9,14 @@ from skllmreg.exceptions import RequestError
 from skllmreg.llm._limits import LONGEST_PAUSE
 from skllmreg.llm._text import is_web_page, one_line, page_text
 
-# Refusals that are about what a prompt says (Azure's filter, OpenAI's): others may be answered.
-CONTENT_CODES = {"content_filter", "content_policy_violation", "invalid_prompt"}
+# Refusals of what a prompt says (Azure's filter, OpenAI's), and of its length (OpenAI's).
+_PROMPT_CODES = {
+    "content_filter",
+    "content_policy_violation",
+    "invalid_prompt",
+    "context_length_exceeded",
+    "string_above_max_length",
+}
 # Refusals that no repetition heals, though their status alone would allow one.
 _FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
 
@@ -57,6 +63,15 @@ def refusal(url: str, status: int | None, said: Any, headers: Any) -> RequestErr
         and not too_long,
         sent=True,
     )
+
+
+def is_about_prompt(error: RequestError) -> bool:
+    """Whether it is this prompt that is refused: others may be answered.
+
+    Servers of one's own, vLLM and its like, say that a prompt is too long in the message alone.
+    """
+    too_long = error.status in (400, 413) and "context length" in str(error).lower()
+    return error.code in _PROMPT_CODES or too_long
 
 
 def _is_transient(status: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._json import is_closed
 from skllmreg.llm._prompts import Messages
-from skllmreg.llm._refusal import CONTENT_CODES
+from skllmreg.llm._refusal import is_about_prompt
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def ask_structured(
             answer = send(body | in_form(form, messages, schema))
         except RequestError as error:
             # What the last form does not heal was not about the form.
-            about_form = error.status in NOT_SUPPORTED and error.code not in CONTENT_CODES
+            about_form = error.status in NOT_SUPPORTED and not is_about_prompt(error)
             if not about_form or form == len(FORMS) - 1:
                 raise
         else:

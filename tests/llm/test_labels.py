@@ -113,6 +113,8 @@ def test_a_vote_that_is_no_letter_is_repaired_and_never_guessed(loopback, chat):
     "refusal",
     [
         lambda: error(400, "filtered", code="content_filter"),
+        lambda: error(400, "too long", code="context_length_exceeded"),
+        lambda: error(400, "This model's maximum context length is 4096 tokens.", code=400),
         lambda: completion(None, finish_reason="content_filter"),
         lambda: completion(None, message={"refusal": "I must not."}),
     ],

@@ -166,6 +166,7 @@ REFUSALS = {
     "a refusal": lambda: completion(None, message={"refusal": "I must not."}),
     "a filter": lambda: completion(None, finish_reason="content_filter"),
     "a filter with status 400": lambda: error(400, "filtered", code="content_filter"),
+    "too long": lambda: error(400, "The model's context length is only 1024 tokens.", code=400),
     "rubbish": lambda: "I would rather not say",
 }
 
