@@ -1,9 +1,11 @@
 """Work that is done in processes of its own, to be killed and to meet others at one cache."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
 import random
+import signal
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from skllmreg.llm import ChatModel, _cache
 from tests.faults.entries import LABELS, TASK, TEXTS, teacher
 
 CONCURRENCY = 4
+PATIENCE = 120  # seconds after which somebody is stuck, also on a busy machine
 
 
 def elicitation(llm):
@@ -73,10 +76,12 @@ def forks(llm):
 
 def work(job, url, path, out=None, gate=None, lease=_cache.LEASE):
     """Run a job, or wait at the gate and then run it; write down what came of it."""
+    os.setpgrp()  # SIGUSR1 to this group shows where each process is, those that it forks too
+    faulthandler.register(signal.SIGUSR1)
     _cache.LEASE = lease
     llm = ChatModel("tiny", base_url=url, cache=path, temperature=0, max_concurrency=CONCURRENCY)
     if gate is not None:
-        gate.wait(60)  # for all to be there
+        gate.wait(PATIENCE)  # for all to be there
     result = (JOBS | {"complete": complete, "forks": forks})[job](llm)
     if out is not None:
         out.write_text(json.dumps(result))

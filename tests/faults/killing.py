@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.faults.entries import healthy
-from tests.faults.jobs import CONCURRENCY, processes, work
+from tests.faults.jobs import CONCURRENCY, PATIENCE, processes, work
 from tests.loopback import Loopback, last
 
 LATENCY = 0.02
@@ -110,7 +110,7 @@ def run(job, loopback, path, out):
     """Run a job to its end; its result."""
     out.unlink(missing_ok=True)
     process = start(job, loopback, path, out)
-    process.join(60)
+    process.join(PATIENCE)
     return json.loads(out.read_text()) if process.exitcode == 0 else None
 
 

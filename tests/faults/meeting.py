@@ -1,6 +1,9 @@
 """Many who ask the same at the same time: each of these counts what the server got."""
 
 import multiprocessing
+import os
+import signal
+import time
 
 import joblib
 import numpy as np
@@ -8,14 +11,14 @@ from sklearn.model_selection import GridSearchCV
 
 from skllmreg import ChatModel, LLKDSelector, LLMAttributionRegularizedClassifier, UnlabeledSplit
 from tests.faults.entries import TASK, X, teacher
-from tests.faults.jobs import processes, work
+from tests.faults.jobs import PATIENCE, processes, work
 from tests.faults.killing import served
 
 N_PROMPTS = 50
 
 
 class DeadlockError(Exception):
-    """Somebody was not done after a minute."""
+    """Somebody was not done when all patience was; the stacks are on stderr."""
 
 
 def search(backend, folder):
@@ -46,11 +49,14 @@ def meet(context, n_processes, folder, job="complete"):
 
 def finish(together):
     for process in together:
-        process.join(60)
+        process.join(PATIENCE)
     codes = [process.exitcode for process in together]
-    for process in together:
-        process.kill()
-    if None in codes:
+    stuck = [process for process in together if process.exitcode is None]
+    for number in (signal.SIGUSR1, signal.SIGKILL) if stuck else ():
+        for process in stuck:
+            os.killpg(process.pid, number)
+        time.sleep(1)  # to write the stacks
+    if stuck:
         raise DeadlockError(codes)
     if any(codes):
         raise RuntimeError(f"exit codes {codes}")
