@@ -33,14 +33,15 @@ MAY_IMPORT = {
     },
     "_demo_distill": {"datasets", "selection", "students"},
     "_demo_generate": {"datasets", "augmentation", "students"},
+    "_doc_link": {"__init__"},
     "exceptions": set(),
     "llm": {"__init__", "exceptions"},
     "nn": {"exceptions"},
     "datasets": {"exceptions", "llm"},
-    "attribution": {"exceptions", "llm", "nn"},
-    "selection": {"exceptions", "llm", "nn", "students"},
-    "augmentation": {"exceptions", "llm", "nn", "students"},
-    "students": {"exceptions", "nn"},
+    "attribution": {"_doc_link", "exceptions", "llm", "nn"},
+    "selection": {"_doc_link", "exceptions", "llm", "nn", "students"},
+    "augmentation": {"_doc_link", "exceptions", "llm", "nn", "students"},
+    "students": {"_doc_link", "exceptions", "nn"},
 }
 
 # Where a heavy library may be imported at all (a part, or one module of it), and where it may

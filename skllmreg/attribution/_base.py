@@ -8,8 +8,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
-from skllmreg.attribution._doc_link import DocLinkMixin
 from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
 from skllmreg.attribution._network import fit_network, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers

@@ -9,7 +9,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skllmreg.attribution._doc_link import DocLinkMixin
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.attribution._elicit import elicit_importances
 from skllmreg.attribution._features import column_names
 from skllmreg.attribution._scores import _is_by_class, parse_attributions

@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.augmentation._rows import joined, labelled
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student, predicted
@@ -39,7 +40,7 @@ def _student_has(method):
     return check
 
 
-class GOLDAugmenter(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Have an LLM write training rows, in rounds, near what the student finds unfamiliar.
 
     In every round the LLM writes rows of each class from a few labelled ones, and rows on *other

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.exceptions import InvalidReplyError
 from skllmreg.llm import Reply
 from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
@@ -24,7 +25,7 @@ from skllmreg.selection._rows import unanswered
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_array
 
 
-class LLMTeacherClassifier(ClassifierMixin, BaseEstimator):
+class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     """Zero- or few-shot classifier by an LLM, with probabilities and abstention.
 
     With `class_descriptions` it needs no fit. `fit` takes examples for the prompt and calibrates

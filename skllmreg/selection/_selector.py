@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
 
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
@@ -50,7 +51,7 @@ def warn_of_silence(reveal):
         )
 
 
-class LLKDSelector(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Train a student on the rows that a teacher can teach it, with few calls of the teacher.
 
     A meta-estimator like :class:`~sklearn.semi_supervised.SelfTrainingClassifier`: rows of y that

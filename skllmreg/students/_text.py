@@ -11,10 +11,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.students._checks import check_texts
 
 
-class TextClassifier(ClassifierMixin, BaseEstimator):
+class TextClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     """Linear classifier of texts: hashed words and parts of words, weighted by their rarity.
 
     Trained by stochastic gradient descent on the log-loss, in seconds for 10,000 short texts on one

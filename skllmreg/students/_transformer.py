@@ -15,10 +15,11 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
+from skllmreg._doc_link import DocLinkMixin
 from skllmreg.students._checks import check_texts
 
 
-class TransformerClassifier(ClassifierMixin, BaseEstimator):
+class TransformerClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     """Fine-tune a pretrained transformer on texts; needs ``pip install 'skllmreg[transformers]'``.
 
     Parameters
