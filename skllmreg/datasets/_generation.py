@@ -50,12 +50,15 @@ def load_helpdesk_generation():
         data : list of str
             18 messages.
         target : ndarray of str of shape (18,)
+            What their writer meant.
         indices : ndarray of int of shape (18,)
             Their positions in :func:`load_helpdesk`: the other messages are for testing.
         llm : ChatModel
             With ``mode="replay"``.
         task : str
+            What the messages are sorted by.
         class_descriptions : dict of str to str
+            What belongs to each class.
         descr : str
             Where the replies come from, and what they can show.
 
