@@ -37,6 +37,8 @@ COUNTS = {
     "all answers, the bad one too": lambda n, m: n + 1,
     "all answers, the refused one too": lambda n, m: n,
     "all answers, the three bad ones too": lambda n, m: n + 2,
+    "all other answers": lambda n, m: n - 1,
+    "the other replies": lambda n, m: m - 1,
     "the other replies, the bad one too": lambda n, m: m,
     "the other replies, the three bad ones too": lambda n, m: m + 2,
     "the other replies, both bad ones too": lambda n, m: m + 1,
@@ -47,6 +49,7 @@ COUNTS = {
     "the damaged one": lambda n, m: 1,
     "the bad one": lambda n, m: 1 + n - m,
     "one that is refused": lambda n, m: 1,
+    "one that is refused, and a vote that is": lambda n, m: 2,
 }
 
 
@@ -135,8 +138,7 @@ def in_place_of_the_second(change, cells):
     """A reply of no use; where log-probabilities are read, the vote in its place is none, too."""
 
     def strike(bench, body):
-        vote = bench.entry.reads == "logprobs" and "logprobs" not in body
-        return change(bench.good(body)) if bench.n == 2 or vote else None
+        return change(bench.good(body)) if strikes.is_second(bench, body) else None
 
     return Fault(cells, strike)
 
@@ -151,6 +153,7 @@ def stopped(words):
 PAGE = Behaviour("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
 HALF = Behaviour(completion("lost"), cut=30)
 BROKEN = Behaviour('{"choices": [')
+FILTERED = "The prompt is refused"
 UNWANTED = "Unsupported value: 'temperature'"
 
 FAULTS = {
@@ -184,6 +187,23 @@ FAULTS = {
             "logprobs": Cell(again="one that is refused"),
         },
         strikes.knows_no_extras,
+        lasting=True,
+    ),
+    "400 of a content filter, for one prompt": Fault(
+        {
+            **dict.fromkeys(
+                ("text", "json", "letter"),
+                Cell("the other replies", "one that is refused", InvalidReplyError, FILTERED),
+            ),
+            "rows": Cell("all other answers", "one that is refused"),
+            "logprobs": Cell(
+                "the other replies",
+                "one that is refused, and a vote that is",
+                InvalidReplyError,
+                FILTERED,
+            ),
+        },
+        strikes.filters,
         lasting=True,
     ),
     "no log-probabilities": Fault(

@@ -68,6 +68,10 @@ HANDLING = {
         ("_structured.py", "if not about_form or", "if True or"),
         ("_labels.py", "refused = error.status in NOT_SUPPORTED", "refused = False"),
     ],
+    "400 of a content filter, for one prompt": [
+        ("_call.py", "if not is_about_prompt(error):", "if True:"),
+        ("_structured.py", " and not is_about_prompt(error)", ""),
+    ],
     "no log-probabilities": [NO_VOTES],
     "a reply of the wrong form, once": [
         ("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 0"),

@@ -22,10 +22,24 @@ def wrong_shape(bench, body):
     return completion('{"other": "value"}' if bench.entry.reads == "json" else "I cannot tell.")
 
 
+def is_second(bench, body):
+    """Whether it is the second request, or the vote in its place."""
+    return bench.n == 2 or (bench.entry.reads == "logprobs" and "logprobs" not in body)
+
+
 def stubborn(bench, body):
-    vote = bench.entry.reads == "logprobs" and "logprobs" not in body
-    if bench.n == 2 or vote or (bench.entry.reads != "logprobs" and bench.n <= 4):
+    if is_second(bench, body) or (bench.entry.reads != "logprobs" and bench.n <= 4):
         return wrong_shape(bench, body)
+
+
+def filters(bench, body):
+    """Stops the second prompt, and in the next run what is asked then: the same. As Azure does."""
+    if is_second(bench, body) or bench.n_sent > bench.n:
+        inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {}}
+        message = "The prompt triggered the content management policy"
+        return error(
+            400, message, type=None, param="prompt", code="content_filter", innererror=inner
+        )
 
 
 def wants_patience(bench, body):

@@ -8,14 +8,15 @@ import time
 
 import pytest
 
-from skllmreg.exceptions import CacheError, RequestError
+from skllmreg import GOLDAugmenter
+from skllmreg.exceptions import CacheError, NoAttributesWarning, RequestError
 from skllmreg.llm import ChatModel, _cache, _labels, _limits, _structured
 from skllmreg.llm._cache import open_store
 from skllmreg.llm._cache_cli import main as cache_command
 from skllmreg.llm._doctor import main as doctor
-from tests.faults.entries import ENTRIES, healthy
+from tests.faults.entries import ENTRIES, LABELS, TASK, TEXTS, healthy
 from tests.faults.faults import COUNTS, FAULTS, GUIDE, guide_with_table
-from tests.loopback import Loopback
+from tests.loopback import Loopback, error
 
 
 class Bench:
@@ -103,7 +104,8 @@ def test_cell(bench):
             bench.run()
         assert bench.n == 0
         follow_advice(error.value)
-    bench.run()
+    with told(cell) if fault.lasting else contextlib.nullcontext():
+        bench.run()
     assert bench.n == again
 
 
@@ -124,6 +126,26 @@ def follow_advice(error):
     """Run the command that stands in the error's message."""
     words = shlex.split(re.search(r"`python -m skllmreg cache (.*?)`", str(error))[1])
     assert cache_command(words) == 0
+
+
+@pytest.mark.parametrize(("stopped", "n_listed"), [("proposals", 0), ("rows", 1)])
+def test_a_content_filter_does_not_end_generation(stopped, n_listed, loopback):
+    """A prompt that it stops is a reply of no use; without attributes rows are written, too."""
+    filtered = error(400, "filtered", code="content_filter")
+    nth = {"proposals": 1, "rows": 2}[stopped]
+    loopback.reply = lambda body: filtered if len(loopback.requests) == nth else healthy(body)
+    llm = ChatModel("tiny", base_url=loopback.base_url, cache=None, max_concurrency=1)
+    model = GOLDAugmenter(llm=llm, task=TASK, n_rounds=2, n_batches=1, random_state=0)
+    warns = (
+        pytest.warns(NoAttributesWarning) if stopped == "proposals" else contextlib.nullcontext()
+    )
+    with warns:
+        model.fit(TEXTS, LABELS)
+    assert model.termination_condition_ == "n_rounds"
+    assert model.n_requests_ == 2
+    listed = [row.reason for row in model.rejected_ if row.reason.startswith("reply: ")]
+    assert len(listed) == n_listed
+    assert all("status 400: filtered" in reason for reason in listed)
 
 
 SERVER_FAULTS = [name for name, fault in FAULTS.items() if fault.cell("text").sees is RequestError]
