@@ -2,6 +2,8 @@
 
 import json
 
+from skllmreg.llm._wording import sendable
+
 _FORMAT = "skllmreg attributions 1"
 _PROVENANCE = {"task": str, "model": str, "date": str, "prompt_hash": str, "n_described": int}
 _MOST_ESTIMATES = 1000  # a small file must not fill the memory
@@ -34,8 +36,7 @@ def _write_scores(attributions, label, indent):
 
 
 def _dump(value):
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair, as JSON does
+    return sendable(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def read_json(text):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skllmreg.attribution._scores import SCALE
-from skllmreg.llm._wording import answer_keys, on_one_line
+from skllmreg.llm._wording import answer_keys, on_one_line, sendable
 
 # More features are asked about in parts: servers cap the properties of a schema (100 at some), and
 # an answer stays near a thousand tokens, which every model can write with care.
@@ -151,9 +151,7 @@ def _question(prompt, keys, item):
         "required": list(keys.values()),
         "additionalProperties": False,
     }
-    # Half a surrogate pair in a name cannot be sent; its escape can.
-    prompt = prompt.encode("utf-8", "backslashreplace").decode()
-    return Question(prompt, schema, {key: name for name, key in keys.items()})
+    return Question(sendable(prompt), schema, {key: name for name, key in keys.items()})
 
 
 def _feature_lines(keys, features):

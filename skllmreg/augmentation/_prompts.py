@@ -7,7 +7,7 @@ and what it asks for is data. Texts of the user are only ever joined, never used
 import json
 
 from skllmreg.augmentation._text import clean_text
-from skllmreg.llm._wording import answer_keys, on_one_line
+from skllmreg.llm._wording import answer_keys, on_one_line, sendable
 
 # Of a long example, this many characters are shown.
 MOST_SHOWN = 2000
@@ -71,7 +71,7 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
         )
     parts.append(_closing(schema))
     item = {"type": "string"} if schema is None else schema.json_schema()
-    return _sendable("\n\n".join(parts)), _object({"rows": {"type": "array", "items": item}})
+    return sendable("\n\n".join(parts)), _object({"rows": {"type": "array", "items": item}})
 
 
 def attributes_question(task, classes, class_descriptions, schema=None):
@@ -116,7 +116,7 @@ def attributes_question(task, classes, class_descriptions, schema=None):
         f"Answer with one JSON object and nothing else:\n{what}",
     ]
     names = {keys[str(label)]: label for label in classes}
-    return _sendable("\n\n".join(parts)), _object(wanted), names
+    return sendable("\n\n".join(parts)), _object(wanted), names
 
 
 def read_attributes(value):
@@ -171,11 +171,6 @@ def _shown(rows, schema):
         json.dumps(row[:MOST_SHOWN] if schema is None else schema.to_json(row), ensure_ascii=False)
         for row in rows
     )
-
-
-def _sendable(prompt):
-    # Half a surrogate pair cannot be sent; its escape can.
-    return prompt.encode("utf-8", "backslashreplace").decode()
 
 
 def _object(properties):
