@@ -20,8 +20,9 @@ from sklearn.utils.validation import (
 from skllmreg._doc_link import DocLinkMixin
 from skllmreg.augmentation._rows import joined, labelled
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
-from skllmreg.augmentation._student import default_student, fit_student, predicted
+from skllmreg.augmentation._student import default_student, fit_student
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
+from skllmreg.students._any import student_predict
 from skllmreg.students._checks import check_rows
 
 STRATEGIES = ("gold", "random-feedback", "no-feedback")
@@ -345,7 +346,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         ndarray of shape (n_samples,)
         """
         X = self._checked(X)
-        return predicted(self.estimator_, X, self.classes_)
+        return student_predict(self.estimator_, X, self.classes_)
 
     @available_if(_student_has("predict_proba"))
     def predict_proba(self, X):

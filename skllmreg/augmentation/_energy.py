@@ -12,8 +12,7 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing, gen_batches
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.augmentation._student import last_step
-from skllmreg.students._any import is_net
+from skllmreg.students._any import is_net, last_step
 
 CHUNK_ROWS = 8192  # scored at a time: memory grows by one number a row
 CHUNK_VALUES = 2**22

@@ -11,8 +11,8 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.utils import _safe_indexing
 
 from skllmreg.augmentation._rows import joined
-from skllmreg.augmentation._student import fit_student, last_step, table_features
-from skllmreg.students._any import is_net, student_proba
+from skllmreg.augmentation._student import fit_student, table_features
+from skllmreg.students._any import is_net, last_step, student_proba
 from skllmreg.students._checks import is_text
 
 # A teacher abstains below this probability.
@@ -31,12 +31,12 @@ def doubt_labels(method, X, y, *, X_labeled, y_labeled, classes, student, teache
 
     Parameters
     ----------
-    method : {"auto", "teacher", "student", "dynamics"}
+    method : {"teacher", "student", "dynamics"}
         "teacher": its best class is another one, and it is sure. "student": out of fold, it finds
         another class many times likelier; its probabilities are calibrated first. "dynamics":
         while a linear model learns the other folds, the row's label is never likely and hardly
         varies [1]_; the bound on the probability is for any number of classes here, where the paper
-        has 0.2. "auto": the teacher, if there is one; else all labels are believed.
+        has 0.2.
     X : texts or table of shape (n_samples, n_features)
         Generated rows.
     y : ndarray of shape (n_samples,)
@@ -61,15 +61,9 @@ def doubt_labels(method, X, y, *, X_labeled, y_labeled, classes, student, teache
        LLMs and data curation for tabular augmentation in low-data regimes", ICML,
        arXiv:2312.12112, section 3.2.
     """
-    if method == "auto":
-        method = "teacher" if teacher is not None else None
-    if method is None:
-        return [""] * len(y)
     codes = np.searchsorted(classes, y)
     seed = random_state.randint(2**31 - 1)
     if method == "teacher":
-        if teacher is None:
-            raise ValueError('label_check="teacher" needs a teacher.')
         known, proba, doubted = _by_teacher(teacher, X, y, classes)
     else:
         known = classes
@@ -120,11 +114,7 @@ def _by_student(X, codes, folds, classes, student, seed):
     proba = np.empty((len(folds), len(classes)))
     for train, test in _splits(folds, n_labeled):
         fitted = fit_student(student, _safe_indexing(X, train), codes[train], classes, seed)
-        held_out = _safe_indexing(X, test)
-        if is_net(last_step(fitted)):
-            proba[test - n_labeled] = fitted.predict_proba(held_out)
-        else:
-            proba[test - n_labeled] = student_proba(fitted, held_out, classes)
+        proba[test - n_labeled] = student_proba(fitted, _safe_indexing(X, test), classes)
     own = codes[n_labeled:]
     proba = calibrated(proba, own)
     label = proba[np.arange(len(own)), own]

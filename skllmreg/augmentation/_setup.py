@@ -17,8 +17,9 @@ from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
 from skllmreg.augmentation._label_check import doubt_labels, teacher_classes
 from skllmreg.augmentation._loop import GenerationLoop
 from skllmreg.augmentation._rows import joined
-from skllmreg.augmentation._student import fit_student, last_step, seeded
+from skllmreg.augmentation._student import fit_student, seeded
 from skllmreg.exceptions import InvalidReplyError, NoAttributesWarning, UndescribedClassWarning
+from skllmreg.students._any import last_step
 
 # Where nothing else says how many.
 DEFAULT_ROUNDS = 5
@@ -198,9 +199,12 @@ def make_generator(params, data):
 
 def make_doubts(params, data, student, seed):
     """Who doubts labels: a function of rows and codes, or None for nobody."""
-    if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
+    method = params.label_check
+    if method == "auto":
+        method = None if params.teacher is None else "teacher"
+    if method is None:
         return None
-    if params.label_check == "student" and not hasattr(student, "predict_proba"):
+    if method == "student" and not hasattr(student, "predict_proba"):
         raise ValueError(
             f'label_check="student" needs predict_proba, which {type(last_step(student)).__name__} '
             "does not have."
@@ -214,7 +218,7 @@ def make_doubts(params, data, student, seed):
 
     def doubts(rows, codes):
         reasons = doubt_labels(
-            params.label_check,
+            method,
             data.as_X(rows),
             data.classes[codes],
             X_labeled=joined(data.X, data.as_X(known_rows)),

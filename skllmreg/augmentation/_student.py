@@ -1,4 +1,4 @@
-"""The student: by default, seeded, fitted, and asked for classes."""
+"""The student: by default, seeded, fitted."""
 
 import contextlib
 
@@ -7,12 +7,12 @@ from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import check_random_state
 
 from skllmreg.students import TextClassifier
-from skllmreg.students._any import is_net
+from skllmreg.students._any import is_net, last_step
 from skllmreg.students._checks import is_text
 
 
@@ -73,16 +73,3 @@ def torch_seeded(seed, device):
     from skllmreg.nn._net import seeded as torch_seed
 
     return torch_seed(seed, device)
-
-
-def predicted(student, X, classes):
-    """Classes that a student predicts."""
-    labels = student.predict(X)
-    return classes[labels] if is_net(last_step(student)) else labels
-
-
-def last_step(estimator):
-    """Return the classifier at the end of a pipeline."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator[-1]
-    return estimator

@@ -10,7 +10,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import has_fit_parameter
 
-from skllmreg.students._any import is_net, student_proba
+from skllmreg.students._any import is_net, last_step, student_proba
 
 # A class with a smaller share of a row's target is left out of it, unless no share is much larger:
 # rows are repeated per class, and the tail would only make them many.
@@ -80,13 +80,6 @@ def check_student(estimator, *, weighted):
         )
     if weighted and not is_net(last):
         check_weights(last)
-
-
-def last_step(estimator):
-    """The classifier at the end of a pipeline."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return estimator
 
 
 def check_weights(estimator):

@@ -1,6 +1,7 @@
 """Ask any classifier, a skorch net too, for classes and probabilities."""
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 
 def is_net(estimator):
@@ -8,10 +9,17 @@ def is_net(estimator):
     return any(base.__module__.partition(".")[0] == "skorch" for base in type(estimator).__mro__)
 
 
+def last_step(estimator):
+    """The classifier at the end of a pipeline."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
 def student_predict(student, X, classes):
     """Predicted classes; a net knows their positions only."""
     predicted = student.predict(X)
-    return classes[predicted] if is_net(student) else predicted
+    return classes[predicted] if is_net(last_step(student)) else predicted
 
 
 def student_proba(student, X, classes):
@@ -21,7 +29,7 @@ def student_proba(student, X, classes):
     -------
     ndarray of shape (n_samples, n_classes)
     """
-    if is_net(student):
+    if is_net(last_step(student)):
         proba = student.predict_proba(X)
         if proba.shape[1:] != (len(classes),):
             raise ValueError(

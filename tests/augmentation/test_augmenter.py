@@ -384,6 +384,11 @@ def test_wrong_labels_are_refused_by_the_teacher_and_their_quota_is_given_back()
     assert sum(entry["rejected"].get("label", 0) for entry in model.history_) > 10
 
 
+def test_without_a_teacher_labels_are_believed():
+    model, _ = fitted(Mislabelling(), n_samples=30, n_rounds=None)
+    assert not any("label" in entry["rejected"] for entry in model.history_)
+
+
 def test_a_teacher_may_know_more_classes_and_doubt_with_them():
     class Traveller(TextWriter):
         def rows(self, request, rng):

@@ -82,14 +82,6 @@ def test_a_teacher_that_gives_no_probabilities_is_not_asked_for_any():
     assert not any(doubt("teacher", texts, labels, teacher=teacher))
 
 
-def test_auto_is_the_teacher_or_nobody():
-    texts, labels, wrong = written()
-    assert not any(doubt("auto", texts, labels))
-    assert sum(map(bool, doubt("auto", texts, labels, teacher=Teacher(0.9)))) == wrong.sum()
-    with pytest.raises(ValueError, match="needs a teacher"):
-        doubt("teacher", texts, labels)
-
-
 @pytest.mark.parametrize("method", ["student", "dynamics"])
 @pytest.mark.parametrize("make", [np.asarray, lambda X: pd.DataFrame(X, columns=["a", "b"])])
 def test_tables_are_checked_too(method, make):
