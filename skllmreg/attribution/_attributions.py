@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skllmreg.attribution._attributions_json import read_json, write_json
-from skllmreg.attribution._scores import _hint, _is_by_class, _number
+from skllmreg.attribution._scores import check_score, is_by_class, name_hint
 
 _MOST_ROWS = 30  # of the table in a notebook
 
@@ -61,7 +61,7 @@ class Attributions:
     edited: Any = None
 
     def __post_init__(self):
-        if _is_by_class(self.estimates):
+        if is_by_class(self.estimates):
             outputs = {_label(k): _check_estimates(v, k) for k, v in self.estimates.items()}
             if None in outputs or len(outputs) < max(len(self.estimates), 1):
                 raise ValueError("Attributions need at least one class, and each class once.")
@@ -168,7 +168,7 @@ class Attributions:
         ValueError
             If a class or feature is unknown or a score is not a number from -10 to 10.
         """
-        if not _is_by_class(scores):
+        if not is_by_class(scores):
             if len(self.labels) > 1:
                 raise ValueError(
                     f"Say for which of the classes {self.labels}: {{label: {{feature: score}}}}."
@@ -182,7 +182,8 @@ class Attributions:
                 raise ValueError(f"No class {label!r}; the classes are {self.labels}.")
             for name, score in new.items():
                 if name not in outputs[label][0]:
-                    raise ValueError(f"No feature {name!r}{_hint(str(name), self.feature_names)}.")
+                    hint = name_hint(str(name), self.feature_names)
+                    raise ValueError(f"No feature {name!r}{hint}.")
                 for estimate in outputs[label]:
                     estimate[name] = score
                 edited[label, name] = by
@@ -333,7 +334,7 @@ def _check_alike(outputs):
 def _score(score, name, where):
     if not isinstance(name, str):
         raise ValueError(f"A feature{where} has the name {name!r}, which is no str.")
-    number = _number(score, name, where)
+    number = check_score(score, name, where)
     return int(number) if number.is_integer() else number
 
 

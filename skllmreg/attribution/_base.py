@@ -10,7 +10,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skllmreg._doc_link import DocLinkMixin
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
+from skllmreg.attribution._elicit import elicit_attributions
 from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
+from skllmreg.attribution._features import column_names
 from skllmreg.attribution._network import fit_network, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import feature_scaling, scaled
@@ -61,10 +63,6 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         attributions = self.attributions
         names = getattr(self, "feature_names_in_", None)
         if attributions is None and self.llm is not None:
-            # Imported here: without an LLM there is nothing to ask.
-            from skllmreg.attribution._elicit import elicit_attributions
-            from skllmreg.attribution._features import column_names
-
             names = column_names(names, self.n_features_in_, self.feature_descriptions)
             attributions = self.elicited_attributions_ = elicit_attributions(
                 self.llm,

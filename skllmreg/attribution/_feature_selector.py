@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skllmreg._doc_link import DocLinkMixin
 from skllmreg.attribution._elicit import elicit_importances
 from skllmreg.attribution._features import column_names
-from skllmreg.attribution._scores import _is_by_class, parse_attributions
+from skllmreg.attribution._scores import is_by_class, parse_attributions
 from skllmreg.exceptions import NoLLMWarning
 
 
@@ -152,7 +152,7 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
             )
         if hasattr(attributions, "to_estimates"):
             attributions = attributions.to_estimates()
-        outputs = attributions.values() if _is_by_class(attributions) else [attributions]
+        outputs = attributions.values() if is_by_class(attributions) else [attributions]
         estimates = [parse_attributions(scores, names, self.n_features_in_) for scores in outputs]
         return np.max([np.abs(output).mean(axis=(0, 1)) for output in estimates], axis=0)
 

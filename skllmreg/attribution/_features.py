@@ -56,7 +56,7 @@ def features_to_score(feature_names, feature_descriptions):
         return [f"x{i}" for i in range(len(feature_descriptions))]
     names = check_names(feature_names)
     if isinstance(feature_descriptions, Mapping):
-        own = [_own_key(name, feature_descriptions) for name in names]
+        own = [own_name(name, feature_descriptions) for name in names]
         if None not in own and len(set(own)) == len(own):
             return check_names(feature_descriptions)
     return names
@@ -164,7 +164,7 @@ def _as_dict(names, feature_descriptions):
 
 def _describe(name, descriptions):
     """Text of a feature: its own description, else that of the column it was expanded from."""
-    if (own := _own_key(name, descriptions)) is not None:
+    if (own := own_name(name, descriptions)) is not None:
         return descriptions[own]
     for bare in _without_prefixes(name):
         parents = [key for key in descriptions if bare.startswith(f"{key}_") and key + "_" != bare]
@@ -174,8 +174,9 @@ def _describe(name, descriptions):
     return ""
 
 
-def _own_key(name, descriptions):
-    return next((bare for bare in _without_prefixes(name) if bare in descriptions), None)
+def own_name(column, names):
+    """The first of a column's name and the names without its prefixes that is among `names`."""
+    return next((bare for bare in _without_prefixes(column) if bare in names), None)
 
 
 def _without_prefixes(name):

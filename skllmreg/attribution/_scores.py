@@ -11,6 +11,8 @@ from numbers import Real
 
 import numpy as np
 
+from skllmreg.attribution._features import own_name
+
 SCALE = 10  # scores go from -10 to 10
 
 
@@ -41,10 +43,8 @@ def match_names(feature_names, scored_names):
     matched, missing = [], []
     owner: dict[str, str] = {}
     for column in feature_names:
-        name = column
-        while name not in scored_names and "__" in name:
-            name = name.split("__", 1)[1]
-        if name not in scored_names:
+        name = own_name(column, scored_names)
+        if name is None:
             missing.append(column)
             continue
         if name in owner:
@@ -59,7 +59,7 @@ def match_names(feature_names, scored_names):
         matched.append(name)
     if missing:
         unused = sorted(scored_names - set(matched))
-        shown = "; ".join(repr(column) + _hint(column, unused) for column in missing[:5])
+        shown = "; ".join(repr(column) + name_hint(column, unused) for column in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise ValueError(
             f"No attribution score for {len(missing)} of {len(feature_names)} features: "
@@ -68,7 +68,8 @@ def match_names(feature_names, scored_names):
     return matched
 
 
-def _hint(column, unused):
+def name_hint(column, unused):
+    """Say which of the unused names may be meant by a column, "" if none is near."""
     bare = column.split("__")[-1]
     parents = [name for name in unused if bare.startswith(f"{name}_")]
     if parents:
@@ -108,14 +109,14 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
         return _parse_output(scores, feature_names, n_features, of)
 
     if classes is None:
-        if _is_by_class(attributions):
+        if is_by_class(attributions):
             raise ValueError(
                 "attributions has scores by class, but this is a regression: give "
                 "{feature: score}, for what a larger value does to the target."
             )
         return one_output(attributions)[:, None]
     classes = np.asarray(classes).tolist()
-    if _is_by_class(attributions):
+    if is_by_class(attributions):
         keys = _match_classes(attributions, classes)
         outputs = [one_output(attributions[k], f" for class {k!r}") for k in keys]
         lengths = {len(output) for output in outputs}
@@ -140,7 +141,8 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
     return one_output(attributions)[:, None]
 
 
-def _is_by_class(attributions):
+def is_by_class(attributions):
+    """Whether scores are given as ``{class: scores}``, and not as ``{feature: score}``."""
     return isinstance(attributions, Mapping) and all(
         isinstance(scores, (Mapping, list, tuple)) or np.ndim(scores) > 0
         for scores in attributions.values()
@@ -202,7 +204,7 @@ def _parse_output(scores, feature_names, n_features, of):
             )
         where = [of if len(scores) == 1 else f"{of} in estimate {i}" for i in range(len(scores))]
         rows = [
-            [_number(s[name], name, w) for name in match_names(feature_names, s)]
+            [check_score(s[name], name, w) for name in match_names(feature_names, s)]
             for s, w in zip(scores, where, strict=True)
         ]
         return np.array(rows, dtype=float)
@@ -221,11 +223,13 @@ def _parse_output(scores, feature_names, n_features, of):
             "expected (n_features,) or (n_estimates, n_features)."
         )
     for row, column in np.argwhere(~(np.abs(array) <= SCALE)):
-        _number(array[row, column], column if feature_names is None else feature_names[column], of)
+        name = column if feature_names is None else feature_names[column]
+        check_score(array[row, column], name, of)
     return array
 
 
-def _number(score, name, where):
+def check_score(score, name, where):
+    """Return a score as a float, or say what is wrong with it."""
     if isinstance(score, (bool, np.bool_)) or not isinstance(score, Real):
         raise ValueError(f"The score of {name!r}{where} is {score!r}, not a number.")
     if isinstance(score, int) and abs(score) > 10**9:  # it may be too large for a float
