@@ -1,6 +1,7 @@
 """Picture of what the LLM said beside what a model has learned."""
 
 import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 SCORE_COLOR, COEF_COLOR, CLASH_COLOR = "#1f3a5f", "#7fb0de", "#e8837a"
@@ -130,7 +131,9 @@ class AttributionDisplay:
         -------
         self
         """
-        plt = _pyplot()
+        check_matplotlib_support("AttributionDisplay")
+        import matplotlib.pyplot as plt
+
         n_outputs, n_features = np.shape(self.scores)
         # Largest score first; of equal ones, the one that counts for more.
         strength = np.abs(self.scores).max(axis=0), np.abs(self.coef).max(axis=0)
@@ -196,16 +199,6 @@ class AttributionDisplay:
         if n_clashes := np.count_nonzero(clash):
             title += f"\n{n_clashes} of {len(scores)} signs disagree (hatched)"
         ax.set_title(title, loc="left", fontsize="medium").set_parse_math(False)
-
-
-def _pyplot():
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "AttributionDisplay needs matplotlib: pip install 'skllmreg[plot]'."
-        ) from error
-    return plt
 
 
 def _check_drawable(estimator):

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skllmreg.augmentation._rows import joined
@@ -17,7 +18,6 @@ REFUSED = {
     "invalid": "#a8325a",
     "label": "#d97fa0",
     "reply": "#6d4f9e",
-    "quota": "#9a9a9a",
 }
 OTHER = "#9a9a9a"
 
@@ -135,6 +135,7 @@ class GenerationDisplay:
         -------
         GenerationDisplay
         """
+        check_matplotlib_support("GenerationDisplay")
         import matplotlib.pyplot as plt
 
         if ax is None:

@@ -1,6 +1,7 @@
 """Picture of what was selected, why, and what came of it."""
 
 import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 
@@ -112,6 +113,7 @@ class SelectionDisplay:
         -------
         SelectionDisplay
         """
+        check_matplotlib_support("SelectionDisplay")
         import matplotlib.pyplot as plt
 
         n_axes = 1 if self.accuracy is None else 2
