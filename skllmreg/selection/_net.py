@@ -143,7 +143,6 @@ class BatchLesson:
     ----------
     target, weight, rule, codes
         As in `fit_net`.
-
     """
 
     def __init__(self, target, weight, rule: PaperRule | None = None, codes=None):

@@ -118,7 +118,7 @@ class TransformerClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         # The net cuts what a whole batch has no tokens for, at the end.
         self.tokenizer_ = AutoTokenizer.from_pretrained(self.model, padding_side="right")
         device = pick_device(self.device)
-        with seeded(check_random_state(self.random_state).randint(2**31), device):
+        with seeded(check_random_state(self.random_state).randint(2**31 - 1), device):
             self.net_ = make_net(
                 self.model,
                 len(self.classes_),
