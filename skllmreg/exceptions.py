@@ -48,6 +48,10 @@ class InvalidReplyError(LLMError):
         What is wrong with it.
     failures : dict of int to InvalidReplyError
         Where a call has several prompts: what is wrong with each that failed, by its position.
+    cache : str
+        The file that keeps the reply; "" for none.
+    keys : list of str
+        Of the entries there: of the reply, and of those that it was to repair.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class InvalidReplyError(LLMError):
         self.reply = reply
         self.problems = problems or []
         self.failures: dict[int, InvalidReplyError] = {}
+        self.cache = ""
+        self.keys: list[str] = []
 
 
 class NoAnswerWarning(UserWarning):
@@ -115,7 +121,7 @@ class RequestError(LLMError):
 
 
 class UndescribedClassWarning(UserWarning):
-    """An LLM is asked about a class that only has a number for a name."""
+    """An LLM is asked about a class that only has a number for a name, or the one not described."""
 
 
 class UnscaledFeaturesWarning(UserWarning):

@@ -19,11 +19,18 @@ class AttributeGrid:
     random_state : RandomState
         Shuffles them.
 
+    Attributes
+    ----------
+    proposed : bool
+        Whether an LLM was asked for them.
+
     Raises
     ------
     ValueError
         If an attribute has no values, or something else than texts.
     """
+
+    proposed = False
 
     def __init__(self, values, random_state):
         for name, listed in values.items():
@@ -65,7 +72,9 @@ class AttributeGrid:
             else listed
             for name, listed in reply.value.items()
         }
-        return cls(values, random_state)
+        grid = cls(values, random_state)
+        grid.proposed = True
+        return grid
 
     def draw(self, label, n_rows, *, near=False):
         """Draw the attributes of a request.

@@ -91,6 +91,7 @@ class GenerationLoop:
         self.history: list[dict[str, Any]] = []
         self.termination = ""
         self._replies: list[tuple[str, str]] = []  # the last few, and what was wrong with them
+        self._no_budget = ""  # in the words of the LLM
 
     def run(self):
         """Ask, curate and study until there is enough, or no more to get.
@@ -146,6 +147,7 @@ class GenerationLoop:
                 answers.append(answer)
             if not all(answer.asked for answer in answers):
                 self.termination = "budget"
+                self._no_budget = next(answer.problem for answer in answers if not answer.asked)
         finally:
             n_rejected = len(self.rejected)
             try:
@@ -234,8 +236,12 @@ class GenerationLoop:
 
     def _error(self):
         if not self._replies:
+            grid = self.asker.grid
+            after = grid is not None and grid.proposed
+            what = ", after that for their attributes (attributes=None saves it)" if after else ""
             return BudgetExceededError(
-                "The budget of the LLM does not allow a single request for rows."
+                f"The budget of the LLM does not allow a single request for rows{what}. "
+                f"{self._no_budget}"
             )
         counts = Counter(kind(rejected.reason) for rejected in self.rejected)
         why = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "there were none"

@@ -60,6 +60,12 @@ def default_path() -> Path:
     return folder / "skllmreg" / "llm.sqlite3"
 
 
+def prune_command(path: str | os.PathLike[str] | None, *keys: str) -> str:
+    """The command line that removes entries."""
+    named = " ".join(key[:12] for key in keys)
+    return f"python -m skllmreg cache prune --file {shlex.quote(str(path))} --key {named}"
+
+
 def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False) -> "Store":
     """The store behind the `cache` parameter of a ChatModel, one per process and file."""
     if cache is None:
@@ -286,11 +292,6 @@ class Store:
         with self.lock, self._explained():
             self._db.execute("VACUUM")
 
-    def prune_command(self, *keys: str) -> str:
-        """The command line that removes entries."""
-        named = " ".join(key[:12] for key in keys)
-        return f"python -m skllmreg cache prune --file {shlex.quote(str(self.path))} --key {named}"
-
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction, alone in the file."""
@@ -325,7 +326,7 @@ class Store:
         if not isinstance(record, dict) or not record.keys() >= FIELDS:
             raise CacheError(
                 f"The entry {key[:12]} of the cache file {self.path} is damaged: "
-                f"`{self.prune_command(key)}` removes it."
+                f"`{prune_command(self.path, key)}` removes it."
             )
         return record
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError, RequestError
+from skllmreg.llm._cache import prune_command
 from skllmreg.llm._crew import Crew, Task
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._prompts import Messages, number_samples
@@ -17,6 +18,7 @@ from skllmreg.llm._text import map_strings, one_line
 
 MAX_REPAIRS = 2
 MOST_PROBLEMS = 20  # in a message
+MOST_KEYS = 60  # in a command
 
 
 @dataclass
@@ -81,23 +83,23 @@ class Call:
         messages = task.messages
         records, costs, keys, all_cached = [], [], [], True
         for n_repairs in range(MAX_REPAIRS + 1):
-            record, cost, cached = self._fetch(messages, task.sample)
-            records.append(record)
-            costs.append(cost)
-            keys.append(self.source.key(messages, task.sample))
-            all_cached &= cached
             try:
+                record, cost, cached = self._fetch(messages, task.sample)
+                records.append(record)
+                costs.append(cost)
+                keys.append(self.source.key(messages, task.sample))
+                all_cached &= cached
                 value = self._check(record)
             except UnusableError as error:
                 problems = error.problems
             except InvalidReplyError as error:
-                raise self._advise(error, keys) from None
+                raise self._kept(error, keys) from None
             else:
                 return self._reply(records, value, costs, cached=all_cached)
             if n_repairs < MAX_REPAIRS:
                 messages = self._repair(messages, record["text"], problems)
         what = f"after {MAX_REPAIRS} repair rounds it is still wrong"
-        raise self._advise(_invalid(record, problems, what), keys)
+        raise self._kept(_invalid(record, problems, what), keys)
 
     def _fetch(self, messages: Messages, sample: int) -> tuple[dict, float | None, bool]:
         try:
@@ -109,13 +111,10 @@ class Call:
             what = f"The prompt is refused: {error}"
             raise InvalidReplyError(what, problems=[str(error)]) from error
 
-    def _advise(self, error: InvalidReplyError, keys: list[str]) -> InvalidReplyError:
-        """Say how to get another answer: all rounds are kept."""
+    def _kept(self, error: InvalidReplyError, keys: list[str]) -> InvalidReplyError:
+        """Note where the reply is: all rounds are kept."""
         if self.source.caching:
-            error.args = (
-                f"{error} The reply is kept, and the same request gets it again: change the "
-                f"prompt, or `{self.source.store.prune_command(*keys)}`.",
-            )
+            error.cache, error.keys = str(self.source.store.path), keys
         return error
 
     def _check(self, record: dict[str, Any]) -> Any:
@@ -211,13 +210,26 @@ class Call:
 def unusable_replies(
     what: str, failures: dict[int, InvalidReplyError], replies: list[Any]
 ) -> InvalidReplyError:
-    """One error for all failures of a call, which names the first."""
+    """One error for all failures of a call, which names the first.
+
+    It says how to get other answers: one command removes the entries of all.
+    """
     index, first = next(iter(failures.items()))
     head = f"{what} {index}: {first}"
     if len(failures) > 1:
         head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"
+    keys = [key for failure in failures.values() for key in failure.keys]
+    cache = next((failure.cache for failure in failures.values() if failure.keys), "")
+    if keys:
+        command = prune_command(cache, *keys[:MOST_KEYS])
+        more = " (and again, which names more of them)" if len(keys) > MOST_KEYS else ""
+        head += (
+            " What was replied is kept, and the same request gets it again: change the prompt, or "
+            f"`{command}`{more}."
+        )
     error = InvalidReplyError(head, reply=first.reply, problems=first.problems)
     error.replies, error.failures = replies, failures
+    error.cache, error.keys = cache, keys
     return error
 
 

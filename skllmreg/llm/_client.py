@@ -153,7 +153,9 @@ def _explain(error: Exception, now: Exchange, url: str, timeout: float) -> Reque
         return error
     if late and now.sent:
         what = f"did not answer within {timeout:g} s. {doctor}"
-    elif late or isinstance(error, openai.APIConnectionError):
+    elif late:
+        what = f"cannot be reached within {timeout:g} s. {doctor}"
+    elif isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
         what = f"cannot be reached ({now.hide(str(cause)) or type(cause).__name__}). {doctor}"
     else:

@@ -151,7 +151,10 @@ def _from_votes(
     replies, failures = _replies(chat, repeated, validate=validate, **progress)
     by_prompt: dict[int, InvalidReplyError] = {}
     for i in sorted(failures):
-        by_prompt.setdefault(i // n_samples, failures[i])
+        first = by_prompt.setdefault(i // n_samples, failures[i])
+        if first is not failures[i]:
+            first.cache = first.cache or failures[i].cache
+            first.keys += failures[i].keys
     shares: list[np.ndarray | None] = [None] * len(asked)
     for i in set(range(len(asked))) - set(by_prompt):
         votes = [reply.value for reply in replies[i * n_samples : (i + 1) * n_samples]]

@@ -81,7 +81,7 @@ def test_a_spent_budget_keeps_what_there_is_and_a_larger_one_goes_on_from_there(
 
 def test_a_budget_for_no_request_is_an_error(server, tmp_path):
     model = augmenter(server, tmp_path, llm={"token_budget": 1})
-    with pytest.raises(BudgetExceededError, match="single request"):
+    with pytest.raises(BudgetExceededError, match=r"single request for rows\. .*token_budget=1"):
         model.fit(TEXTS, TOPICS)
 
 

@@ -169,11 +169,11 @@ FAULTS = {
     "connection reset, for good": for_good(Behaviour(reset=True), "cannot be reached"),
     "no answer in time, once": once(Behaviour(delay=1.5), timeout=0.3, max_retries=2),
     "no answer in time, for good": for_good(
-        Behaviour(delay=1.5), "did not answer within 0.3 s", timeout=0.3
+        Behaviour(delay=1.5), "did not answer within 0.5 s", timeout=0.5
     ),
     "slow drip, once": once(Behaviour(drip=0.02), timeout=0.3, max_retries=2),
     "slow drip, for good": for_good(
-        Behaviour(drip=0.02), "still sending its reply after the timeout", timeout=0.3
+        Behaviour(drip=0.02), "still sending its reply after the timeout", timeout=0.5
     ),
     "body broken off, once": once(HALF),
     "body broken off, for good": for_good(HALF, "broke off in its reply"),
@@ -277,7 +277,10 @@ FAULTS = {
                 Cell("what came before", "the rest", BudgetExceededError, "request_budget=1"),
             ),
             "proposals": Cell(
-                "what came before", "the rest", BudgetExceededError, "not allow a single request"
+                "what came before",
+                "the rest",
+                BudgetExceededError,
+                "after that for their attributes",
             ),
             "rows": Cell(
                 "what came before", "the rest", None, "the budget", GenerationStoppedWarning

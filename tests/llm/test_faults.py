@@ -1,13 +1,14 @@
 """What servers do wrong, and what becomes of it."""
 
 import dataclasses
+import re
 import shlex
 import time
 
 import pytest
 
 from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
-from skllmreg.llm import ChatModel, _cache, _client, _ledger, _limits, _source
+from skllmreg.llm import ChatModel, _cache, _client, _ledger, _limits, _source, _wire
 from skllmreg.llm._cache_cli import main
 from tests.loopback import Behaviour, completion, error, last
 
@@ -124,6 +125,16 @@ def test_no_server_says_so_and_names_the_doctor():
         chat.complete(["a"])
 
 
+def test_a_server_that_takes_no_request_in_time_says_so(loopback, monkeypatch):
+    def late(*args):
+        raise _wire.TooLateError
+
+    monkeypatch.setattr(_client, "_open_client", late)
+    chat = ChatModel("tiny", base_url=loopback.base_url, timeout=5, max_retries=0)
+    with pytest.raises(RequestError, match="cannot be reached within 5 s"):
+        chat.complete(["a"])
+
+
 @pytest.mark.parametrize("seconds", [300, 3000])
 def test_retry_after_above_the_limit_of_the_sdk_is_honoured(loopback, chat, monkeypatch, seconds):
     moments = []
@@ -208,7 +219,25 @@ def test_one_answer_of_no_use_does_not_keep_the_others_from_being_answered(loopb
     ) as e:
         chat.complete([str(i) for i in range(6)])
     assert [reply is None for reply in e.value.replies] == [False, True, False, False, True, False]
-    assert "cache prune" in str(e.value)
+
+
+def test_one_command_removes_all_replies_of_no_use(loopback, chat, capsys):
+    loopback.reply = lambda body: completion("") if last(body) in "14" else "fine"
+    with pytest.raises(InvalidReplyError) as caught:
+        chat.complete([str(i) for i in range(6)])
+    command = re.search(r"`python -m skllmreg (.*?)`", str(caught.value))[1]
+    assert main(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out.startswith("2 entries removed")
+    assert caught.value.keys == [key for e in caught.value.failures.values() for key in e.keys]
+    loopback.reply = lambda body: "fine"
+    assert [reply.cached for reply in chat.complete([str(i) for i in range(6)])].count(False) == 2
+
+
+def test_a_command_names_not_too_many_replies(loopback, chat):
+    loopback.reply = lambda body: completion("")
+    with pytest.raises(InvalidReplyError, match=r"(?s)--key( \w{12}){60}` \(and again") as caught:
+        chat.complete([str(i) for i in range(61)])
+    assert len(caught.value.keys) == 61
 
 
 def test_a_parameter_of_the_user_that_is_refused_is_told_in_the_words_of_the_server(loopback):

@@ -109,6 +109,14 @@ def test_a_vote_that_is_no_letter_is_repaired_and_never_guessed(loopback, chat):
         chat.label_probabilities(["b"], LABELS, method="votes")
 
 
+def test_all_votes_of_no_use_can_be_removed_by_one_command(loopback, chat):
+    loopback.reply = lambda body: completion(None, message={"refusal": "No."})
+    with pytest.raises(InvalidReplyError) as caught:
+        chat.label_probabilities(["a", "b"], LABELS, method="votes", n_samples=2)
+    assert len(set(caught.value.keys)) == len(loopback.requests) == 4
+    assert all(key[:12] in str(caught.value) for key in caught.value.keys)
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
