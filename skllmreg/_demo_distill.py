@@ -9,10 +9,14 @@ from skllmreg.students import TextClassifier
 CALLS = 150
 PER_CLASS = 5
 N_TEST = 200
+HEAD = f"Accuracy on {N_TEST} other help-desk messages"
 
 
 def accuracies(n_splits, tick):
-    """Accuracy on held-out messages: {what the student has learned from: mean over the splits}."""
+    """Accuracy on held-out messages: {what the student has learned from: mean over the splits}.
+
+    `tick` is told of each split.
+    """
     helpdesk = load_helpdesk()
     texts, classes = np.array(helpdesk.data, dtype=object), np.array(helpdesk.target_names)
     found: dict[str, list[float]] = {}
@@ -44,10 +48,3 @@ def accuracies(n_splits, tick):
             found.setdefault(name, []).append(value)
         tick(1)
     return {name: float(np.mean(values)) for name, values in found.items()}
-
-
-def text(n_splits, tick):
-    """Lay out the accuracies; `tick` is told of each split."""
-    lines = [f"Accuracy on {N_TEST} other help-desk messages, mean over {n_splits} splits", ""]
-    lines += [f"  {name:28} {value:.3f}" for name, value in accuracies(n_splits, tick).items()]
-    return "\n".join(lines)

@@ -7,12 +7,17 @@ from skllmreg.datasets import load_helpdesk, load_helpdesk_generation
 from skllmreg.students import TextClassifier
 
 N_TEST = 200
+HEAD = "The same where an LLM writes messages"
 
 
-def grown():
-    """The augmenter, fitted with the recorded replies."""
-    recorded = load_helpdesk_generation()
-    return GOLDAugmenter(
+def accuracies(n_splits, tick):
+    """Accuracy on held-out messages: {what the student has learned from: mean over the splits}.
+
+    `tick` is told of each split.
+    """
+    helpdesk, recorded = load_helpdesk(), load_helpdesk_generation()
+    texts, seeds = np.array(helpdesk.data, dtype=object), recorded.indices
+    model = GOLDAugmenter(
         llm=recorded.llm,
         task=recorded.task,
         class_descriptions=recorded.class_descriptions,
@@ -21,13 +26,6 @@ def grown():
         batch_size=14,
         random_state=0,
     ).fit(recorded.data, recorded.target)
-
-
-def accuracies(n_splits, tick):
-    """Accuracy on held-out messages: {what the student has learned from: mean over the splits}."""
-    helpdesk, recorded = load_helpdesk(), load_helpdesk_generation()
-    texts, seeds = np.array(helpdesk.data, dtype=object), recorded.indices
-    model = grown()
     X, y = model.X_generated_, model.y_generated_
     others = np.setdiff1d(np.arange(len(texts)), seeds)
     found: dict[str, list[float]] = {}
@@ -48,10 +46,3 @@ def accuracies(n_splits, tick):
             found.setdefault(name, []).append(score)
         tick(1)
     return {name: float(np.mean(scores)) for name, scores in found.items()}
-
-
-def text(n_splits, tick):
-    """Lay out the accuracies; `tick` is told of each split."""
-    lines = [f"The same where an LLM writes messages, mean over {n_splits} splits", ""]
-    lines += [f"  {name:28} {value:.3f}" for name, value in accuracies(n_splits, tick).items()]
-    return "\n".join(lines)

@@ -135,13 +135,14 @@ def main(argv=None):
     except ImportError:
         print("No figure: matplotlib is not installed (pip install 'skllmreg[plot]').\n")
     n_splits = min(args.splits, 3)
-    with progress_bar(n_splits, None, "help desk", unit="split") as tick:
-        distilled = _demo_distill.text(n_splits, tick)
-    print(distilled)
-    print("\n" + textwrap.fill(load_helpdesk().descr, 88) + "\n")
-    with progress_bar(n_splits, None, "writing messages", unit="split") as tick:
-        generated = _demo_generate.text(n_splits, tick)
-    print(generated)
-    print("\n" + textwrap.fill(load_helpdesk_generation().descr, 88) + "\n")
+    for part, load in (
+        (_demo_distill, load_helpdesk),
+        (_demo_generate, load_helpdesk_generation),
+    ):
+        with progress_bar(n_splits, None, "help desk", unit="split") as tick:
+            found = part.accuracies(n_splits, tick)
+        print(f"{part.HEAD}, mean over {n_splits} splits\n")
+        print("\n".join(f"  {name:28} {value:.3f}" for name, value in found.items()))
+        print("\n" + textwrap.fill(load().descr, 88) + "\n")
     print(REAL_LLM)
     return 0
