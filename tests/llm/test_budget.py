@@ -58,8 +58,10 @@ def _complete(chat, prefix):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_workers_share_the_budget(loopback, backend):
-    chat = ChatModel("tiny", base_url=loopback.base_url, request_budget=12)
+def test_workers_share_the_budget(loopback, tmp_path, backend):
+    # The cache is named: workers keep the environment of the test that they were started for.
+    cache = tmp_path / "named.sqlite3"
+    chat = ChatModel("tiny", base_url=loopback.base_url, request_budget=12, cache=cache)
     done = joblib.Parallel(2, backend=backend)(
         joblib.delayed(_complete)(clone(chat), prefix) for prefix in "ab"
     )
