@@ -4,6 +4,7 @@ import re
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx_gallery.sorting import ExplicitOrder
 
 import skllmreg
 
@@ -31,6 +32,20 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
+    "within_subsection_order": ExplicitOrder(
+        [
+            "plot_few_shot.py",
+            "plot_review_scores.py",
+            "plot_pipeline.py",
+            "plot_baselines.py",
+            "plot_skewed_data.py",
+            "plot_distillation.py",
+            "plot_selection_search.py",
+            "plot_growing.py",
+            "*",
+            "plot_local_model.py",
+        ]
+    ),
     "abort_on_example_error": True,
     "reference_url": {"skllmreg": None},
     "doc_module": ("skllmreg",),
@@ -51,6 +66,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
     "header_links_before_dropdown": 7,
+    "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],

@@ -27,6 +27,7 @@ are small enough for a model that fits a laptop: a few thousand tokens, once.
 # No key is needed: another server than OpenAI's gets a dummy, never your ``OPENAI_API_KEY``. A slow
 # machine wants patience (`timeout`), and few requests at a time.
 
+import matplotlib.pyplot as plt
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -34,6 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skllmreg import (
+    AttributionDisplay,
     Attributions,
     ChatModel,
     LLMAttributionRegularizedClassifier,
@@ -92,6 +94,12 @@ for n_rows in (6, 20, 100):
         f"{n_rows:3} rows: accuracy {model.score(X_rest, y_rest):.3f} with the scores, "
         f"{plain.score(X_rest, y_rest):.3f} without"
     )
+
+# %%
+# What was said beside what the last model has learned:
+
+AttributionDisplay.from_estimator(model, max_features=12)
+plt.show()
 
 # %%
 # Save what a local model said beside your code, read it, and edit it where you know better

@@ -9,6 +9,7 @@ tests on labelled rows only and leaves the others in every training part.
 # %%
 # Digits: 150 with a label, and the probabilities of a teacher for all that is wrong for a fifth.
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
@@ -42,6 +43,17 @@ search = GridSearchCV(
 search.fit(X, y, teacher_proba=proba)
 results = pd.DataFrame(search.cv_results_)
 results[["param_strategy", "param_confidence_threshold", "mean_test_score", "std_test_score"]]
+
+# %%
+
+_, ax = plt.subplots(figsize=(6.4, 2.4), layout="constrained")
+names = [", ".join(map(str, reversed(params.values()))) for params in results["params"]]
+ax.errorbar(results["mean_test_score"], names, xerr=results["std_test_score"], fmt="o")
+ax.set(xlabel="accuracy on labelled rows held out, mean and sd over 3 folds", ylabel="strategy")
+ax.margins(y=0.2)
+ax.invert_yaxis()
+ax.grid(axis="x", alpha=0.4)
+plt.show()
 
 # %%
 # On rows that nobody has seen:
