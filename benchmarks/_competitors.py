@@ -38,7 +38,6 @@ class Cell:
 class Model:
     label: str
     make: Callable[[Cell], ClassifierMixin]
-    uses_llm: bool = False
     from_rows_per_class: int = 1
 
 
@@ -160,15 +159,15 @@ def tabpfn(cell):
 
 OURS = "ours"
 MODELS = {
-    OURS: Model("ours (auto)", ours, uses_llm=True),
-    "zero_shot_raw": Model("zero-shot, raw scores", zero_shot_raw, uses_llm=True),
-    "zero_shot_exp": Model("zero-shot, exp scores", zero_shot_exp, uses_llm=True),
-    "paper": Model("paper setting", paper, uses_llm=True),
+    OURS: Model("ours (auto)", ours),
+    "zero_shot_raw": Model("zero-shot, raw scores", zero_shot_raw),
+    "zero_shot_exp": Model("zero-shot, exp scores", zero_shot_exp),
+    "paper": Model("paper setting", paper),
     "logistic": Model("LogisticRegression(C=1)", logistic),
     "logistic_cv": Model("LogisticRegressionCV", logistic_cv, from_rows_per_class=2),
     "ours_negated": Model("ours, scores negated", ours_negated),
     "ours_shuffled": Model("ours, scores shuffled", ours_shuffled),
-    "published": Model("published loop (Adam)", published, uses_llm=True),
+    "published": Model("published loop (Adam)", published),
     "mlp": Model("MLP", mlp),
     "xgboost": Model("XGBoost", xgboost),
     "lightgbm": Model("LightGBM", lightgbm),

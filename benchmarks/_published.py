@@ -79,16 +79,44 @@ class PublishedNet(NeuralNetBinaryClassifier):
         return loss + attribution_loss(y_pred, X, self.target) if training else loss
 
 
-def skorch_loop(estimates, module, **options):
-    """The net, to be fitted to min-max scaled float32 rows."""
-    return PublishedNet(
-        module,
-        target=score_direction(estimates),
-        optimizer=torch.optim.Adam,
-        lr=LEARNING_RATE,
-        max_epochs=EPOCHS,
-        batch_size=-1,
-        train_split=None,
-        verbose=0,
-        **options,
-    )
+class SkorchLoop(ClassifierMixin, BaseEstimator):
+    """The loop through skorch, from rows as they are to a ranking; a linear layer without units."""
+
+    def __init__(self, estimates, seed=0, n_units=None, options=None):
+        self.estimates = estimates
+        self.seed = seed
+        self.n_units = n_units
+        self.options = options
+
+    def fit(self, X, y):
+        self.classes_ = np.array([0, 1])
+        self.scaler_ = MinMaxScaler().fit(X)
+        torch.manual_seed(self.seed)
+        self.net_ = PublishedNet(
+            self.module(X.shape[1]),
+            target=score_direction(self.estimates),
+            optimizer=torch.optim.Adam,
+            lr=LEARNING_RATE,
+            max_epochs=EPOCHS,
+            batch_size=-1,
+            train_split=None,
+            verbose=0,
+            **(self.options or {}),
+        )
+        self.net_.fit(self.scaler_.transform(X).astype(np.float32), y.astype(np.float32))
+        return self
+
+    def module(self, n_features):
+        if self.n_units is None:
+            return torch.nn.Linear(n_features, 1)
+        return torch.nn.Sequential(
+            torch.nn.Linear(n_features, self.n_units),
+            torch.nn.ReLU(),
+            torch.nn.Linear(self.n_units, 1),
+        )
+
+    def decision_function(self, X):
+        return self.predict_proba(X)[:, 1]
+
+    def predict_proba(self, X):
+        return self.net_.predict_proba(self.scaler_.transform(X).astype(np.float32))

@@ -28,11 +28,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from _data import load_all, shipped
-from _published import skorch_loop
+from _published import SkorchLoop
 from _results import heading, made_by, options, output_folder, save
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.preprocessing import MinMaxScaler
 
 from skllmreg import LLMAttributionRegularizedClassifier
 
@@ -40,26 +38,6 @@ NAME = "attribution_mlp"
 UNITS = 100
 SIZES = (5, 10, 30, 100, 300)
 CLAIMED_DATASETS, CLAIMED_K, CLAIMED_GAIN, CLAIMED_SPEED = 7, 10, 0.03, 5
-
-
-class PublishedMLP(ClassifierMixin, BaseEstimator):
-    """The published recipe, from rows as they are to a ranking."""
-
-    def __init__(self, estimates, seed):
-        self.estimates = estimates
-        self.seed = seed
-
-    def fit(self, X, y):
-        self.classes_ = np.array([0, 1])
-        self.scaler_ = MinMaxScaler().fit(X)
-        torch.manual_seed(self.seed)
-        layers = torch.nn.Linear(X.shape[1], UNITS), torch.nn.ReLU(), torch.nn.Linear(UNITS, 1)
-        self.net_ = skorch_loop(self.estimates, torch.nn.Sequential(*layers))
-        self.net_.fit(self.scaler_.transform(X).astype(np.float32), y.astype(np.float32))
-        return self
-
-    def predict_proba(self, X):
-        return self.net_.predict_proba(self.scaler_.transform(X).astype(np.float32))
 
 
 def ours(**options):
@@ -78,7 +56,7 @@ RECIPE = "published recipe"
 OURS = "ours, the paper's gamma"
 AUTO, LINEAR = 'ours, gamma="auto"', 'linear, gamma="auto"'
 METHODS = {
-    RECIPE: PublishedMLP,
+    RECIPE: lambda estimates, seed: SkorchLoop(estimates, seed, UNITS),
     OURS: ours(hidden_layer_sizes=(UNITS,), gamma="paper"),
     "… of the batch's mean": ours(hidden_layer_sizes=(UNITS,), gamma="paper", per_sample=False),
     AUTO: ours(hidden_layer_sizes=(UNITS,)),

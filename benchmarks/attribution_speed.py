@@ -23,37 +23,17 @@ import warnings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import torch
 from _competitors import Cell, ours, paper
 from _data import load_all
-from _published import PublishedLoop, skorch_loop
+from _published import PublishedLoop, SkorchLoop
 from _results import heading, made_by, options, output_folder, save
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 NAME = "attribution_speed"
 MAX_FEATURES, MAX_ROWS = 150, 200
-
-
-class SkorchLoop(ClassifierMixin, BaseEstimator):
-    """The published loop through skorch, from rows as they are to a ranking."""
-
-    def __init__(self, estimates, options):
-        self.estimates = estimates
-        self.options = options
-
-    def fit(self, X, y):
-        self.scaler_ = MinMaxScaler().fit(X)
-        torch.manual_seed(0)
-        self.net_ = skorch_loop(self.estimates, torch.nn.Linear(X.shape[1], 1), **self.options)
-        self.net_.fit(self.scaler_.transform(X).astype(np.float32), y.astype(np.float32))
-        return self
-
-    def decision_function(self, X):
-        return self.net_.predict_proba(self.scaler_.transform(X).astype(np.float32))[:, 1]
 
 
 def cross_validated(cell):
@@ -69,9 +49,9 @@ def cross_validated(cell):
 
 METHODS = {
     "paper setting": paper,
-    "published loop, skorch": lambda cell: SkorchLoop(cell.estimates, {}),
+    "published loop, skorch": lambda cell: SkorchLoop(cell.estimates),
     "published loop, skorch without callbacks": lambda cell: SkorchLoop(
-        cell.estimates, {"callbacks": "disable"}
+        cell.estimates, options={"callbacks": "disable"}
     ),
     "published loop, plain torch": lambda cell: PublishedLoop(cell.estimates),
     'gamma="auto"': ours,
