@@ -22,8 +22,7 @@ def fit_student(estimator, X, target, weight, classes):
 
     A skorch net takes them as they are. For any other classifier a soft target becomes one row per
     class, weighted by the class's share: the weighted log-loss of these is the cross-entropy, but
-    for the smallest shares.
-    Targets that are all hard and of equal weight need no `sample_weight`.
+    for the smallest shares. Targets that are all hard and of equal weight need no `sample_weight`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which rows have no label: one answer for the whole package."""
+"""Which rows have no label: one answer for all of this family."""
 
 from numbers import Real
 
