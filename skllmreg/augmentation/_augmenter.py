@@ -139,7 +139,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         Answered in all.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
             "error"}
-        "nothing_new": of what two rounds brought, less than a twentieth was new.
+        "nothing_new": of what two rounds brought, less than a twentieth was new. "" where there
+        was nobody to write.
     n_features_in_ : int
         Not for texts.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

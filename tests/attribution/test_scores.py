@@ -50,9 +50,6 @@ def test_any_names_are_matched_whatever_their_order(names, random):
     assert match_names(names, scored) == names
 
 
-ESTIMATES = {"wrong": [{"a": 1, "b": 2}, {"a": 1}]}
-
-
 @pytest.mark.parametrize(
     ("attributions", "message"),
     [
