@@ -1,6 +1,7 @@
 """Tables of numbers: validated; what is none is named by its column."""
 
 import datetime
+import math
 
 import numpy as np
 from scipy import sparse
@@ -31,7 +32,7 @@ def validate_numbers(estimator, X, y="no_validation", **options):
             return checked[0], checked[1].astype(np.float64)
         return checked
     except (TypeError, ValueError) as error:
-        if "Input X contains" in str(error):
+        if "Input X contains" in str(error) or "NAType" in str(error):
             raise ValueError(f"{_not_finite_in(X)}{error}") from error
         if "could not convert" not in str(error) and "DType" not in str(error):
             raise
@@ -48,9 +49,18 @@ def _not_finite_in(X):
     """Say where the first NaN or infinity is, row by row."""
     if sparse.issparse(X):
         return ""
-    values = np.asarray(X, dtype=np.float64)
-    i, j = np.argwhere(~np.isfinite(values))[0].tolist()
-    return f"Column {_name(X, j)!r} of X is {values[i, j]} in row {i}. "
+    for i, row in enumerate(np.asarray(X, dtype=object)):
+        for j, value in enumerate(row):
+            if not _is_finite(value):
+                return f"Column {_name(X, j)!r} of X is {value} in row {i}. "
+    return ""
+
+
+def _is_finite(value):
+    try:
+        return math.isfinite(float(value))
+    except TypeError:  # None, pd.NA
+        return False
 
 
 def _text_in(X):

@@ -2,10 +2,14 @@
 
 import numpy as np
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from skllmreg.selection._students import fit_student, out_of_fold_proba
 from skllmreg.selection._trust import fold_of_rows, second_opinion
-from skllmreg.students._any import student_proba
+from skllmreg.students._any import is_net, last_step, student_proba
+from skllmreg.students._checks import is_text
+
+REHEARSED_ROWS = 50  # or two of each class
 
 
 class Lesson:
@@ -73,6 +77,27 @@ class Lesson:
             codes=everyones_codes,
         )
         return student, np.nan_to_num(share[asked])
+
+    def rehearse(self):
+        """Fit the student to rows with made-up labels, and throw it away.
+
+        What it cannot take in X should come out before a teacher is paid. It is fitted to a few
+        rows, or, where it needs more, to all, and asked about all; a net, which is slow, is not.
+        """
+        n_samples, n_classes = _num_samples(self.X), len(self.classes)
+        few = min(n_samples, max(2 * n_classes, REHEARSED_ROWS))
+        for n_rows in (few, n_samples):
+            rows = np.linspace(0, n_samples - 1, n_rows).astype(int)
+            target = np.eye(n_classes)[np.arange(n_rows) % n_classes]
+            some = _safe_indexing(self.X, rows)
+            try:
+                student = fit_student(self.estimator, some, target, np.ones(n_rows), self.classes)
+                if not (is_net(last_step(student)) or is_text(self.X)):
+                    student.predict_proba(self.X)
+                return
+            except Exception:
+                if n_rows == n_samples:
+                    raise
 
     def first_student(self):
         """Fit on the labelled rows; None where these do not tell two classes apart."""

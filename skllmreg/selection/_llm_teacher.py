@@ -1,5 +1,6 @@
 """`LLMTeacherClassifier`: an LLM as a classifier of texts or of table rows."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg._doc_link import DocLinkMixin
-from skllmreg.exceptions import InvalidReplyError
+from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
 from skllmreg.llm import Reply
 from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
 from skllmreg.selection._prompts import (
@@ -156,6 +157,13 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
                 f"y holds {labels[0]!r}, class_descriptions has {[*self.class_descriptions]}: they "
                 "have to be of one kind. (cross_val_predict and other tools number the sorted "
                 "labels before they fit: for these describe the numbers, too.)"
+            )
+        mute = [label for label in np.unique(labels).tolist() if label not in described]
+        if described and mute:
+            warnings.warn(
+                f"class_descriptions has {[*described]}, and not {mute[0]!r}, which y holds.",
+                UndescribedClassWarning,
+                stacklevel=2,
             )
         self._classes = np.unique(np.array([*np.unique(labels).tolist(), *described]))
         if len(self._classes) < 2:

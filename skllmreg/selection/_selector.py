@@ -51,6 +51,19 @@ def warn_of_silence(reveal):
         )
 
 
+def no_numbers(X):
+    """Name a column that the default student cannot take, and what to do about it."""
+    for name in getattr(X, "columns", ()):
+        column = np.asarray(X[name])
+        if column.dtype.kind not in "biuf":
+            alone = f", or pass X[{name!r}] alone for a student of texts" if X.shape[1] == 1 else ""
+            return (
+                f" Column {name!r} holds {column[0]!r:.50}: give a pipeline that turns it into "
+                f"numbers as estimator{alone}."
+            )
+    return ""
+
+
 class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Train a student on the rows that a teacher can teach it, with few calls of the teacher.
 
@@ -300,12 +313,17 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         -------
         X_resampled : like X
             Each row once, in the order of X.
-        y_resampled : ndarray
+        y_resampled : ndarray, or Series where y is one
         """
         self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
         if issparse(X):
             X = X.tocsr()
-        return _safe_indexing(X, self.sample_indices_), self.transduction_[self.sample_indices_]
+        labels = self.transduction_[self.sample_indices_]
+        if hasattr(y, "iloc"):
+            labels = type(y)(labels, index=y.index[self.sample_indices_], name=y.name)
+        elif hasattr(y, "to_frame"):  # polars
+            labels = type(y)(y.name, labels)
+        return _safe_indexing(X, self.sample_indices_), labels
 
     @available_if(_student_has("predict"))
     def predict(self, X):
@@ -376,7 +394,8 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         if self.estimator is not None:
             return self.estimator
         if is_text(X):
-            return TextClassifier(random_state=check_random_state(self.random_state).randint(2**31))
+            rng = check_random_state(self.random_state)
+            return TextClassifier(random_state=rng.randint(2**31 - 1))
         return LogisticRegression()
 
     def _teach(self, lesson, reveal):
@@ -406,8 +425,8 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                 f'strategy="all" asks about all {n_pool} rows without a label: with '
                 f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
             )
-        within_budget = self.strategy == "student" and n_pool > (self.max_teacher_calls or n_pool)
-        ruled = self.strategy in CONDITIONS and not within_budget
+        limited = self.strategy == "student" and n_pool > (self.max_teacher_calls or n_pool)
+        ruled = self.strategy in CONDITIONS and not limited
         sums = self.strategy != "teacher" and self.n_rounds > 1
         weighted = (
             self.labels == "soft"
@@ -415,6 +434,15 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             or (ruled and (sums or self.weighting is not None))
         )
         check_student(lesson.estimator, weighted=weighted)
+        if self.teacher is not None:
+            try:
+                lesson.rehearse()
+            except Exception as error:
+                hint = no_numbers(lesson.X) if self.estimator is None else ""
+                raise ValueError(
+                    f"The student, {type(lesson.estimator).__name__}, cannot be fitted to X; the "
+                    f"teacher was not asked.{hint} It says: {error}"
+                ) from error
 
     def _plan(self, lesson, n_calls):
         budget = n_pool = len(lesson.pool)

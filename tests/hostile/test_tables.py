@@ -133,6 +133,11 @@ WRONG = {
         "Column 'b' of X holds dates",
     ),
     "NaN": (table(["a", "b"]).mask(NINTH), "Column 'b' of X is nan in row 4"),
+    "pd.NA": (table(["a", "b"]).convert_dtypes().mask(NINTH), "Column 'b' of X is <NA> in row 4"),
+    "pd.NA beside objects": (
+        table(["a", "b"]).astype(object).mask(NINTH, pd.NA),
+        "Column 'b' of X is <NA> in row 4",
+    ),
     "infinity": (table(["a", "b"]).mask(NINTH, np.inf), "Column 'b' of X is inf in row 4"),
 }
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg import ChatModel, LLKDSelector, LLMTeacherClassifier
-from skllmreg.exceptions import InvalidReplyError, NoAnswerWarning
+from skllmreg.exceptions import InvalidReplyError, NoAnswerWarning, UndescribedClassWarning
 from skllmreg.llm import _labels
 from tests.loopback import completion, error, last
 
@@ -241,6 +241,12 @@ def test_rows_without_a_label_are_passed_over(teacher, missing):
     assert len(teacher.examples_) == 11
     with pytest.raises(ValueError, match="No row of y has a label"):
         teacher.fit(TEXTS, [missing] * 12)
+
+
+def test_a_class_that_is_not_described_among_others_is_warned_of(teacher):
+    teacher.set_params(class_descriptions={"delivry": "asks for a parcel", "refund": "wants money"})
+    with pytest.warns(UndescribedClassWarning, match="and not 'delivery', which y holds"):
+        teacher.fit(TEXTS, LABELS)
 
 
 def test_minus_one_is_a_class_where_it_is_described(teacher):

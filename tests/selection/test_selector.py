@@ -473,3 +473,57 @@ def test_data_frames_reach_the_student_as_they_are(as_):
     assert model.estimator_.kind_ is type(frame)
     assert model.n_features_in_ == 6
     assert isinstance(model.fit_resample(frame, y, teacher_proba=proba)[0], type(frame))
+
+
+class Counting(LogisticRegression):
+    """A teacher that counts the rows that it is asked about."""
+
+    asked: list = []
+
+    def fit(self, X, y):
+        self.asked.clear()
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        self.asked.extend(range(len(X)))
+        return np.tile([0.3, 0.7], (len(X), 1))
+
+
+TABLE = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), columns=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("X", "student", "message"),
+    [
+        (TABLE.assign(sex="m"), None, "Column 'sex' holds 'm': give a pipeline"),
+        (TABLE.assign(a=TABLE["a"].where(TABLE.index != 17)), None, "Input X contains NaN"),
+        (pd.DataFrame({"t": ["some text"] * 30}), None, r"or pass X\['t'\] alone"),
+        (["some text"] * 30, LogisticRegression(), "could not convert string"),
+    ],
+)
+@pytest.mark.parametrize("max_teacher_calls", [None, 10])
+def test_a_student_that_cannot_take_x_is_found_out_before_anything_is_asked(
+    X, student, message, max_teacher_calls
+):
+    y = [0, 1] + [-1] * 28
+    model = LLKDSelector(student, teacher=Counting(), max_teacher_calls=max_teacher_calls)
+    with pytest.raises(ValueError, match=rf"(?s)the teacher was not asked.*{message}"):
+        model.fit(X, y)
+    assert not Counting.asked
+
+
+def test_a_student_that_needs_many_rows_is_rehearsed_with_all():
+    X = np.arange(400.0)[:, None]
+    student = CalibratedClassifierCV(LogisticRegression(), cv=40)
+    y = np.where(np.arange(400) < 100, np.arange(400) % 2, -1)
+    assert LLKDSelector(student, teacher=Counting()).fit(X, y).n_teacher_calls_ == 300
+
+
+@pytest.mark.parametrize("kind", [pd.Series, pl.Series])
+def test_resampled_labels_are_a_series_where_y_is_one(kind):
+    y = kind([0, 1] * 5 + [-1] * 20)
+    X, labels = LLKDSelector(teacher=Counting()).fit_resample(TABLE, y)
+    assert isinstance(labels, kind)
+    assert len(labels) == len(X) == 30
+    assert set(labels.to_list()) == {0, 1}
