@@ -1,6 +1,18 @@
+import os
+import sys
+
 import pytest
 
 from tests.loopback import Loopback
+
+os.environ["MPLBACKEND"] = "agg"  # no test opens a window
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(autouse=True)

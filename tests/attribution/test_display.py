@@ -1,6 +1,6 @@
 import sys
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,17 +15,6 @@ from skllmreg import (
     LLMAttributionRegularizedRegressor,
 )
 from skllmreg.datasets import load_attributions
-
-
-@pytest.fixture(autouse=True)
-def no_windows():
-    before = matplotlib.get_backend()
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield
-    plt.close("all")
-    matplotlib.use(before)
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +127,6 @@ def test_regressor_is_drawn_without_a_class():
 
 
 def test_draws_into_given_axes_and_again(cancer):
-    import matplotlib.pyplot as plt
-
     figure, ax = plt.subplots()
     display = AttributionDisplay.from_estimator(cancer, ax=ax)
     assert display.ax_ is ax

@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,15 +11,6 @@ from skllmreg import GenerationDisplay, GOLDAugmenter
 from skllmreg.augmentation._student import table_features
 from skllmreg.exceptions import NoLLMWarning
 from tests.augmentation.writers import TEXTS, TOPICS, TableWriter, TextWriter, table
-
-plt = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    with plt.rc_context({"backend": "agg"}):
-        yield
-    plt.close("all")
 
 
 def fitted(**params):

@@ -1,11 +1,9 @@
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
 from skllmreg import LLKDSelector, SelectionDisplay
-
-matplotlib.use("agg")
 
 X, truth = load_iris(return_X_y=True)
 y = np.where(np.arange(150) % 10 == 0, truth, -1)
@@ -20,14 +18,12 @@ def test_every_row_asked_about_is_drawn_once(strategy):
     asked = np.isfinite(model.teacher_proba_).all(axis=1) & (y == -1)
     assert drawn == asked.sum() == len(display.confidence)
     assert (display.round_ > 0).sum() == (model.labeled_iter_ > 0).sum()
-    matplotlib.pyplot.close("all")
 
 
 def test_it_draws_into_given_axes():
-    _, ax = matplotlib.pyplot.subplots()
+    _, ax = plt.subplots()
     model = LLKDSelector(random_state=0).fit(X, y, teacher_proba=proba)
     assert SelectionDisplay.from_estimator(model, ax=ax).ax_ is ax
-    matplotlib.pyplot.close("all")
 
 
 def test_true_labels_add_accuracy_against_calls():
@@ -40,7 +36,6 @@ def test_true_labels_add_accuracy_against_calls():
     assert len(display.ax_) == 2
     with pytest.raises(ValueError, match="2 are wanted"):
         display.plot(ax=display.ax_[0])
-    matplotlib.pyplot.close("all")
 
 
 def test_true_labels_that_are_no_class_are_an_error():
