@@ -372,13 +372,16 @@ def figure(records, real, path):
     """Draw the recorded arms, and what gold gains in the simulation."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(10, 3.6), layout="constrained")
+    fig = Figure(figsize=(9, 4.8), layout="constrained")
     if "trec" in real:
         left, right = fig.subplots(1, 2, width_ratios=[1, 1.3])
         draw_recorded(left, real["trec"])
     else:
         right = fig.subplots()
     draw_gains(right, records)
+    fig.legend(
+        *right.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
+    )
     for axes in fig.axes:
         axes.grid(alpha=0.3)
     fig.savefig(path, dpi=120)
@@ -431,4 +434,3 @@ def draw_gains(axes, records):
     axes.set(yticks=range(len(sets)), yticklabels=sets, ylim=(-0.5, len(sets) - 0.5))
     axes.set_xlabel("accuracy of gold less another strategy, in hundredths")
     axes.set_title("Simulated LLM (mean of settings, 95 % intervals)", fontsize=10)
-    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
