@@ -65,8 +65,8 @@ table.round(3)
 
 # %%
 # The labelled messages alone are the dotted line. Each call pays; whom it asks about hardly matters
-# here, where the teacher is nearly always right and all classes are equally frequent. What it brings
-# with teachers that err is in the user guide: :ref:`selection`.
+# here, where the teacher is nearly always right and all classes are equally frequent. What it
+# brings with teachers that err is in the user guide: :ref:`selection`.
 
 ax = table.plot(marker="o", ylabel="accuracy on other messages, mean of 5", grid=True)
 ax.axhline(np.mean(alone), ls=":", color="k")
