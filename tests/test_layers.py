@@ -34,13 +34,14 @@ MAY_IMPORT = {
     "_demo_distill": {"datasets", "selection", "students"},
     "_demo_generate": {"datasets", "augmentation", "students"},
     "_doc_link": {"__init__"},
+    "_labels": set(),
     "exceptions": set(),
     "llm": {"__init__", "exceptions"},
     "nn": {"exceptions"},
     "datasets": {"exceptions", "llm"},
-    "attribution": {"_doc_link", "exceptions", "llm", "nn"},
-    "selection": {"_doc_link", "exceptions", "llm", "nn", "students"},
-    "augmentation": {"_doc_link", "exceptions", "llm", "nn", "students"},
+    "attribution": {"_doc_link", "_labels", "exceptions", "llm", "nn"},
+    "selection": {"_doc_link", "_labels", "exceptions", "llm", "nn", "students"},
+    "augmentation": {"_doc_link", "_labels", "exceptions", "llm", "nn", "students"},
     "students": {"_doc_link", "exceptions", "nn"},
 }
 

@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from skllmreg._labels import label_array
 from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._evidence import fit_candidate
@@ -265,6 +266,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self
         """
         self._validate_params()
+        if hasattr(y, "to_list"):  # of pandas' Int64 scikit-learn makes floats
+            y = label_array(y)
         X, y = validate_numbers(self, X, y)
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)

@@ -7,6 +7,7 @@ from numbers import Integral
 
 import numpy as np
 
+from skllmreg._labels import about_numbers
 from skllmreg.attribution._attributions import Attributions
 from skllmreg.attribution._features import check_names, features_with_text, few
 from skllmreg.attribution._prompts import (
@@ -18,7 +19,7 @@ from skllmreg.attribution._prompts import (
     split_features,
     target_goal,
 )
-from skllmreg.attribution._scores import SCALE, about_numbers
+from skllmreg.attribution._scores import SCALE
 from skllmreg.exceptions import UndescribedClassWarning
 
 

@@ -11,6 +11,7 @@ from numbers import Real
 
 import numpy as np
 
+from skllmreg._labels import about_numbers
 from skllmreg.attribution._features import own_name
 
 SCALE = 10  # scores go from -10 to 10
@@ -176,16 +177,6 @@ def _match_classes(attributions, classes):
             f"{about_numbers(classes, attributions)}"
         )
     return known
-
-
-def about_numbers(labels, keys=()):
-    """Say where labels 0, 1, ... may come from, if they are such and the keys are others."""
-    if list(labels) != list(range(len(labels))) or {*map(str, keys)} & {*map(str, labels)}:
-        return ""
-    return (
-        " (If these are not your labels: cross_val_predict, StackingClassifier and other tools "
-        "number the sorted labels before they fit. Add the numbers as keys.)"
-    )
 
 
 def _parse_output(scores, feature_names, n_features, of):

@@ -18,7 +18,9 @@ from sklearn.utils.validation import (
 )
 
 from skllmreg._doc_link import DocLinkMixin
+from skllmreg._labels import label_array
 from skllmreg.augmentation._rows import joined, labelled
+from skllmreg.augmentation._schema import is_missing
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
@@ -390,7 +392,14 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         self.__dict__.pop("estimator_", None)  # of an earlier fit, should this one fail
         if issparse(X):
             raise TypeError("Sparse data are not supported: X is texts, or a dense table.")
+        if hasattr(y, "to_list"):  # of pandas' Int64 scikit-learn makes floats
+            y = label_array(y)
         X, y = check_rows(self, X, reset=True), _check_y(y, estimator=self)
+        if missing := [i for i, label in enumerate(y.tolist()) if is_missing(label)]:
+            raise ValueError(
+                f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labelled rows: "
+                "leave the others out; LLKDSelector learns from them, too."
+            )
         check_consistent_length(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

@@ -27,6 +27,9 @@ MOST_WORDS = 4
 MARGIN = 2.0
 MARGIN_ROWS = 20
 
+# So many floats that are whole are taken for counts, as pandas holds them beside missing ones.
+WHOLE_FLOATS = 10
+
 LARGEST = float(np.finfo(float).max)
 
 
@@ -288,7 +291,7 @@ def _column_values(X):
 def _dtype(X, name):
     """The type of a column; NumPy's, where there is one for it."""
     dtype = X[name].dtype if hasattr(X, "columns") else np.asarray(X).dtype
-    if hasattr(dtype, "is_numeric"):  # polars
+    if hasattr(dtype, "is_numeric") and type(dtype).__name__ != "Enum":  # polars
         dtype = np.asarray(X[name][:0]).dtype
     return getattr(dtype, "numpy_dtype", dtype)
 
@@ -299,7 +302,7 @@ def _infer(name, key, description, values, dtype):
         raise ValueError(f"Column {name!r} of X holds no value: leave it out.")
     if any(isinstance(v, datetime.date | datetime.time | datetime.timedelta) for v in present):
         raise ValueError(f"Column {name!r} of X holds dates or times: turn them into numbers.")
-    categorical = str(dtype) == "category"
+    categorical = str(dtype) == "category" or type(dtype).__name__ == "Enum"
     common = {
         "name": name,
         "key": key,
@@ -321,14 +324,17 @@ def _infer(name, key, description, values, dtype):
         raise ValueError(
             f"Column {name!r} of X holds {shown(strange[0])}: turn such into numbers or texts."
         )
-    categories = {clean_text(str(v)): v for v in present}
+    declared = dtype.categories if categorical else None  # of polars' Enum, too
+    categories = {clean_text(str(v)): v for v in (present if declared is None else list(declared))}
     is_text = all(isinstance(v, str) for v in present) and (
         len(categories) > MOST_CATEGORIES
         or np.mean([len(v.split()) for v in categories]) > MOST_WORDS
     )
     if is_text and not categorical:
         return Column(kind="text", **common)
-    return Column(kind="category", categories=dict(sorted(categories.items())), **common)
+    if declared is None:
+        categories = dict(sorted(categories.items()))
+    return Column(kind="category", categories=categories, **common)
 
 
 def _number(name, values, dtype):
@@ -348,7 +354,8 @@ def _number(name, values, dtype):
     if low >= 0:
         lowest = max(lowest, 0)
     least, greatest = max(low - margin, lowest), min(high + margin, highest)
-    if all(float(v).is_integer() for v in finite):
+    surely = len(finite) >= WHOLE_FLOATS or not all(isinstance(v, float) for v in finite)
+    if surely and all(float(v).is_integer() for v in finite):
         # The margin is lost, and more, where the integers are larger than floats can tell apart.
         ends = {"least": min(math.ceil(least), low), "greatest": max(math.floor(greatest), high)}
         return {"kind": "integer"} | {name: int(end) for name, end in ends.items()}

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from skllmreg._labels import about_numbers
 from skllmreg.augmentation._asking import Asker, Plan
 from skllmreg.augmentation._attributes import AttributeGrid
 from skllmreg.augmentation._curation import Curator
@@ -49,15 +50,20 @@ def check_params(params, classes):
     described = params.class_descriptions or {}
     wanted = params.n_samples if isinstance(params.n_samples, dict) else {}
     mute = [label for label in classes if label not in described]
-    # Where all classes are described there may be more: some of scikit-learn's tools number the
-    # labels before they fit, and the numbers are described, too.
-    named = {"class_descriptions": described if mute else {}, "n_samples": wanted}
+    named = {"class_descriptions": described, "n_samples": wanted}
     for name, listed in (params.attributes if isinstance(params.attributes, dict) else {}).items():
-        if isinstance(listed, dict) and not set(classes) <= set(listed):
+        if isinstance(listed, dict):
             named[f"attributes[{name!r}]"] = listed
     for name, labels in named.items():
+        # Where all classes are named there may be more: some of scikit-learn's tools number the
+        # labels before they fit, and the numbers are named, too.
+        if set(classes) <= set(labels):
+            continue
         if unknown := [label for label in labels if label not in classes]:
-            raise ValueError(f"{name} names {unknown[0]!r}; the classes in y are {classes}.")
+            raise ValueError(
+                f"{name} names {unknown[0]!r}; the classes in y are {classes}."
+                f"{about_numbers(classes, labels)}"
+            )
     for label, text in described.items():
         if not isinstance(text, str):
             raise ValueError(f"class_descriptions[{label!r}] is {text!r:.50}, not a str.")
@@ -68,8 +74,9 @@ def check_params(params, classes):
         raise ValueError("n_samples asks for no rows.")
     if params.llm is not None and (numbers := [k for k in mute if not isinstance(k, str)]):
         warnings.warn(
-            f"The LLM is asked for rows of class {numbers[0]!r} without being told what that is: "
-            "give class_descriptions={label: what it means}.",
+            f"The LLM is asked for rows of {', '.join(map(repr, numbers[:5]))} without being told "
+            "which class that is: give class_descriptions={label: what it means}."
+            f"{about_numbers(classes)}{' (-1 is a class here.)' if -1 in numbers else ''}",
             UndescribedClassWarning,
             stacklevel=5,
         )

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg._doc_link import DocLinkMixin
+from skllmreg._labels import label_array
 from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
 from skllmreg.llm import Reply
 from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
@@ -23,7 +24,7 @@ from skllmreg.selection._prompts import (
     stated_question,
 )
 from skllmreg.selection._rows import unanswered
-from skllmreg.selection._unlabeled import is_unlabeled, known_labels, label_array
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels
 
 
 class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):

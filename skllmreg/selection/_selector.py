@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
 
 from skllmreg._doc_link import DocLinkMixin
+from skllmreg._labels import label_array
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
@@ -20,7 +21,7 @@ from skllmreg.selection._rows import check_labels
 from skllmreg.selection._sources import Reveal, find_source
 from skllmreg.selection._strategies import STRATEGIES, PaperRule
 from skllmreg.selection._students import check_student
-from skllmreg.selection._unlabeled import known_labels, label_array, with_unlabeled
+from skllmreg.selection._unlabeled import known_labels, with_unlabeled
 from skllmreg.students import TextClassifier
 from skllmreg.students._any import is_net, student_predict, student_proba
 from skllmreg.students._checks import check_rows, is_text

@@ -4,18 +4,7 @@ from numbers import Real
 
 import numpy as np
 
-
-def label_array(y):
-    """Labels as an array in which each is what it was.
-
-    Of a list of strings and NaN numpy makes the string "nan"; of integers that a series holds
-    beside a missing one, floats.
-    """
-    labels = y.to_list() if hasattr(y, "to_list") else y
-    if not isinstance(labels, list | tuple):
-        return np.asarray(labels)
-    n_strings = sum(map(_is_string, labels))
-    return np.array(labels, dtype=object if 0 < n_strings < len(labels) else None)
+from skllmreg._labels import is_string, label_array
 
 
 def is_unlabeled(y):
@@ -47,16 +36,12 @@ def is_unlabeled(y):
         found = np.zeros(y.shape, bool)
         mistakes = {"-1", "nan"}
     if y.dtype.kind in "OU":
-        for label in mistakes.intersection(filter(_is_string, y.ravel())):
+        for label in mistakes.intersection(filter(is_string, y.ravel())):
             raise ValueError(
                 f"y holds the string {str(label)!r}: with string labels, mark unlabelled rows by "
                 "None or -1 in an array of dtype=object."
             )
     return found
-
-
-def _is_string(label):
-    return isinstance(label, str)
 
 
 def is_missing(value):
@@ -76,7 +61,7 @@ def known_labels(y, unlabeled):
     Integers beside None or ``pd.NA`` come as objects; without these they are integers again.
     """
     labels = label_array(y)[~unlabeled]
-    if labels.dtype.kind == "O" and not any(map(_is_string, labels)):
+    if labels.dtype.kind == "O" and not any(map(is_string, labels)):
         labels = np.array(labels.tolist())
     return labels
 

@@ -459,3 +459,9 @@ def test_what_the_llm_answered_is_kept_and_can_be_given_again(loopback):
     again = LLMAttributionRegularizedClassifier(attributions=model.elicited_attributions_)
     np.testing.assert_array_equal(again.fit(X, y).coef_, model.coef_)
     assert again.elicited_attributions_ is None
+
+
+def test_labels_of_pandas_own_types_stay_what_they_are():
+    y = pd.Series([0, 1] * 5, dtype="Int64")
+    model = LLMAttributionRegularizedClassifier(attributions={1: [5.0]}, gamma=1.0)
+    assert model.fit(np.arange(10.0)[:, None], y).classes_.dtype.kind == "i"

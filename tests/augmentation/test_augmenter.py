@@ -665,3 +665,30 @@ def test_hints_of_attributes_reach_the_generator():
     money = [r for r in writer.requests if r.label == "money"]
     assert {r.attributes["tone"] for r in writer.requests} <= {"angry; polite", "polite; angry"}
     assert money[0].attributes["topic"] == "bills"
+
+
+def test_a_missing_label_is_named():
+    with pytest.raises(ValueError, match="Row 1 of y has no label.*LLKDSelector"):
+        GOLDAugmenter(generator=lambda request: []).fit(["a b", "c d", "e f"], ["x", None, "y"])
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "boolean"])
+def test_labels_of_pandas_own_types_reach_the_generator_as_they_are(dtype):
+    asked = []
+    y = pd.Series([0, 1] * 4).astype(dtype)
+    model = GOLDAugmenter(generator=lambda r: asked.append(r.label) or ["x"], n_rounds=1)
+    model.fit([f"text of row {i}" for i in range(8)], y)
+    assert set(map(type, asked)) == {int if dtype == "Int64" else bool}
+
+
+def test_numbered_labels_may_be_named_beside_the_real_ones():
+    texts, both = [f"text of row {i}" for i in range(8)], {"a": "x", "b": "y", 0: "x", 1: "y"}
+    model = GOLDAugmenter(
+        generator=lambda r: [f"{r.label} {r.number} {i}" for i in range(8)],
+        class_descriptions=both,
+        n_samples=dict.fromkeys(both, 2),
+        n_rounds=1,
+    )
+    assert len(model.fit(texts, [0, 1] * 4).y_generated_) == 4
+    with pytest.raises(ValueError, match="number the sorted labels.*Add the numbers"):
+        model.set_params(class_descriptions={"a": "x", "b": "y"}).fit(texts, [0, 1] * 4)

@@ -176,6 +176,29 @@ def test_a_text_longer_than_the_strings_of_an_array_is_kept_whole():
     assert TableSchema.from_frame(X).to_frame([row])[0, 0] == row["x0"]
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_all_categories_that_the_type_declares_may_be_written_in_their_order(kind):
+    levels = ["S", "M", "L", "XL"]
+    if kind == "pandas":
+        column = pd.Categorical(["S", "M"], categories=levels, ordered=True)
+        X = pd.DataFrame({"size": column, "price": [1.5, 2.5]})
+    else:
+        column = pl.Series(["S", "M"], dtype=pl.Enum(levels))
+        X = pl.DataFrame({"size": column, "price": [1.5, 2.5]})
+    schema = TableSchema.from_frame(X)
+    assert schema.describe().splitlines()[0] == '"size": one of "S", "M", "L", "XL"'
+    assert schema.problem({"size": "XL", "price": 2.0}) == ""
+    assert schema.to_frame([{"size": "XL", "price": 2.0}])["size"].dtype == X["size"].dtype
+
+
+@pytest.mark.parametrize(("n", "kind"), [(9, "number"), (10, "integer")])
+def test_few_whole_floats_are_no_sign_of_integers(n, kind):
+    (column,) = TableSchema.from_frame(pd.DataFrame({"x": np.arange(float(n))})).columns
+    assert column.kind == kind
+    (column,) = TableSchema.from_frame(pd.DataFrame({"x": np.arange(n)})).columns
+    assert column.kind == "integer"
+
+
 @pytest.mark.parametrize("value", [20_088_272_374_988_798, -(2**53) - 1, 20_260_102])
 def test_a_range_holds_and_tells_integers_of_any_size_exactly(value):
     (column,) = TableSchema.from_frame(pd.DataFrame({"x": [value, value]})).columns
