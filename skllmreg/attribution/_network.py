@@ -26,6 +26,7 @@ from sklearn.utils import check_random_state
 
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR, LOG_LOSS
 from skllmreg.attribution._scaling import scaled
+from skllmreg.llm._progress import progress_bar
 
 LOSSES = {"log_loss": LOG_LOSS, "squared_error": HALF_SQUARED_ERROR}
 PSEUDO_ROWS = 40.0
@@ -108,17 +109,22 @@ def fit_network(model, X, Y, sample_weight, X_unlabeled, *, loss, target, linear
                 attribution=model.attribution,
                 per_sample=model.per_sample,
             )
-            return _net.train(
-                network,
-                objective,
-                (X, Y, loss_weight, row_weight),
-                None if held_out is None else with_unlabeled(held_out, None),
-                batch_size=model.batch_size,
-                learning_rate=model.learning_rate,
-                max_epochs=model.max_epochs,
-                tol=model.tol,
-                device=model.device,
-            )
+            n_steps = None  # of L-BFGS nobody knows
+            if model.batch_size is not None:
+                n_steps = model.max_epochs * -(-len(X) // model.batch_size)
+            with progress_bar(n_steps, None, "Network", unit="gradient") as tick:
+                return _net.train(
+                    network,
+                    objective,
+                    (X, Y, loss_weight, row_weight),
+                    None if held_out is None else with_unlabeled(held_out, None),
+                    batch_size=model.batch_size,
+                    learning_rate=model.learning_rate,
+                    max_epochs=model.max_epochs,
+                    tol=model.tol,
+                    device=model.device,
+                    tick=tick,
+                )
 
     def loss_elsewhere(alpha, rows, elsewhere):
         X, Y, weight = elsewhere

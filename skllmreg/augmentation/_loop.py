@@ -1,5 +1,6 @@
 """The rounds of GOLD: ask, curate, study what is new, ask again near it."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from skllmreg.augmentation._feedback import choose_feedback
 from skllmreg.augmentation._text import shown
 from skllmreg.exceptions import BudgetExceededError, GenerationError
+from skllmreg.llm._progress import progress_bar
 
 # So many rounds in succession that bring less than this share of new rows end it.
 PATIENCE, LEAST_NEW = 2, 0.05
@@ -103,6 +105,13 @@ class GenerationLoop:
         BudgetExceededError
             If the budget did not allow a single request.
         """
+        n_rounds = None if math.isinf(self.n_rounds) else self.n_rounds
+        with progress_bar(n_rounds, None, "Generation", unit="round") as tick:
+            self._run(tick)
+        if not self.accepted:
+            raise self._error()
+
+    def _run(self, tick):
         idle = 0
         while not self.termination:
             room = self.max_requests - self.asker.n_requests
@@ -113,8 +122,7 @@ class GenerationLoop:
             self.termination = self.termination or self._end(idle)
             if not self.termination and self.scores is not None:
                 self._study(new)
-        if not self.accepted:
-            raise self._error()
+            tick(1)
 
     def counts(self):
         """How many rows of each class are accepted."""

@@ -10,7 +10,7 @@ from skllmreg.llm._fork import uncut
 
 @contextmanager
 def progress_bar(
-    n: int, show: bool | None, description: str | None, *, unit: str = "prompt"
+    n: int | None, show: bool | None, description: str | None, *, unit: str = "prompt"
 ) -> Iterator[Callable[[int], object]]:
     """Yield a function that takes how many more are done.
 

@@ -6,7 +6,7 @@ import copy
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, PassthroughScoring
+from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 
@@ -156,7 +156,20 @@ def seeded(seed, device):
         yield
 
 
-def train(network, loss, rows, validation, *, batch_size, learning_rate, max_epochs, tol, device):
+class Ticks(Callback):
+    """Tells that one more step is done, also of those that L-BFGS takes within an epoch."""
+
+    def __init__(self, tick):
+        self.tick = tick
+
+    def on_grad_computed(self, net, **kwargs):
+        """Called for every gradient."""
+        self.tick(1)
+
+
+def train(
+    network, loss, rows, validation, *, batch_size, learning_rate, max_epochs, tol, device, tick
+):
     """Train a module: by L-BFGS on all rows at once, or by Adam on batches.
 
     Parameters
@@ -176,6 +189,8 @@ def train(network, loss, rows, validation, *, batch_size, learning_rate, max_epo
         Largest entry of the gradient at the solution, of L-BFGS; it also ends when the objective
         changes by less.
     device : str
+    tick : callable
+        Takes 1 after every gradient.
 
     Returns
     -------
@@ -200,12 +215,13 @@ def train(network, loss, rows, validation, *, batch_size, learning_rate, max_epo
         }
     network = network.to(device)
     held_out = Dataset(*pack(network, *validation)) if validation else None
+    stopping = [EarlyStopping(patience=PATIENCE, load_best=True)] if validation else []
     net = AttributionNet(
         network,
         criterion=loss,
         max_epochs=n_steps,
         train_split=predefined_split(held_out) if held_out else None,
-        callbacks=[EarlyStopping(patience=PATIENCE, load_best=True)] if validation else None,
+        callbacks=[Ticks(tick), *stopping],
         verbose=0,
         device=device,
         **options,

@@ -12,6 +12,10 @@ from skllmreg.students._checks import is_text
 REHEARSED_ROWS = 50  # or two of each class
 
 
+def ignore(done):
+    """Do nothing about progress."""
+
+
 class Lesson:
     """Labelled rows, a pool without labels, and a student to be taught.
 
@@ -26,6 +30,11 @@ class Lesson:
         Positions of their labels in `classes`.
     pool : ndarray of int of shape (n_pool,)
         The other rows.
+
+    Attributes
+    ----------
+    tick : callable
+        Takes 1 when a student has been fitted.
     """
 
     def __init__(self, X, estimator, classes, labelled, codes, pool):
@@ -35,6 +44,7 @@ class Lesson:
         self.labelled = labelled
         self.codes = codes
         self.pool = pool
+        self.tick = ignore
         self.truth = np.eye(len(classes))[codes]
 
     def training_rows(self, rows, target, weight):
@@ -49,9 +59,11 @@ class Lesson:
         """Fit a student."""
         if not len(rows):
             raise ValueError("No row is selected and none has a label: lower the thresholds.")
-        return fit_student(
+        student = fit_student(
             self.estimator, _safe_indexing(self.X, rows), target, weight, self.classes
         )
+        self.tick(1)
+        return student
 
     def fit_by_batch(self, rows, target, weight, rule, codes):
         """Fit a net, to which the rule is applied in every batch.
@@ -76,6 +88,7 @@ class Lesson:
             rule=rule,
             codes=everyones_codes,
         )
+        self.tick(1)
         return student, np.nan_to_num(share[asked])
 
     def rehearse(self):
@@ -125,6 +138,6 @@ class Lesson:
         if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
             return proba
         student = out_of_fold_proba(
-            self.estimator, _safe_indexing(self.X, everyone), target, fold, self.classes
+            self.estimator, _safe_indexing(self.X, everyone), target, fold, self.classes, self.tick
         )
         return second_opinion(proba, student[asked])

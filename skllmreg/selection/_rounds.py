@@ -43,6 +43,12 @@ class Plan:
     tol: float
 
     @property
+    def n_students(self):
+        """How many are fitted, at most."""
+        opinions = self.n_folds if self.strategy == "distill" else 0
+        return self.needs_student + len(self.schedule) + opinions
+
+    @property
     def needs_student(self):
         """Whether a student is needed before the first round."""
         return self.choosy or (self.rule is not None and not self.by_batch)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitt
 from skllmreg._doc_link import DocLinkMixin
 from skllmreg._labels import label_array
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
+from skllmreg.llm._progress import progress_bar
 from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
 from skllmreg.selection._rows import check_labels
@@ -409,7 +410,9 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             method = "temperature" if self.strategy == "distill" else None
         most = self._most_calibration_rows(len(lesson.pool))
         calibration = calibrate(lesson, reveal, method, most, rng)
-        return teach(lesson, reveal, self._plan(lesson, reveal.n_calls), calibration, rng)
+        plan = self._plan(lesson, reveal.n_calls)
+        with progress_bar(plan.n_students, None, "Students", unit="fit") as lesson.tick:
+            return teach(lesson, reveal, plan, calibration, rng)
 
     def _most_calibration_rows(self, n_pool):
         if self.max_teacher_calls is None:

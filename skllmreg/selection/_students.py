@@ -121,7 +121,7 @@ def request_weights(estimator, last):
             part.set_fit_request(sample_weight=id(part) in at_the_end)
 
 
-def out_of_fold_proba(estimator, X, target, fold, classes):
+def out_of_fold_proba(estimator, X, target, fold, classes, tick):
     """Probabilities by students that were not taught the row.
 
     Parameters
@@ -132,6 +132,8 @@ def out_of_fold_proba(estimator, X, target, fold, classes):
     fold : ndarray of int of shape (n_samples,)
         The fold of each row; rows of fold -1 are in every training part.
     classes : ndarray of shape (n_classes,)
+    tick : callable
+        Takes 1 when a student has been fitted.
 
     Returns
     -------
@@ -145,4 +147,5 @@ def out_of_fold_proba(estimator, X, target, fold, classes):
             estimator, _safe_indexing(X, train), target[train], np.ones(len(train)), classes
         )
         proba[test] = student_proba(student, _safe_indexing(X, test), classes)
+        tick(1)
     return proba
