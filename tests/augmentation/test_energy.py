@@ -119,9 +119,9 @@ def test_nets_are_scored_by_their_raw_outputs(criterion, piped):
     else:
         fitted = student.fit(inputs, y)
         raw = fitted.module_(torch.as_tensor(inputs))
-    np.testing.assert_allclose(
-        student_energy(fitted, inputs), -logsumexp(raw.detach().numpy(), axis=1), rtol=1e-5
-    )
+    expected = -logsumexp(raw.detach().double().numpy(), axis=1)
+    # Batches of other sizes round otherwise, also where the energy is near 0.
+    np.testing.assert_allclose(student_energy(fitted, inputs), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_net_with_one_output_is_a_decision_value():
