@@ -1,9 +1,14 @@
 """The README's code is what users run first: it runs as printed."""
 
+import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+
+import skllmreg
+from skllmreg import ChatModel
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -18,5 +23,15 @@ def test_ten_lines_run_as_printed(tmp_path):
     assert not run.stderr
 
 
-def test_lines_for_a_real_llm_construct():
-    exec(compile(BLOCKS[1], "README.md", "exec"), {"descriptions": {"worst radius": "radius"}})
+def test_lines_for_a_real_llm_fit(loopback, monkeypatch):
+    def reply(body):
+        names = body["response_format"]["json_schema"]["schema"]["properties"]
+        return json.dumps(dict.fromkeys(names, 3))
+
+    loopback.reply = reply
+    real = partial(ChatModel, base_url=loopback.base_url)
+    monkeypatch.setattr(skllmreg, "ChatModel", real)
+    scope = {}
+    for block in BLOCKS[:2]:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert loopback.requests

@@ -60,7 +60,7 @@ class GenerationDisplay:
     >>> model = GOLDAugmenter(generator=generator, n_rounds=3, random_state=0).fit(X[::10], y[::10])
     >>> display = GenerationDisplay.from_estimator(model, X[::10], X_real=X)
     >>> [ax.get_title(loc="left") for ax in display.ax_][1]
-    'How unfamiliar the novel rows were'
+    'How unfamiliar the rows were'
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class GenerationDisplay:
         ax.legend(frameon=False, fontsize="small", markerscale=1.3)
 
     def _plot_scores(self, ax):
-        ax.set_title("How unfamiliar the novel rows were", loc="left")
+        ax.set_title("How unfamiliar the rows were", loc="left")
         scored = np.isfinite(self.scores)
         if not scored.any():
             ax.set_axis_off()
