@@ -326,7 +326,7 @@ def table():
             readings = [r for r, c in zip(READINGS, cells, strict=True) if c == cell]
             rows.append((what, read_as(readings), shown(cell), cell.kept, sent_again(cell)))
             what = ""
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 24 14 34 14 14", ""]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 22 13 31 15 19", ""]
     for row in rows:
         lines += [f"   {'*' if i == 0 else ' '} - {text}".rstrip() for i, text in enumerate(row)]
     return "\n".join(lines) + "\n"

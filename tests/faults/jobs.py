@@ -42,7 +42,9 @@ def annotation(llm):
 
 def generation(llm):
     """Rows on what they can differ in, near rows that the student finds unfamiliar."""
-    model = GOLDAugmenter(llm=llm, task=TASK, n_rounds=4, random_state=0)
+    model = GOLDAugmenter(
+        llm=llm, task=TASK, n_rounds=4, n_batches=2, n_novel_batches=2, random_state=0
+    )
     return list(model.fit_resample(TEXTS, LABELS)[0])
 
 
