@@ -26,7 +26,7 @@ def test_ten_lines_run_as_printed(tmp_path):
 def test_lines_for_a_real_llm_fit(loopback, monkeypatch):
     def reply(body):
         names = body["response_format"]["json_schema"]["schema"]["properties"]
-        return json.dumps(dict.fromkeys(names, 3))
+        return json.dumps(dict.fromkeys(names, -3))
 
     loopback.reply = reply
     real = partial(ChatModel, base_url=loopback.base_url)
