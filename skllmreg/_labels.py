@@ -1,6 +1,7 @@
-"""Labels as users pass them, and as other tools change them: for all families."""
+"""Labels and cells as users pass them, and as other tools change them: for all families."""
 
 import numpy as np
+from sklearn.utils._missing import is_pandas_na
 
 
 def label_array(y):
@@ -14,6 +15,14 @@ def label_array(y):
         return np.asarray(labels)
     n_strings = sum(map(is_string, labels))
     return np.array(labels, dtype=object if 0 < n_strings < len(labels) else None)
+
+
+def is_missing(value):
+    """Whether a single value is None, NaN, NaT or pandas.NA."""
+    if value is None or is_pandas_na(value):
+        return True
+    differs = value != value  # of an array, an array
+    return isinstance(differs, bool | np.bool_) and bool(differs)
 
 
 def is_string(label):

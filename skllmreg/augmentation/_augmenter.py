@@ -18,9 +18,8 @@ from sklearn.utils.validation import (
 )
 
 from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import label_array
+from skllmreg._labels import is_missing, label_array
 from skllmreg.augmentation._rows import joined, labelled
-from skllmreg.augmentation._schema import is_missing
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning

@@ -12,8 +12,8 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
+from skllmreg._labels import is_missing
 from skllmreg.augmentation._text import clean_text, shown
 from skllmreg.llm._wording import answer_keys, on_one_line
 
@@ -261,11 +261,6 @@ class TableSchema:
 def quoted(text):
     """A text as JSON writes it: it cannot end before its end."""
     return json.dumps(on_one_line(text), ensure_ascii=False)
-
-
-def is_missing(value):
-    """Whether a cell holds no value: None, NaN or pandas.NA."""
-    return value is None or is_scalar_nan(value) or is_pandas_na(value)
 
 
 def table_rows(X):

@@ -8,8 +8,8 @@ import math
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from skllmreg._labels import is_missing
 from skllmreg.llm._wording import on_one_line, sendable
-from skllmreg.selection._unlabeled import is_missing
 from skllmreg.students._checks import check_texts, is_text
 
 

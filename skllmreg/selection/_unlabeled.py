@@ -4,7 +4,7 @@ from numbers import Real
 
 import numpy as np
 
-from skllmreg._labels import is_string, label_array
+from skllmreg._labels import is_missing, is_string, label_array
 
 
 def is_unlabeled(y):
@@ -42,11 +42,6 @@ def is_unlabeled(y):
                 "None or -1 in an array of dtype=object."
             )
     return found
-
-
-def is_missing(value):
-    """Whether a single value is None, NaN, NaT or ``pd.NA``."""
-    return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def _has_no_label(label):

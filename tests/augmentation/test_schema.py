@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skllmreg.augmentation._schema import MARGIN, MARGIN_ROWS, TableSchema, is_missing
+from skllmreg._labels import is_missing
+from skllmreg.augmentation._schema import MARGIN, MARGIN_ROWS, TableSchema
 from skllmreg.augmentation._text import shown
 from skllmreg.llm._json import check_schema, is_closed
 
