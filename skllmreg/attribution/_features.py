@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from skllmreg.exceptions import UnusedDescriptionWarning
 
 _HOW_TO_NAME = (
-    "An LLM can only judge features that it is told about. Give X as a data frame (in a pipeline: "
+    "An LLM can only judge features that it is told about. Give X as a data frame whose "
+    "column names are all strings, as by X.columns.map(str) (in a pipeline: "
     '`.set_output(transform="pandas")` on the steps before), or give feature_descriptions as a '
     "list of strings in the order of the columns."
 )
