@@ -8,6 +8,7 @@ from skllmreg.students import TextClassifier
 
 N_TEST = 200
 HEAD = "The same where an LLM writes messages"
+NOTE = ""
 
 
 def accuracies(n_splits, tick):

@@ -13,6 +13,7 @@ def test_demo_prints_table_provenance_and_real_llm(tmp_path, capsys):
     assert "may have read about it" in out
     assert "+ 150 calls, skllmreg" in out
     assert "too easy for a claim" in out
+    assert "rows at random are as good" in out
     assert "+ 300 written by an LLM" in out
     assert "written by a large language model for this project" in " ".join(out.split())
     assert "llm=ChatModel(" in out
