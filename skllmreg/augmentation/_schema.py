@@ -358,9 +358,15 @@ def _number(name, values, dtype):
     step = 10.0**-digits
     return {
         "kind": "number",
-        "least": max(round(math.floor(least / step) * step, digits), lowest),
-        "greatest": min(round(math.ceil(greatest / step) * step, digits), highest),
+        "least": max(_to_step(least, step, digits, math.floor), lowest),
+        "greatest": min(_to_step(greatest, step, digits, math.ceil), highest),
     }
+
+
+def _to_step(value, step, digits, to_integer):
+    """Round to a step, where floats of this size tell steps apart."""
+    scaled = value / step
+    return round(to_integer(scaled) * step, digits) if abs(scaled) < 2**53 else value
 
 
 def _limits(dtype):

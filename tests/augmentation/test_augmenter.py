@@ -688,6 +688,8 @@ def test_numbered_labels_may_be_named_beside_the_real_ones():
         class_descriptions=both,
         n_samples=dict.fromkeys(both, 2),
         n_rounds=1,
+        duplicate_threshold=None,
+        random_state=0,
     )
     assert len(model.fit(texts, [0, 1] * 4).y_generated_) == 4
     with pytest.raises(ValueError, match="number the sorted labels.*Add the numbers"):

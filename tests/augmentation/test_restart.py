@@ -153,7 +153,7 @@ def test_numbers_for_classes_need_descriptions(server, tmp_path):
     server.reply = lambda body: json.dumps({"rows": [str(i) * 9 for i in range(len(server.seen))]})
     y = [0, 0, 0, 0, 1, 1, 1, 1]
     model = augmenter(server, tmp_path, n_rounds=1)
-    with pytest.warns(UndescribedClassWarning, match="rows of class 0"):
+    with pytest.warns(UndescribedClassWarning, match="rows of 0, 1"):
         model.fit(TEXTS, y)
     described = {0: "parcels", 1: "money"}
     with warnings.catch_warnings():

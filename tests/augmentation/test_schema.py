@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skllmreg._labels import is_missing
@@ -221,6 +221,7 @@ def test_a_range_holds_and_tells_integers_of_any_size_exactly(value):
         max_size=8,
     )
 )
+@example([1.797693134862316e305])
 def test_any_column_is_learned_or_refused_and_its_rows_fit(values):
     X = pd.DataFrame({"x": pd.Series(values, dtype=object), "y": range(len(values))})
     if all(is_missing(value) for value in values):
