@@ -3,6 +3,7 @@
 import pytest
 
 from skllmreg.llm import ChatModel
+from skllmreg.llm._text import page_text
 from tests.loopback import completion
 
 
@@ -75,3 +76,8 @@ def test_an_answer_to_one_letter_may_be_cut_off_after_it(loopback):
     for method in ("logprobs", "votes"):
         found = chat.label_probabilities(["q"], ["yes", "no"], method=method)
         assert found.probabilities.tolist() == [[1.0, 0.0]]
+
+
+def test_of_a_web_page_only_the_beginning_is_read():
+    assert page_text("<style>p{}</style><h1>502</h1> Bad <b>gateway") == "502 Bad gateway"
+    assert page_text("<p>" * 4_000 + "its end") == ""
