@@ -46,10 +46,11 @@ def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, 
     return payload
 
 
-def read_record(payload: dict[str, Any], url: str) -> dict[str, Any]:
+def read_record(payload: dict[str, Any], url: str, hide: Callable[[str], str]) -> dict[str, Any]:
     """The few fields that are kept, each of its type or None.
 
-    An answer that is well-formed but empty is recorded as such: it may have been paid for.
+    An answer that is well-formed but empty is recorded as such: it may have been paid for. What is
+    to be hidden may only show when the parts of a text are joined.
     """
     if error := payload.get("error"):  # some gateways report errors with status 200
         code = error.get("code") if isinstance(error, dict) else None
@@ -65,7 +66,7 @@ def read_record(payload: dict[str, Any], url: str) -> dict[str, Any]:
     choice = choices[0] if choices else {}
     message, usage = _dict(choice.get("message")), _dict(payload.get("usage"))
     return {
-        "text": _content(message.get("content")),
+        "text": _content(message.get("content"), hide),
         "refusal": _text(message.get("refusal")),
         "finish_reason": _text(choice.get("finish_reason")) if choices else "no choices",
         "model": _text(payload.get("model")),
@@ -83,10 +84,10 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _content(value: Any) -> str | None:
+def _content(value: Any, hide: Callable[[str], str]) -> str | None:
     """The text, which some servers send in parts."""
     if isinstance(value, list):
-        value = "".join(_text(_dict(part).get("text")) or "" for part in value)
+        value = hide("".join(_text(_dict(part).get("text")) or "" for part in value))
     return value if isinstance(value, str) else None
 
 

@@ -236,7 +236,7 @@ def votes():
 
 def log_probabilities():
     def read(text):
-        record = read_record(parse_payload(text, "http://x/v1", str), "http://x/v1")
+        record = read_record(parse_payload(text, "http://x/v1", str), "http://x/v1", str)
         reply = Reply("", "", "", "", 0, 0, 0.0, False, logprobs=record["logprobs"])
         row = _read_logprobs(reply, ["A", "B"])
         if row is not None:
@@ -249,7 +249,7 @@ def log_probabilities():
 
 def payloads():
     def read(text):
-        record = read_record(parse_payload(text, "http://x/v1", str), "http://x/v1")
+        record = read_record(parse_payload(text, "http://x/v1", str), "http://x/v1", str)
         json.dumps(record, ensure_ascii=False).encode()
         assert record["text"] is None or isinstance(record["text"], str)
         for name in ("prompt_tokens", "completion_tokens"):

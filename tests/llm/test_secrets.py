@@ -25,6 +25,9 @@ FAULTS = {
     "HTML": Behaviour(f"<html>{CANARY}</html>"),
     "never-ending": Behaviour(drip=0.02),
     "a reply that echoes the key": completion(f"Your key is {CANARY}"),
+    "a reply that echoes the key in parts": completion(
+        [{"type": "text", "text": part} for part in (CANARY[:8], CANARY[8:])]
+    ),
     "an escaped key": Behaviour(
         json.dumps(completion(f"Your key is {CANARY}")).replace("sk-canary", r"\u0073k-canary")
     ),
