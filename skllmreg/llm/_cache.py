@@ -20,7 +20,7 @@ from typing import Any
 
 from skllmreg.exceptions import CacheError
 from skllmreg.llm._fork import uncut
-from skllmreg.llm._record import FIELDS
+from skllmreg.llm._record import is_record
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
 SCHEMA_VERSION = 1
@@ -323,7 +323,7 @@ class Store:
             record = json.loads(reply)
         except (ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict) or not record.keys() >= FIELDS:
+        if not is_record(record):
             raise CacheError(
                 f"The entry {key[:12]} of the cache file {self.path} is damaged: "
                 f"`{prune_command(self.path, key)}` removes it."

@@ -174,27 +174,37 @@ def slow_down(store: Store, account: Account, sent: float, retry_after: float | 
 def blocked_until(store: Store, account: Account) -> float:
     """The end of the pause that the server has called for, if any."""
     rows = store.read("SELECT state FROM limits WHERE name = ?", (_bucket_name(account),))
-    return json.loads(rows[0][0])["blocked_until"] if rows else 0.0
+    return _read_bucket(rows[0][0]).blocked_until if rows else 0.0
 
 
 def pauses(store: Store) -> dict[str, float]:
     """The ends of all pauses that are not over, by server and model."""
     rows = store.read("SELECT name, state FROM limits")
-    ends = {name: json.loads(state)["blocked_until"] for name, state in rows}
+    ends = {name: _read_bucket(state).blocked_until for name, state in rows}
     return {name: end for name, end in ends.items() if end > time.time()}
 
 
 def lift_pauses(store: Store) -> None:
     """Forget who was promised which start: the next requests go out at once."""
     with store.writing() as db:
-        db.execute(
-            "DELETE FROM limits WHERE json_extract(state, '$.blocked_until') > ?", (time.time(),)
-        )
+        for name, state in db.execute("SELECT name, state FROM limits").fetchall():
+            if _read_bucket(state).blocked_until > time.time():
+                db.execute("DELETE FROM limits WHERE name = ?", (name,))
 
 
 def _load_bucket(db, account: Account) -> Bucket:
     row = db.execute("SELECT state FROM limits WHERE name = ?", (_bucket_name(account),)).fetchone()
-    return Bucket(**json.loads(row[0])) if row else Bucket()
+    return _read_bucket(row[0]) if row else Bucket()
+
+
+def _read_bucket(state: str) -> Bucket:
+    """A damaged state is none: the limits start anew, and no answer hangs on it."""
+    try:
+        bucket = Bucket(**json.loads(state))
+    except (RecursionError, TypeError, ValueError):
+        return Bucket()
+    numbers = dataclasses.astuple(bucket)
+    return bucket if all(isinstance(n, (int, float)) for n in numbers) else Bucket()
 
 
 def _save_bucket(db, account: Account, bucket: Bucket) -> None:

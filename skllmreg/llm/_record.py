@@ -76,6 +76,19 @@ def read_record(payload: dict[str, Any], url: str, hide: Callable[[str], str]) -
     }
 
 
+def is_record(value: Any) -> bool:
+    """Whether it is what `read_record` returns, as far as others rely on it."""
+    if not isinstance(value, dict) or not value.keys() >= FIELDS:
+        return False
+    texts = (value[name] for name in ("text", "refusal", "finish_reason", "model"))
+    counts = (value[name] for name in ("prompt_tokens", "completion_tokens"))
+    return (
+        all(text is None or isinstance(text, str) for text in texts)
+        and all(count is None or _count(count) == count for count in counts)
+        and (value["logprobs"] is None or _logprobs(value["logprobs"]) is not None)
+    )
+
+
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 

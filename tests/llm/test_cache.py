@@ -1,3 +1,4 @@
+import json
 import os
 import shlex
 import sqlite3
@@ -258,6 +259,11 @@ class TestReplay:
         assert not path.exists()
 
 
+FIELDS = ("refusal", "finish_reason", "model", "prompt_tokens", "completion_tokens")
+WRONG_TEXT = json.dumps(dict.fromkeys(FIELDS) | {"text": {"a": 1}, "logprobs": None})
+WRONG_LOGPROBS = json.dumps(dict.fromkeys(FIELDS) | {"text": "a", "logprobs": [1]})
+
+
 class TestBrokenFiles:
     """Each is told, with its name and what to do, before anything is paid."""
 
@@ -307,7 +313,7 @@ class TestBrokenFiles:
             (reply,) = ChatModel("tiny", base_url=loopback.base_url, cache=path).complete(long)
         assert reply.text.startswith("reply to x")
 
-    @pytest.mark.parametrize("reply", ["{", "{}", "3", "[" * 100_000])
+    @pytest.mark.parametrize("reply", ["{", "{}", "3", "[" * 100_000, WRONG_TEXT, WRONG_LOGPROBS])
     def test_damaged_entry_is_removed_by_the_command_that_is_named(self, loopback, tmp_path, reply):
         chat = ChatModel("tiny", base_url=loopback.base_url, cache=tmp_path / "my cache")
         chat.complete(["a"])
@@ -319,6 +325,15 @@ class TestBrokenFiles:
             assert main([action, "--file", str(chat.cache)]) == 0
         run_advice(caught.value)
         assert chat.complete(["a"])[0].text == "reply to a"
+
+    @pytest.mark.parametrize("state", ["{", "{}", "3", '{"blocked_until": "soon"}', '{"a": 1}'])
+    def test_damaged_limits_start_anew(self, loopback, path, state):
+        chat = ChatModel("tiny", base_url=loopback.base_url, cache=path)
+        chat.complete(["a"])
+        with open_store(path).writing() as db:
+            db.execute("UPDATE limits SET state = ?", (state,))
+        assert chat.complete(["b"])[0].text == "reply to b"
+        assert main(["pauses", "--lift", "--file", str(path)]) == 0
 
 
 def test_the_error_does_not_claim_to_have_kept_what_it_could_not(loopback, monkeypatch):
