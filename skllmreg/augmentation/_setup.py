@@ -218,7 +218,11 @@ def make_doubts(params, data, student, seed):
         )
     teacher = None
     if params.teacher is not None:
-        teacher = clone(params.teacher).fit(data.X, data.classes[data.codes])
+        teacher = clone(params.teacher)
+        if "on_refusal" in teacher.get_params(deep=False):
+            # Of an `LLMTeacherClassifier`: a row without an answer is not doubted.
+            teacher.set_params(on_refusal="abstain")
+        teacher.fit(data.X, data.classes[data.codes])
         teacher_classes(teacher, data.classes)
     known_rows: list = []
     known_codes: list[int] = []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 
-from skllmreg import ChatModel, GOLDAugmenter
+from skllmreg import ChatModel, GOLDAugmenter, LLMTeacherClassifier
 from skllmreg.exceptions import (
     BudgetExceededError,
     GenerationStoppedWarning,
@@ -159,3 +159,24 @@ def test_numbers_for_classes_need_descriptions(server, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.set_params(class_descriptions=described | {"parcel": "parcels"}).fit(TEXTS, y)
+
+
+def test_rows_that_the_teacher_refuses_to_judge_are_not_doubted(server, tmp_path):
+    write = server.reply
+
+    def reply(body):
+        if "of the class" in last(body):
+            return write(body)
+        return error(400, "filtered", code="content_filter") if "77" in last(body) else "A"
+
+    server.reply = reply
+    model = augmenter(server, tmp_path, n_rounds=1)
+    teacher = LLMTeacherClassifier(
+        model.llm, task="Sort messages.", class_descriptions=dict.fromkeys(WORDS, "a topic")
+    ).set_params(confidence="votes", n_samples=1)
+    model.set_params(teacher=teacher).fit(TEXTS, TOPICS)
+    refused = [row for row in model.X_generated_ if "77" in row]
+    assert refused
+    doubted = [one.row for one in model.rejected_ if one.reason.startswith("label: the teacher")]
+    assert doubted
+    assert not any("77" in row for row in doubted)
