@@ -15,7 +15,8 @@ def feature_scaling(X, sample_weight):
 
     - the standard deviation, but not less than ``rms / 2**n``: two rows that are nearly equal in a
       column say little about its scale. With ten rows the floor is a thousandth of the root mean
-      square and rarely met;
+      square and rarely met; from there it falls faster, ``rms / 2**(n**2 / 10)``, out of the way of
+      columns far from zero, such as times;
     - for a column with two values, half their distance whatever their frequencies: a rare category
       is not blown up;
     - a column that is constant here: 2 if it may be an indicator (all 0 or all 1), so that the
@@ -59,7 +60,8 @@ def feature_scaling(X, sample_weight):
     constant = (high - low <= 10 * np.finfo(float).eps * rms) | (peak == SMALLEST)
     # Weights are counts, so that two equal rows are one of weight 2; but not of less than a row.
     n_rows = max(total, len(sample_weight))
-    scale = np.maximum(scale, rms * 0.5 ** min(n_rows, 1000))
+    floor = 0.5 ** min(n_rows * max(1.0, n_rows / 10), 1000)
+    scale = np.maximum(scale, rms * floor)
     scale = np.where(constant, np.where(indicator, 2.0, np.inf), unit * scale)
     return np.zeros_like(mean) if sparse.issparse(X) else unit * mean, scale
 

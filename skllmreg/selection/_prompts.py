@@ -4,6 +4,7 @@ Texts of the user are only ever joined to the prompt, never used as a format.
 """
 
 import math
+import re
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -115,7 +116,5 @@ def row_text(names, values):
 
 def _quoted(text):
     # A text that holds the mark of its end gets a longer one: it cannot go on as a part of ours.
-    length = 3
-    while ">" * length in text:
-        length += 1
+    length = max([2, *map(len, re.findall(">+", text))]) + 1
     return "<" * length + "\n" + text.strip() + "\n" + ">" * length

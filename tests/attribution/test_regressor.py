@@ -169,3 +169,11 @@ def test_grid_search_over_gamma():
         warnings.simplefilter("ignore", PriorConflictWarning)
         search = GridSearchCV(model, {"gamma": ["auto", 0, 1]}).fit(X, y)
     assert search.best_score_ > 0.8
+
+
+def test_scores_that_rank_the_rows_almost_perfectly_contradict_nothing():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PriorConflictWarning)
+        model = LLMAttributionRegularizedRegressor(attributions=[9, 0, 1]).fit(X, 2 * X[:, 0])
+    assert model.prior_weight_ < 0.5

@@ -56,3 +56,9 @@ def test_weights_of_less_than_a_row_do_not_change_the_scale():
 def test_an_offset_of_the_column_does_not_matter_with_twenty_rows():
     column = X[:20, :1]
     np.testing.assert_allclose(scale_of(column + 1e5), scale_of(column))
+
+
+def test_columns_far_from_zero_keep_their_scale_with_twenty_rows():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    near, far = (feature_scaling(X + offset, np.ones(20))[1] for offset in (0.0, 1e8))
+    np.testing.assert_allclose(far, near, rtol=1e-6)
