@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS limits (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 LEASE = 10.0
 # Seconds to wait for another process that is writing.
 BUSY = 30.0
+# Who has waited so long in vain does not do so again for each of the answers that are under way.
+BUSY_AGAIN = 0.5
 HELD = object()
 
 
@@ -145,6 +147,7 @@ class Store:
         self.read_only = read_only
         self.lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._waits = BUSY
         self.read("SELECT 1")  # raises now where it cannot be used
 
     @property
@@ -259,15 +262,24 @@ class Store:
             text = str(error)
             if "locked" in text or "busy" in text:
                 advice = f"Another process has held it for {BUSY:g} s: end it, or use another path."
+                self._wait_for_others(min(BUSY, BUSY_AGAIN))
             elif "full" in text or "No space" in text:
                 advice = "Free some space, delete the file, or use another path."
             elif "malformed" in text or "not a database" in text or "JSON" in text:
                 advice = "Move the file away; a new one is made."
             else:
-                advice = "Is it, and its folder, writable? Set SKLLMREG_CACHE or cache=... ."
+                advice = (
+                    "Is it, and its folder, writable, and within the limits of size? Set "
+                    "SKLLMREG_CACHE or cache=... ."
+                )
             raise CacheError(f"The cache file {self.path} cannot be used: {text}. {advice}") from (
                 error
             )
+
+    def _wait_for_others(self, seconds: float) -> None:
+        self._waits = seconds
+        if self._connection is not None:
+            self._connection.execute(f"PRAGMA busy_timeout = {1000 * seconds:.0f}")
 
     def read(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -297,6 +309,8 @@ class Store:
         """One transaction, alone in the file."""
         with self.lock, self._explained():
             self._db.execute("BEGIN IMMEDIATE")
+            if self._waits < BUSY:
+                self._wait_for_others(BUSY)
             try:
                 yield self._db
                 self._db.execute("COMMIT")

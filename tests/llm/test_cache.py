@@ -304,6 +304,19 @@ class TestBrokenFiles:
         self.check(loopback, path, "Another process has held it")
         other.close()
 
+    def test_who_has_waited_in_vain_waits_less_until_the_file_is_free(self, path, monkeypatch):
+        monkeypatch.setattr(_cache, "BUSY", 0.2)
+        monkeypatch.setattr(_cache, "BUSY_AGAIN", 0.1)
+        store, other = open_store(path), sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CacheError, match="held it for"), store.writing():
+            pass
+        assert store.read("PRAGMA busy_timeout") == [(100,)]
+        other.execute("ROLLBACK")
+        with store.writing():
+            assert store.read("PRAGMA busy_timeout") == [(200,)]
+        other.close()
+
     def test_full(self, loopback, path):
         store = open_store(path)
         ((n_pages,),) = store.read("PRAGMA page_count")
