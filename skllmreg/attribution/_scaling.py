@@ -59,7 +59,7 @@ def feature_scaling(X, sample_weight):
     scale = np.where(inner == 0, (high - low) / 2, scale)
     constant = (high - low <= 10 * np.finfo(float).eps * rms) | (peak == SMALLEST)
     # Weights are counts, so that two equal rows are one of weight 2; but not of less than a row.
-    n_rows = max(total, len(sample_weight))
+    n_rows = min(max(total, len(sample_weight)), 1000)
     floor = 0.5 ** min(n_rows * max(1.0, n_rows / 10), 1000)
     scale = np.maximum(scale, rms * floor)
     scale = np.where(constant, np.where(indicator, 2.0, np.inf), unit * scale)
