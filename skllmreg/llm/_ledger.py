@@ -228,9 +228,9 @@ def usage(store: Store, run: str | None = None) -> list[Usage]:
     """What was used, by day and model; of one run, or of all."""
     rows = store.read(
         "SELECT day, model, SUM(requests), SUM(cached), SUM(prompt_tokens), "
-        "SUM(completion_tokens), SUM(cost) FROM ledger WHERE ?1 IS NULL OR run = ?1 "
+        "SUM(completion_tokens), SUM(cost) FROM ledger WHERE ? IS NULL OR run = ? "
         "GROUP BY day, model ORDER BY day, model",
-        (run,),
+        (run, run),
     )
     return [Usage(*row) for row in rows]
 

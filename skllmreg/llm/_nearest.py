@@ -65,8 +65,8 @@ def _same_messages(store: Store, messages: Messages, model: str) -> Entry | None
     """An entry with exactly these messages, wherever it is; of the same model if there is one."""
     beginning = json.dumps({"messages": messages})[:-1] + ","  # as `put` writes requests
     rows = store.read(
-        "SELECT server, model, request FROM entries WHERE substr(request, 1, ?1) = ?2 "
-        "ORDER BY model = ?3 DESC, created DESC LIMIT 1",
+        "SELECT server, model, request FROM entries WHERE substr(request, 1, ?) = ? "
+        "ORDER BY model = ? DESC, created DESC LIMIT 1",
         (len(beginning), beginning, model),
     )
     return _entry(rows[0]) if rows else None
