@@ -43,10 +43,10 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     """
     net = clone(estimator)
     labels = target.argmax(axis=1)
-    if rule is None and (target.max(axis=1) == 1).all() and (np.asarray(weight) == 1).all():
+    lesson = BatchLesson(target, weight, rule, codes)
+    if rule is None and lesson.hard and (lesson.weight == 1).all():
         return net.fit(X, labels), np.ones(len(labels))
     check_net(net)
-    lesson = BatchLesson(target, weight, rule, codes)
     criterion, train_split = net.criterion, net.train_split
     nonlinearity = net.predict_nonlinearity
     wrapped = {
@@ -147,9 +147,10 @@ class BatchLesson:
 
     def __init__(self, target, weight, rule: PaperRule | None = None, codes=None):
         n, self.n_classes = target.shape
+        labels = target.argmax(axis=1)
         # Hard targets as classes: less memory, and a cheaper loss.
-        hard = (target.max(axis=1) == 1).all()
-        self.target = target.argmax(axis=1) if hard else np.asarray(target, dtype=np.float32)
+        self.hard = bool((target[np.arange(n), labels] == 1).all())
+        self.target = labels if self.hard else np.asarray(target, dtype=np.float32)
         self.weight = np.asarray(weight, dtype=np.float32)
         self.rule = rule
         self.codes = np.zeros(n, dtype=np.intp) if codes is None else np.asarray(codes, np.intp)
@@ -160,11 +161,23 @@ class BatchLesson:
         self.shown, self.used = np.zeros((2, n), dtype=np.intp)
 
     def weigh(self, rows, log_q):
-        """Weigh rows, 0 where not selected, given the student's log-probabilities."""
+        """Weigh rows, 0 where not selected.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (n_rows,)
+            Counted from the end.
+        log_q : ndarray of shape (n_classes, n_rows)
+            The student's log-probabilities.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
         weight = self.weight.take(rows)
         if self.rule is not None:
             log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
-            need = np.vecdot(np.exp(log_q), log_q) * self.scale
+            need = (np.exp(log_q) * log_q).sum(axis=0) * self.scale
             codes = self.codes.take(rows)
             if self.some_labelled:
                 asked = np.flatnonzero(codes >= 0)
@@ -183,8 +196,9 @@ class BatchLesson:
             return
         rows, used = map(np.concatenate, zip(*self.batches, strict=True))
         n = len(self.weight)
-        self.shown += np.bincount(rows % n, minlength=n)
-        self.used += np.bincount(rows % n, weights=used, minlength=n).astype(np.intp)
+        rows += n
+        self.shown += np.bincount(rows, minlength=n)
+        self.used += np.bincount(rows[used], minlength=n)
         self.batches, self.n_noted = [], 0
 
 
@@ -236,7 +250,8 @@ class TeachingLoss(torch.nn.Module):
                 f"The module has {output.shape[1]} outputs; there are {self.lesson.n_classes} "
                 "classes."
             )
-        log_q = torch.log_softmax(output, dim=1) if self.on_logits else log_of(output)
+        output = output.t()  # torch is far slower along a short last axis
+        log_q = torch.log_softmax(output, dim=0) if self.on_logits else log_of(output)
         rows = label.cpu().numpy()
         if rows[0] >= 0:
             raise TypeError(
@@ -250,10 +265,10 @@ class TeachingLoss(torch.nn.Module):
         target = self.target.take(rows, axis=0)
         if target.ndim == 2:
             target *= -weight[:, None]
-            return torch.dot(torch.from_numpy(target.ravel()).to(log_q), log_q.flatten())
+            return torch.dot(torch.from_numpy(target.T.ravel()).to(log_q), log_q.flatten())
         codes = torch.from_numpy(target).to(log_q.device)
         losses = torch.nn.functional.nll_loss(
-            log_q, codes, weight=self.base.weight, reduction="none"
+            log_q.t(), codes, weight=self.base.weight, reduction="none"
         )
         return torch.dot(torch.from_numpy(weight).to(losses), losses)
 

@@ -169,7 +169,7 @@ def test_an_empty_selection_has_loss_zero_and_a_gradient():
 
 def test_a_row_drawn_twice_into_a_batch_was_shown_twice():
     lesson = BatchLesson(proba[:4], np.array([1, 1, 0, 1]))
-    lesson.weigh(np.array([-4, -4, -2, -1]), np.log(proba[:4]))
+    lesson.weigh(np.array([-4, -4, -2, -1]), np.log(proba[:4].T))
     lesson.count()
     assert lesson.shown.tolist() == [2, 0, 1, 1]
     assert lesson.used.tolist() == [2, 0, 0, 1]
@@ -203,7 +203,7 @@ def test_the_rule_in_a_batch_is_that_of_a_round():
     labelled = np.arange(300) < 20
     lesson = BatchLesson(proba, np.where(labelled, 1, weight), rule, np.where(labelled, -1, codes))
     q = np.random.default_rng(0).dirichlet([1, 1, 1], 300)
-    found = lesson.weigh(np.arange(300), np.log(q))
+    found = lesson.weigh(np.arange(-300, 0), np.log(q.T))
     again = LLKDSelector(strategy="llkd")._rule(by_batch=False)
     again.meet_teacher(proba)
     np.testing.assert_allclose(
