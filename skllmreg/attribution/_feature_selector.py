@@ -126,7 +126,15 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
         self
         """
         self._validate_params()
-        validate_data(self, X, dtype=None, accept_sparse=True, ensure_all_finite=False)
+        frame = hasattr(X, "columns")  # may mix what no array holds, such as dates and numbers
+        validate_data(
+            self,
+            X,
+            dtype=None,
+            accept_sparse=True,
+            ensure_all_finite=False,
+            skip_check_array=frame,
+        )
         self.scores_ = self._scores()
         return self
 

@@ -87,7 +87,7 @@ class Usage:
     prompt_tokens, completion_tokens : int
         As counted by the server.
     cost : float or None
-        In dollars; None without prices.
+        In dollars, of the requests that were sent with prices; None where none was.
     """
 
     day: str

@@ -112,8 +112,9 @@ def test_output_is_a_frame_on_request():
     assert out.columns == ["age", "dose"]
 
 
-def test_frames_of_text_and_missing_values_pass():
-    mixed = X.assign(bmi=["a", None, "b"], dose=[1.0, np.nan, 2.0])
+@pytest.mark.parametrize("bmi", [["a", None, "b"], pd.date_range("2026-01-01", periods=3)])
+def test_frames_of_text_dates_and_missing_values_pass(bmi):
+    mixed = X.assign(bmi=bmi, dose=[1.0, np.nan, 2.0])
     selector = LLMFeatureSelector(k=2, attributions=SCORES).set_output(transform="pandas")
     assert selector.fit_transform(mixed).columns.tolist() == ["age", "dose"]
 
