@@ -44,6 +44,8 @@ class InvalidReplyError(LLMError):
     ----------
     reply : str
         The reply as the model wrote it.
+    outcome : str
+        What became of it, such as that it was cut off, and what may help.
     problems : list of str
         What is wrong with it.
     failures : dict of int to InvalidReplyError
@@ -55,10 +57,16 @@ class InvalidReplyError(LLMError):
     """
 
     def __init__(
-        self, message: str = "", *, reply: str = "", problems: list[str] | None = None
+        self,
+        message: str = "",
+        *,
+        reply: str = "",
+        outcome: str = "",
+        problems: list[str] | None = None,
     ) -> None:
         super().__init__(message)
         self.reply = reply
+        self.outcome = outcome
         self.problems = problems or []
         self.failures: dict[int, InvalidReplyError] = {}
         self.cache = ""

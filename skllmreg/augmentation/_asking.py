@@ -45,6 +45,8 @@ class Asker:
     ----------
     feedback : list of (list of rows, int)
         For each class rows to go near, and how many of them a request shows.
+    given_up : set of int
+        Classes that are not asked for any more.
     n_requests : int
         Written so far.
     """
@@ -54,6 +56,7 @@ class Asker:
         self.labels = data.classes.tolist()
         self.seeds = [np.flatnonzero(data.codes == k) for k in range(len(self.labels))]
         self.feedback: list = [([], 0)] * len(self.labels)
+        self.given_up: set[int] = set()
         self.n_requests = 0
         # Of every class each `feedback_every`-th request; not all classes in the same round.
         self.turns = np.arange(len(self.labels))
@@ -72,11 +75,13 @@ class Asker:
         Returns
         -------
         list of GenerationRequest
-            Empty where all quotas are met.
+            Empty where all quotas are met, but of classes that are given up.
         """
         plan = self.plan
+        quotas = plan.quotas.copy()
+        quotas[list(self.given_up)] = 0
         n_requests = int(min(plan.n_batches + plan.n_novel_batches, most))
-        drawn = draw_classes(n_accepted, plan.quotas, n_requests, plan.batch_size, self.rng)
+        drawn = draw_classes(n_accepted, quotas, n_requests, plan.batch_size, self.rng)
         return [
             self._request(code, n_rows, number, novel=i >= plan.n_batches)
             for i, (code, n_rows) in enumerate(drawn)

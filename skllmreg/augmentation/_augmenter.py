@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 )
 
 from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import is_missing, label_array
+from skllmreg._labels import is_missing, is_string, label_array
 from skllmreg.augmentation._rows import joined, labelled
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student
@@ -135,13 +135,14 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         For each round: "requests" that were answered; rows of "feedback" shown; "rows" that came,
         "accepted" and "rejected" (by reason), "novel" ones among the accepted; the "band" of scores
         for each class; "prompt_tokens" and "completion_tokens" of usable answers, "cost" in
-        dollars paid in the round (None where the LLM does not tell) and "cost_per_row" accepted.
+        dollars that the LLM and the teacher's have taken during the round, with all that is done
+        with them at the same time (None where one does not tell), and "cost_per_row" accepted.
     n_requests_ : int
         Answered in all.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
             "error"}
-        "nothing_new": of what two rounds brought, less than a twentieth was new. "" where there
-        was nobody to write.
+        "nothing_new": of every class that lacks rows two rounds in succession brought less than a
+        twentieth of what was asked for. "" where there was nobody to write.
     n_features_in_ : int
         Not for texts.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -309,7 +310,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
                 loop.run()
             finally:
                 self._keep(data.as_X([one.row for one in loop.accepted]), loop)
-            self._warn_if_stopped()
+            self._warn_if_stopped(loop)
             X = joined(X, self.X_generated_)
             codes = np.append(codes, [one.code for one in loop.accepted])
         self.estimator_ = fit_student(final, X, codes, self.classes_, seed)
@@ -391,14 +392,16 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         self.__dict__.pop("estimator_", None)  # of an earlier fit, should this one fail
         if issparse(X):
             raise TypeError("Sparse data are not supported: X is texts, or a dense table.")
-        if hasattr(y, "to_list"):  # of pandas' Int64 scikit-learn makes floats
-            y = label_array(y)
-        X, y = check_rows(self, X, reset=True), _check_y(y, estimator=self)
-        if missing := [i for i, label in enumerate(y.tolist()) if is_missing(label)]:
+        X, y = check_rows(self, X, reset=True), label_array(y)
+        labels = y.tolist() if y.ndim == 1 else []
+        if missing := [i for i, label in enumerate(labels) if is_missing(label)]:
             raise ValueError(
                 f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labelled rows: "
                 "leave the others out; LLKDSelector learns from them, too."
             )
+        if len({is_string(label) for label in labels}) > 1:
+            raise ValueError("y holds texts beside other labels: make all of them texts, or none.")
+        y = _check_y(y, estimator=self)
         check_consistent_length(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -417,10 +420,13 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         self.n_requests_ = sum(entry["requests"] for entry in self.history_)
         self.termination_condition_ = "" if loop is None else loop.termination or "error"
 
-    def _warn_if_stopped(self):
+    def _warn_if_stopped(self, loop):
         reasons = {"budget": "the budget of the LLM was spent"}
         if self.n_samples is not None:
-            reasons["nothing_new"] = "rounds brought (almost) nothing new"
+            labels = self.classes_.tolist()
+            given_up = ", ".join(f"{labels[k]!r:.50}" for k in sorted(loop.asker.given_up))
+            of_which = f" of {given_up}" if given_up else ""
+            reasons["nothing_new"] = f"rounds brought (almost) nothing new{of_which}"
         if reason := reasons.get(self.termination_condition_):
             message = f"Generation stopped with {len(self.y_generated_)} rows: {reason}."
             warnings.warn(message, GenerationStoppedWarning, stacklevel=4)
@@ -429,4 +435,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         tags.input_tags.string = True
+        tags.input_tags.allow_nan = (
+            self.estimator is None or get_tags(self.estimator).input_tags.allow_nan
+        )
         return tags

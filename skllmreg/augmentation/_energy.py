@@ -151,14 +151,22 @@ def student_energy(student, X, *, temperature=1.0):
     energy = np.empty(n_samples)
     for rows in gen_batches(n_samples, CHUNK_ROWS):
         logits = logits_of(student, _safe_indexing(X, rows))
+        if rows.start == 0 and n_samples > 1 and (what := _normalised(logits)):
+            raise ValueError(
+                f"What {type(last_step(student)).__name__} puts out are {what}. Energy needs the "
+                "logits before they are normalised; or give an outlier detector as ood_score."
+            )
         energy[rows] = energy_score(logits, temperature=temperature)
-    if n_samples > 1 and temperature == 1 and np.abs(energy).max() < 1e-6:
-        raise ValueError(
-            f"The energy of every row is 0: what {type(last_step(student)).__name__} puts out are "
-            "log-probabilities. Energy needs the logits before they are normalised; or give an "
-            "outlier detector as ood_score."
-        )
     return energy
+
+
+def _normalised(logits):
+    """Name what outputs are that sum to 1, or their logarithms; "" for logits."""
+    if logits.ndim != 2:
+        return ""
+    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-5):
+        return "probabilities"
+    return "log-probabilities" if np.abs(energy_score(logits)).max() < 1e-6 else ""
 
 
 def logits_of(student, X):
@@ -176,10 +184,11 @@ def logits_of(student, X):
             X, student = student[:-1].transform(X), student[-1]
         return net_logits(last, X)
     logits = student.decision_function(X)
-    if logits.ndim == 2 and logits.shape[1] != len(student.classes_):
+    pairs = getattr(last, "decision_function_shape", "") == "ovo" and len(student.classes_) > 2
+    if pairs or (logits.ndim == 2 and logits.shape[1] != len(student.classes_)):
         raise ValueError(
             f"decision_function of {type(last).__name__} has {logits.shape[1]} columns for "
-            f"{len(student.classes_)} classes: energy needs one each (of an SVC, "
+            f"{len(student.classes_)} classes: energy needs one for each class (of an SVC, "
             'decision_function_shape="ovr").'
         )
     return logits

@@ -13,6 +13,12 @@ from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
 # Of a reply with more rows than this times what was asked for, the rest is not looked at.
 MOST_TIMES = 4
 
+# An answer none of whose first so many rows can be used is no answer.
+_MOST_LOOKED_AT = 100
+
+# What an answer has to be as a whole: what is wrong with one row costs that row.
+_ENVELOPE = {"type": "object", "properties": {"rows": {"type": "array"}}, "required": ["rows"]}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -95,7 +101,11 @@ class LLMGenerator:
         error = None
         try:
             replies = self.llm.complete(
-                earlier + prompts, schema=schema, description="writing rows"
+                earlier + prompts,
+                schema=schema,
+                accept=_ENVELOPE,
+                validate=self._some_row,
+                description="writing rows",
             )
         except LLMError as caught:
             error, replies = caught, caught.replies
@@ -106,17 +116,40 @@ class LLMGenerator:
         if error is not None and not isinstance(error, InvalidReplyError | BudgetExceededError):
             raise error
 
+    def _some_row(self, value):
+        """Let an answer pass that has a row of use; else the LLM is told what is wrong."""
+        problems: list[str] = []
+        for row in value["rows"]:
+            if not (problem := self._problem(self._clean(row))):
+                return value
+            problems.append(f"rows[{len(problems)}]: {problem}")
+            if len(problems) == _MOST_LOOKED_AT:
+                break
+        if problems:
+            raise ValueError("; ".join(problems[:5]))
+        return value
+
+    def _problem(self, row):
+        if self.schema is not None:
+            return self.schema.problem(row)
+        return "" if isinstance(row, str) else f"{shown(row)} is no text"
+
+    def _clean(self, row):
+        if self.schema is not None:
+            return self.schema.from_json(row)
+        return clean_text(row) if isinstance(row, str) else row
+
     def _read(self, reply, n_wanted):
         rows = reply.value["rows"][: MOST_TIMES * n_wanted]
-        clean = clean_text if self.schema is None else self.schema.from_json
         problem = "" if rows else "the reply holds no row"
-        return Answer([clean(row) for row in rows], problem, reply.text, reply=reply)
+        return Answer([self._clean(row) for row in rows], problem, reply.text, reply=reply)
 
     def _failed(self, position, error):
         if not isinstance(error, InvalidReplyError):
             return Answer(problem=str(error), asked=False)
         failure = error.failures.get(position, error)
-        return Answer(problem="; ".join(failure.problems), text=failure.reply)
+        problem = "; ".join(filter(None, [failure.outcome, *failure.problems]))
+        return Answer(problem=problem, text=failure.reply)
 
 
 class FunctionGenerator:

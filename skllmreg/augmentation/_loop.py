@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skllmreg.augmentation._feedback import choose_feedback
-from skllmreg.augmentation._text import shown
+from skllmreg.augmentation._text import harmless, shown
 from skllmreg.exceptions import BudgetExceededError, GenerationError
 from skllmreg.llm._progress import progress_bar
 
-# So many rounds in succession that bring less than this share of new rows end it.
+# A class of which so many rounds in succession bring less than this share of new rows is given up.
 PATIENCE, LEAST_NEW = 2, 0.05
 SHOWN_REPLIES, SHOWN_CHARACTERS = 3, 300
 
@@ -28,13 +28,17 @@ class Rejected(NamedTuple):
 
 @dataclass(eq=False)
 class Written:
-    """A row that was written, of the class with this code; `score` is nan until it is studied."""
+    """A row that was written, of the class with this code.
+
+    `score` is nan until it is studied; `reason` says why it did not enter the data.
+    """
 
     row: Any
     code: int
     round: int
     novel: bool
     score: float = np.nan
+    reason: str = ""
 
 
 class GenerationLoop:
@@ -92,7 +96,9 @@ class GenerationLoop:
         self.rejected: list[Rejected] = []
         self.history: list[dict[str, Any]] = []
         self.termination = ""
-        self._replies: list[tuple[str, str]] = []  # the last few, and what was wrong with them
+        self._idle = np.zeros(len(asker.labels), dtype=int)  # rounds of a class without new rows
+        # The last few, what was wrong with them, and their rows.
+        self._replies: list[tuple[str, str, list[Written]]] = []
         self._no_budget = ""  # in the words of the LLM
 
     def run(self):
@@ -112,14 +118,12 @@ class GenerationLoop:
             raise self._error()
 
     def _run(self, tick):
-        idle = 0
         while not self.termination:
             room = self.max_requests - self.asker.n_requests
             requests = self.asker.next_round(len(self.history), self.counts(), room)
             new = self._round(requests)
-            n_wanted = sum(request.n_rows for request in requests)
-            idle = 0 if new and len(new) >= LEAST_NEW * n_wanted else idle + 1
-            self.termination = self.termination or self._end(idle)
+            self._give_up(requests, new)
+            self.termination = self.termination or self._end()
             if not self.termination and self.scores is not None:
                 self._study(new)
             tick(1)
@@ -129,15 +133,36 @@ class GenerationLoop:
         codes = np.array([written.code for written in self.accepted], dtype=int)
         return np.bincount(codes, minlength=len(self.asker.labels))
 
-    def _end(self, idle):
+    def _give_up(self, requests, new):
+        """Set classes aside that nothing new comes of, so that the others get the requests."""
+        wanted, got = np.zeros((2, len(self._idle)))
+        for request in requests:
+            wanted[self.asker.labels.index(request.label)] += request.n_rows
+        for one in new:
+            got[one.code] += 1
+        asked = wanted > 0
+        self._idle[asked & (got > 0) & (got >= LEAST_NEW * wanted)] = -1
+        self._idle[asked] += 1
+        self.asker.given_up |= set(np.flatnonzero(self._idle >= PATIENCE).tolist())
+
+    def _end(self):
         """Why this was the last round, "" if it was not."""
-        if np.all(self.counts() >= self.asker.plan.quotas):
+        counts, quotas = self.counts(), self.asker.plan.quotas
+        if np.all(counts >= quotas):
             return "n_samples"
         if self.asker.n_requests >= self.max_requests:
             return "max_requests"
         if len(self.history) >= self.n_rounds:
             return "n_rounds"
-        return "nothing_new" if idle == PATIENCE else ""
+        given_up = self.asker.given_up
+        if not self.accepted and len(self.history) >= PATIENCE:
+            return "nothing_new"
+        # Without numbers of rows the classes are to be equal: one that is given up stops all.
+        if given_up and (
+            np.isinf(quotas).all() or given_up >= set(np.flatnonzero(counts < quotas))
+        ):
+            return "nothing_new"
+        return ""
 
     def _round(self, requests):
         """Have requests answered and their rows curated; also what came before an error.
@@ -148,7 +173,7 @@ class GenerationLoop:
             The rows accepted.
         """
         answers, new = [], []
-        entry: dict[str, Any] = {"feedback": sum(len(request.feedback) for request in requests)}
+        entry: dict[str, Any] = {}
         self.history.append(entry)
         try:
             for answer in self.generator.generate(requests):
@@ -161,7 +186,9 @@ class GenerationLoop:
             try:
                 new = self._curate(list(zip(requests, answers, strict=False)))
             finally:
-                entry["requests"] = sum(answer.asked for answer in answers)
+                asked = [r for r, a in zip(requests, answers, strict=False) if a.asked]
+                entry["feedback"] = sum(len(request.feedback) for request in asked)
+                entry["requests"] = len(asked)
                 entry |= tally(new, self.rejected[n_rejected:])
                 before, self.paid = self.paid, self.spent()
                 entry |= account(answers, before, self.paid, len(new))
@@ -169,47 +196,51 @@ class GenerationLoop:
 
     def _curate(self, exchanges):
         """Accept the rows of answers that pass all checks."""
-        number, written, reasons = len(self.history) - 1, [], []
+        number, written = len(self.history) - 1, []
         for request, answer in exchanges:
             if not answer.asked:
                 continue
             if answer.problem:
-                verdicts = [f"reply: {answer.problem}"]
-                self.rejected.append(Rejected(answer.text, request.label, number, verdicts[0]))
-            else:
-                verdicts = self.curator.admit(answer.rows, [request.label] * len(answer.rows))
-                code = self.asker.labels.index(request.label)
-                written += [Written(row, code, number, request.novel) for row in answer.rows]
-                reasons += verdicts
+                reason = f"reply: {answer.problem}"
+                self.rejected.append(Rejected(answer.text, request.label, number, reason))
+                self._replies.append((answer.text, reason, []))
+                continue
+            reasons = self.curator.admit(answer.rows, [request.label] * len(answer.rows))
+            code = self.asker.labels.index(request.label)
+            rows = [
+                Written(row, code, number, request.novel, reason=reason)
+                for row, reason in zip(answer.rows, reasons, strict=True)
+            ]
+            written += rows
             text = answer.text or "; ".join(shown(row) for row in answer.rows)
-            self._replies.append((text, next(filter(None, verdicts), "no rows")))
+            self._replies.append((text, "", rows))
         del self._replies[:-SHOWN_REPLIES]
-        self._reject(written, reasons)
-        new = [one for one, reason in zip(written, reasons, strict=True) if not reason]
-        if self.doubts is None or not new:
-            self.accepted += new
-            return new
-        # Checks may cost a call of the teacher, so they come last, and may fail.
+        self._reject(written)
+        new = [one for one in written if not one.reason]
+        if self.doubts is not None and new:
+            self._doubt(new)
+            new = [one for one in new if not one.reason]
+        self.accepted += new
+        return new
+
+    def _doubt(self, new):
+        """Have labels checked, last of all: it may cost calls of the teacher, and may fail."""
         reasons = ["label: not checked"] * len(new)
         try:
             reasons = self.doubts([one.row for one in new], [one.code for one in new])
-        except BudgetExceededError:
-            self.termination = "budget"
+        except BudgetExceededError as error:
+            self.termination, self._no_budget = "budget", str(error)
         finally:
-            doubted = self._reject(new, reasons)
-            self.curator.release([one.label for one in doubted])
-            new = [one for one, reason in zip(new, reasons, strict=True) if not reason]
-            self.accepted += new
-        return new
+            for one, reason in zip(new, reasons, strict=True):
+                one.reason = reason
+            self.curator.release([self.asker.labels[one.code] for one in self._reject(new)])
 
-    def _reject(self, written, reasons):
+    def _reject(self, written):
         """Set aside what there is a reason against."""
-        refused = [
-            Rejected(one.row, self.asker.labels[one.code], one.round, reason)
-            for one, reason in zip(written, reasons, strict=True)
-            if reason
+        refused = [one for one in written if one.reason]
+        self.rejected += [
+            Rejected(one.row, self.asker.labels[one.code], one.round, one.reason) for one in refused
         ]
-        self.rejected += refused
         return refused
 
     def _study(self, new):
@@ -253,12 +284,15 @@ class GenerationLoop:
             )
         counts = Counter(kind(rejected.reason) for rejected in self.rejected)
         why = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "there were none"
-        replies = "\n".join(
-            f"--- {reason}\n{text[:SHOWN_CHARACTERS]}" for text, reason in self._replies
-        )
+        if counts["duplicate"] > sum(counts.values()) / 2:
+            why += "; of a table with few different rows there are none to write"
+        replies = ""
+        for text, problem, rows in self._replies:
+            problem = problem or next((one.reason for one in rows if one.reason), "no rows")
+            replies += f"\n--- {problem}\n{harmless(text[:SHOWN_CHARACTERS])}"
         return GenerationError(
             f"Nothing of what {self.asker.n_requests} requests brought can be used ({why}). "
-            f"The last replies:\n{replies}"
+            f"{self._no_budget}{' ' if self._no_budget else ''}The last replies:{replies}"
         )
 
 

@@ -5,9 +5,6 @@ from scipy.spatial import cKDTree
 
 from skllmreg.augmentation._duplicates import DUPLICATE, NEAR, NEW, refuse_neighbours
 
-# Numbers that differ by less than this many standard deviations are equal: rounding, no knowledge.
-_ROUNDING = 1e-3
-
 # Two categories are 1 apart: the coordinates of both differ. Two texts are never near.
 _DIFFERENT = 0.5**0.5
 _FAR = 1e6
@@ -42,7 +39,7 @@ class RowIndex:
                 values = [row[column.name] for row in labeled if row.get(column.name) is not None]
                 self._scales[i] = float(np.std(values)) or 1.0
         self._points = self._place(labeled)
-        self._seen = set(map(self._key, self._points))
+        self._seen = set(map(self._key, labeled))
         self.radius = 0.0
         n_texts = sum(column.kind == "text" for column in schema.columns)
         if threshold is not None and len(labeled) > 1 and n_texts < len(schema.columns):
@@ -65,7 +62,7 @@ class RowIndex:
         """
         points = self._place(rows)
         status = np.full(len(rows), NEW, object)
-        for i, key in enumerate(map(self._key, points)):
+        for i, key in enumerate(map(self._key, rows)):
             if key in self._seen:
                 status[i] = DUPLICATE
             self._seen.add(key)
@@ -109,5 +106,5 @@ class RowIndex:
         coordinates += texts
         return np.array(coordinates, float).reshape(len(coordinates), len(rows)).T
 
-    def _key(self, point):
-        return (np.round(point / _ROUNDING) + 0.0).tobytes()  # -0.0 is 0.0
+    def _key(self, row):
+        return tuple(row.get(column.name) for column in self.schema.columns)

@@ -73,7 +73,8 @@ def joined(old, new):
         return old.vstack(new)
     if hasattr(old, "extend"):  # a series
         new = type(old)(old.name, np.asarray(new).tolist())
-        if hasattr(old.dtype, "categories") and not new.is_in(old.dtype.categories).all():
+        is_enum = type(old.dtype).__name__ == "Enum"
+        if is_enum and not new.is_in(old.dtype.categories).all():
             old = old.cast(new.dtype)  # an enumeration of the old texts
         return old.clone().extend(new.cast(old.dtype))
     old, new = np.asarray(old), np.asarray(new)

@@ -7,6 +7,7 @@ range or category the labelled rows do not vouch for.
 import datetime
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -29,6 +30,9 @@ MARGIN_ROWS = 20
 
 # So many floats that are whole are taken for counts, as pandas holds them beside missing ones.
 WHOLE_FLOATS = 10
+
+# A number in quotes, as some LLMs write them.
+_NUMBER = re.compile(r"\s*-?(0|[1-9]\d{0,300})(\.\d+)?\s*\Z", re.ASCII)
 
 LARGEST = float(np.finfo(float).max)
 
@@ -68,6 +72,8 @@ class Column:
             return None
         if isinstance(value, np.generic):
             value = value.item()
+        if self.kind in ("integer", "number") and isinstance(value, str) and _NUMBER.match(value):
+            value = json.loads(value.strip())
         if self.kind == "integer" and isinstance(value, float) and value.is_integer():
             return int(value)
         if self.kind == "category":
@@ -230,7 +236,9 @@ class TableSchema:
         }
 
     def from_json(self, value):
-        """The clean row that an answer gives under its keys."""
+        """The clean row that an answer gives under its keys; what is no row stays what it is."""
+        if not isinstance(value, dict):
+            return value
         names = {column.key: column.name for column in self.columns}
         return self.clean({names.get(key, key): item for key, item in value.items()})
 
@@ -252,10 +260,16 @@ class TableSchema:
             dtype = str if self.template.dtype.kind == "U" else self.template.dtype
             return np.array(cells, dtype=dtype).reshape(len(rows), len(names))
         values = {name: [row.get(name) for row in rows] for name in names}
-        make = type(self.template)
         if hasattr(self.template, "schema"):  # polars
-            return make(values, schema=self.template.schema)
-        return make(values, columns=names).astype(self.template.dtypes)
+            return type(self.template)(values, schema=self.template.schema)
+        import pandas as pd
+
+        # Column by column: all at once, integers beside a missing one pass through floats.
+        dtypes = list(self.template.dtypes)
+        columns = [pd.Series(values[n], dtype=t) for n, t in zip(names, dtypes, strict=True)]
+        frame = pd.DataFrame(dict(enumerate(columns)))
+        frame.columns = self.template.columns
+        return frame
 
 
 def quoted(text):

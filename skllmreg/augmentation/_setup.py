@@ -44,6 +44,8 @@ def check_params(params, classes):
         raise ValueError(
             f"Rows of at least two classes are needed; y has one class: {classes[0]!r}."
         )
+    if len(params.feedback_quantiles) != 2:
+        raise ValueError(f"feedback_quantiles={params.feedback_quantiles} is no (low, high).")
     low, high = params.feedback_quantiles
     if not 0 <= low < high <= 1:
         raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
@@ -100,7 +102,7 @@ def make_loop(params, data, student, scores, rng):
     -------
     GenerationLoop
     """
-    spent = partial(dollars, params.llm)
+    spent = partial(dollars, [params.llm, *_llms_of(params.teacher)])
     paid = spent()
     grid_seed, doubt_seed = (rng.randint(2**31 - 1) for _ in range(2))
     labels = data.classes.tolist()
@@ -266,6 +268,8 @@ def make_scores(params, data, student, seed):
     needed = strategy_for(params, data) != "no-feedback" and params.n_feedback > 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as that rows are few
+        if params.final_estimator is not None:
+            fit_student(params.final_estimator, data.X, data.codes, data.classes, seed)
         if needed:
             check_ood_score(params.ood_score, student)
             scores([], [], data.rows)
@@ -274,9 +278,18 @@ def make_scores(params, data, student, seed):
     return scores if needed else None
 
 
-def dollars(llm):
-    """What this LLM and its copies have cost so far; None where it does not tell."""
-    if not hasattr(llm, "usage"):
-        return None
-    costs = [usage.cost for usage in llm.usage(this_run=True) if usage.requests]
+def _llms_of(teacher):
+    """Of a teacher that asks one."""
+    values = [] if teacher is None else teacher.get_params(deep=True).values()
+    return [value for value in values if hasattr(value, "usage")]
+
+
+def dollars(llms):
+    """What these LLMs and their copies have cost so far; None where one does not tell."""
+    costs = []
+    # Copies of one have one bill.
+    for llm in {getattr(llm, "_run", id(llm)): llm for llm in llms}.values():
+        if not hasattr(llm, "usage"):
+            return None
+        costs += [usage.cost for usage in llm.usage(this_run=True) if usage.requests]
     return None if None in costs else sum(costs)

@@ -1,6 +1,7 @@
 """The student: by default, seeded, fitted."""
 
 import contextlib
+from numbers import Real
 
 import numpy as np
 from sklearn.base import clone
@@ -8,7 +9,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import check_random_state
 
 from skllmreg.students import TextClassifier
@@ -25,14 +26,34 @@ def default_student(X):
 
 def table_features(X):
     """Numbers of columns: numeric ones standardised, the rest one-hot."""
-    if not hasattr(X, "columns"):
-        return StandardScaler()
-    numeric = [name for name in X.columns if is_numeric(X[name].dtype)]
-    other = [name for name in X.columns if name not in numeric]
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    if hasattr(X, "columns"):
+        names = list(X.columns)
+        numeric = [name for name in names if is_numeric(X[name].dtype)]
+    elif is_numeric(X.dtype):
+        return numbers
+    else:  # of objects: by what they are
+        names = list(range(X.shape[1]))
+        numeric = [j for j in names if all(isinstance(v, Real) or v is None for v in X[:, j])]
+        numbers = make_pipeline(
+            FunctionTransformer(as_floats), *(step for _, step in numbers.steps)
+        )
+    other = [name for name in names if name not in numeric]
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     return make_column_transformer(
-        (make_pipeline(SimpleImputer(), StandardScaler()), numeric),
-        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), other),
+        (numbers, numeric), (make_pipeline(FunctionTransformer(none_for_na), one_hot), other)
     )
+
+
+def as_floats(X):
+    """Numbers among objects as numbers."""
+    return np.asarray(X, dtype=float)
+
+
+def none_for_na(X):
+    """Of pandas' string type, None in place of pandas.NA, which the encoder does not sort."""
+    is_pandas = hasattr(X, "iloc")
+    return X.astype(object).where(X.notna(), None) if is_pandas else X
 
 
 def is_numeric(dtype):

@@ -29,8 +29,10 @@ class Call:
     ----------
     source : Source
         Where the answers come from.
+    schema : dict or None
+        Of the answer; laxer than the source's, perhaps.
     validate : callable or None
-        Further checks of the value that the source's schema lets pass.
+        Further checks of the value that the schema lets pass.
     max_concurrency : int
         Threads.
     first_token : bool
@@ -38,6 +40,7 @@ class Call:
     """
 
     source: Source
+    schema: dict[str, Any] | None
     validate: Callable[[Any], Any] | None
     max_concurrency: int
     first_token: bool = False
@@ -127,10 +130,10 @@ class Call:
             hint = ": a larger max_tokens in request_options may help" if reason == "length" else ""
             raise _invalid(record, [f"finish_reason {reason!r}"], f"it is empty{hint}")
         cut_off = "it was cut off: raise max_tokens in request_options"
-        if reason == "length" and self.source.schema is None and not self.first_token:
+        if reason == "length" and self.schema is None and not self.first_token:
             raise _invalid(record, [f"finish_reason {reason!r}"], cut_off)
         try:
-            value = text if self.source.schema is None else parse_json(text, self.source.schema)
+            value = text if self.schema is None else parse_json(text, self.schema)
             return value if self.validate is None else self._validated(value)
         except UnusableError as error:
             if reason == "length":
@@ -245,5 +248,6 @@ def _invalid(record: dict[str, Any], problems: list[str], what: str) -> InvalidR
     return InvalidReplyError(
         f"The reply cannot be used, {what}: {listed}. It reads: {text[:500]!r}.",
         reply=text,
+        outcome=what,
         problems=problems,
     )

@@ -155,6 +155,7 @@ class ChatModel:
         prompts: Iterable[Any],
         *,
         schema: dict[str, Any] | None = None,
+        accept: dict[str, Any] | None = None,
         validate: Callable[[Any], Any] | None = None,
         progress: bool | None = None,
         description: str | None = None,
@@ -168,6 +169,8 @@ class ChatModel:
         schema : dict, default=None
             JSON schema of the answer: objects, arrays, numbers with bounds, strings, booleans,
             enums.
+        accept : dict, default=None
+            A laxer schema than the one asked for, where a part of an answer is of use as well.
         validate : callable, default=None
             Takes the value of a reply (the text without a schema) and returns what becomes
             `Reply.value`; a ValueError says to the model what is wrong.
@@ -194,6 +197,7 @@ class ChatModel:
         return self._complete(
             as_conversations(prompts),
             schema=schema,
+            accept=accept,
             validate=validate,
             progress=progress,
             description=description,
@@ -204,6 +208,7 @@ class ChatModel:
         conversations: list[Messages],
         *,
         schema: dict[str, Any] | None = None,
+        accept: dict[str, Any] | None = None,
         validate: Callable[[Any], Any] | None = None,
         extra: dict[str, Any] | None = None,
         first_token: bool = False,
@@ -211,7 +216,7 @@ class ChatModel:
         description: str | None = None,
     ) -> list[Reply]:
         """`complete`, with options that are not the user's."""
-        call = self._call(schema, validate, extra, first_token)
+        call = self._call(schema, accept, validate, extra, first_token)
         tasks = call.tasks(conversations)
         with progress_bar(len(tasks), progress, description or self.model) as tick:
             return call.run(tasks, tick)
@@ -286,7 +291,7 @@ class ChatModel:
         100
         """
         conversations = as_conversations(prompts)
-        call = self._call(schema, None)
+        call = self._call(schema)
         tasks = call.tasks(conversations)
         found = call.source.known(task.key for task in tasks)
         missing = [task for task in tasks if task.key not in found]
@@ -326,13 +331,15 @@ class ChatModel:
     def _call(
         self,
         schema: dict[str, Any] | None,
-        validate: Callable[[Any], Any] | None,
+        accept: dict[str, Any] | None = None,
+        validate: Callable[[Any], Any] | None = None,
         extra: dict[str, Any] | None = None,
         first_token: bool = False,
     ) -> Call:
         """Check all parameters and put together what the prompts of a call have in common."""
-        if schema is not None:
-            check_schema(schema)
+        for given in (schema, accept):
+            if given is not None:
+                check_schema(given)
         try:
             check_params(self._params())
             url = resolve_url(self.base_url)
@@ -367,7 +374,7 @@ class ChatModel:
             replay=replay,
             expected_completion=self._expected_completion(store, account)[0],
         )
-        return Call(source, validate, self.max_concurrency, first_token)
+        return Call(source, accept or schema, validate, self.max_concurrency, first_token)
 
     def _expected_completion(self, store: Any, account: _ledger.Account) -> tuple[int, str]:
         options = self.request_options or {}

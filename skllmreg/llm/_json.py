@@ -21,6 +21,8 @@ _KEYWORDS = {
     "boolean": set(),
 }
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
+# Where a model that thinks aloud comes to its answer, as servers pass it on.
+_THOUGHT = "</think>"
 # A bracket of prose, as in {this} or [see below], does not go on as JSON does.
 _OPENING = re.compile(r"[\[{]")
 _START = re.compile(r"""\{\s*(["}]|$)|\[\s*([\[\]{"0-9-]|true|false|null|$)""")
@@ -72,7 +74,7 @@ def parse_json(text: str, schema: dict[str, Any]) -> Any:
     Parameters
     ----------
     text : str
-        A JSON value: bare, in a fence of backticks, or with prose around it.
+        A JSON value: bare, in a fence of backticks, or with prose around it, or thoughts before.
     schema : dict
         What `check_schema` accepts.
 
@@ -117,6 +119,7 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
             raise UnusableError(["the JSON is nested too deeply"]) from None
         except ValueError as error:
             reason = str(error)
+    text = text.rpartition(_THOUGHT)[2]  # brackets before it are of no answer
     wanted = {"object": dict, "array": list}.get(schema["type"])
     values = _scan(text, decoder, wanted, doubled) if wanted else []
     if len(values) > 1:

@@ -16,6 +16,7 @@ from sklearn.svm import LinearSVC
 
 from skllmreg import GOLDAugmenter
 from skllmreg.augmentation import energy_score
+from skllmreg.augmentation._schema import TableSchema
 from skllmreg.exceptions import (
     BudgetExceededError,
     GenerationError,
@@ -117,6 +118,7 @@ def test_arrays_keep_their_dtype(dtype):
         pd.Series(TOPICS, dtype="category", name="topic"),
         pd.Series(TOPICS, index=range(3, 11)),
         pl.Series("topic", TOPICS, dtype=pl.Enum(["parcel", "money"])),
+        pl.Series("topic", TOPICS, dtype=pl.Categorical),
     ],
 )
 def test_labels_of_any_type_come_back_as_they_were(y):
@@ -309,6 +311,28 @@ def test_rounds_that_bring_nothing_new_end_it():
     assert model.termination_condition_ == "nothing_new"
     assert len(model.history_) == 5
     assert {r.reason for r in model.rejected_} <= {"duplicate", "near-duplicate"}
+
+
+@pytest.mark.parametrize("rows", [[], ["always the same"]])
+def test_a_class_that_nobody_writes_for_takes_no_requests_from_the_others(rows):
+    class Refuser(TextWriter):
+        def rows(self, request, rng):
+            return rows if request.label == "money" else super().rows(request, rng)
+
+    with pytest.warns(GenerationStoppedWarning, match="nothing new of 'money'"):
+        model, writer = fitted(Refuser(), n_samples=200, n_rounds=None)
+    assert (model.y_generated_ == "parcel").sum() == 100
+    assert sum(request.label == "money" for request in writer.requests) < 12
+
+
+def test_without_numbers_of_rows_classes_stay_as_equal_as_they_can():
+    class Refuser(TextWriter):
+        def rows(self, request, rng):
+            return [] if request.label == "money" else super().rows(request, rng)
+
+    model, _ = fitted(Refuser(), n_rounds=20)
+    assert model.termination_condition_ == "nothing_new"
+    assert len(model.y_generated_) < 50
 
 
 def test_a_trickle_of_new_rows_is_nothing_new():
@@ -667,9 +691,64 @@ def test_hints_of_attributes_reach_the_generator():
     assert money[0].attributes["topic"] == "bills"
 
 
-def test_a_missing_label_is_named():
+@pytest.mark.parametrize(
+    "y",
+    [
+        ["x", None, "y"],
+        pd.Series([1, None, 2], dtype="Int64"),
+        pd.Series([True, None, False], dtype="boolean"),
+        pd.Series(["x", None, "y"], dtype="string"),
+    ],
+)
+def test_a_missing_label_is_named(y):
     with pytest.raises(ValueError, match="Row 1 of y has no label.*LLKDSelector"):
-        GOLDAugmenter(generator=lambda request: []).fit(["a b", "c d", "e f"], ["x", None, "y"])
+        GOLDAugmenter(generator=lambda request: []).fit(["a b", "c d", "e f"], y)
+
+
+def test_labels_of_two_kinds_are_an_error():
+    with pytest.raises(ValueError, match="y holds texts beside other labels"):
+        GOLDAugmenter(generator=lambda request: []).fit(["a b", "c d", "e f"], ["x", 1, "y"])
+
+
+MIXED = pd.DataFrame({"a": [0.5, None, 2.5, 4.0] * 6, "c": ["x", None, "z", "x"] * 6})
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        MIXED,
+        MIXED.convert_dtypes(),
+        pl.DataFrame(MIXED.astype(object).where(MIXED.notna(), None).to_dict("list")),
+        MIXED.astype(object).where(MIXED.notna(), None).to_numpy(),
+        MIXED[["a"]].to_numpy(),
+        MIXED[["c", "c"]].fillna("w").to_numpy(dtype=str),
+    ],
+)
+def test_the_default_student_takes_any_table(X):
+    n = 24
+
+    def again(request):
+        return [dict(row) for row in request.seed_examples]
+
+    model = GOLDAugmenter(generator=again, n_rounds=1, random_state=0)
+    with pytest.raises(GenerationError, match="duplicate.*few different rows"):
+        model.fit(X, ["p", "q"] * (n // 2))
+
+
+def test_integers_beside_a_missing_one_stay_what_they_are():
+    big = 2**53 + 1
+    X = pd.DataFrame({"a": np.arange(6) / 3, "id": pd.array([big, None] * 3, dtype="Int64")})
+    schema = TableSchema.from_frame(X)
+    frame = schema.to_frame([{"a": 0.1, "id": big + 2}, {"a": 0.2, "id": None}])
+    assert frame["id"].tolist() == [big + 2, pd.NA]
+    assert frame.dtypes.equals(X.dtypes)
+
+
+def test_a_final_estimator_that_cannot_learn_the_rows_is_an_error_before_anything_is_asked():
+    writer = TextWriter()
+    with pytest.raises(ValueError, match="could not convert"):
+        fitted(writer, final_estimator=LogisticRegression())
+    assert not writer.requests
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "boolean"])

@@ -77,7 +77,7 @@ def rows():
     return TableSchema.from_frame(X).rows(X)
 
 
-def test_rows_of_a_table_are_equal_after_rounding_and_near_within_the_radius(rows):
+def test_rows_of_a_table_are_near_within_the_radius(rows):
     X = table()
     schema = TableSchema.from_frame(X)
     index = RowIndex(schema, rows, 0.85)
@@ -86,7 +86,8 @@ def test_rows_of_a_table_are_equal_after_rounding_and_near_within_the_radius(row
     def moved(by):
         return index.add([rows[0] | {"height": rows[0]["height"] + by * scale}])[0]
 
-    assert moved(1e-5) == "duplicate"
+    assert moved(0) == "duplicate"
+    assert moved(1e-9) == "near-duplicate"
     assert moved(0.5 * index.radius) == "near-duplicate"
     assert moved(1.5 * index.radius) == ""
 
@@ -103,6 +104,15 @@ def test_another_category_or_text_makes_another_row(rows, change):
 def test_without_a_threshold_only_equal_rows_are_refused(rows):
     index = RowIndex(TableSchema.from_frame(table()), rows, None)
     assert index.add([rows[0], rows[0] | {"height": rows[0]["height"] + 0.1}]) == ["duplicate", ""]
+
+
+def test_one_far_number_makes_no_others_equal():
+    X = pd.DataFrame({"age": [*range(20, 59), 999_999]})
+    schema = TableSchema.from_frame(X)
+    ages = [{"age": age} for age in (1, 2, 20, 105)]
+    for threshold in (None, 0.8):
+        index = RowIndex(schema, schema.rows(X), threshold)
+        assert index.add(ages) == ["", "", "duplicate", ""]
 
 
 def test_rows_of_the_table_itself_are_rarely_near_each_other():

@@ -143,23 +143,24 @@ def test_probabilities_alone_are_an_error_that_names_the_way_out():
     check_ood_score(IsolationForest(), RandomForestClassifier())
 
 
-def test_log_probabilities_in_place_of_logits_are_an_error():
+@pytest.mark.parametrize("temperature", [1, 5])
+@pytest.mark.parametrize("put_out", ["log_proba", "proba"])
+def test_probabilities_in_place_of_logits_are_an_error(put_out, temperature):
     class Normalised(LogisticRegression):
         def decision_function(self, X):
-            return self.predict_log_proba(X)
-
-        def predict_log_proba(self, X):
             f = super().decision_function(X)
-            return f - logsumexp(f, axis=1, keepdims=True)
+            f -= logsumexp(f, axis=1, keepdims=True)
+            return f if put_out == "log_proba" else np.exp(f)
 
-    with pytest.raises(ValueError, match="log-probabilities"):
-        student_energy(Normalised(max_iter=1000).fit(X, y), X)
+    with pytest.raises(ValueError, match="are log-prob" if put_out == "log_proba" else "are prob"):
+        student_energy(Normalised(max_iter=1000).fit(X, y), X, temperature=temperature)
 
 
-def test_a_decision_function_of_pairs_is_an_error():
-    y4 = np.arange(150) % 4
-    student = SVC(decision_function_shape="ovo").fit(X, y4)
-    with pytest.raises(ValueError, match='6 columns for 4 classes.*"ovr"'):
+@pytest.mark.parametrize(("n_classes", "n_pairs"), [(3, 3), (4, 6)])
+def test_a_decision_function_of_pairs_is_an_error(n_classes, n_pairs):
+    student = SVC(decision_function_shape="ovo").fit(X, np.arange(150) % n_classes)
+    match = f'{n_pairs} columns for {n_classes} classes.*each class.*"ovr"'
+    with pytest.raises(ValueError, match=match):
         logits_of(student, X)
 
 

@@ -15,7 +15,7 @@ from skllmreg.augmentation._curation import Curator
 from skllmreg.augmentation._generators import MOST_TIMES, FunctionGenerator, LLMGenerator
 from skllmreg.augmentation._schema import TableSchema
 from skllmreg.exceptions import RequestError
-from tests.loopback import error, last
+from tests.loopback import completion, error, last
 
 FRAME = pd.DataFrame({"age": [20, 30, 40], "city": ["Rome", "Oslo", "Rome"]})
 SCHEMA = TableSchema.from_frame(FRAME)
@@ -145,6 +145,63 @@ def test_hostile_rows_are_refused_or_enter_as_harmless_text(
     assert max(map(len, accepted)) < 2000
     assert sum(reason.startswith("invalid") for reason in reasons) == 6
     assert not list(tmp_path.glob("hacked"))
+
+
+FLAWED = [
+    {"age": "thirty", "city": "Oslo"},
+    {"age": 35.5, "city": "Oslo"},
+    {"age": 30, "city": "Paris"},
+    {"age": 30},
+    {"age": 30, "city": "Oslo", "sex": "f"},
+    {"age": True, "city": "Oslo"},
+    None,
+    "a row",
+]
+
+
+@pytest.mark.parametrize("flawed", FLAWED, ids=str)
+def test_one_flawed_row_costs_that_row(writer, loopback, flawed):
+    loopback.reply = lambda body: rows_reply(
+        {"age": 25, "city": "Oslo"}, flawed, {"age": 31, "city": "Rome"}
+    )
+    (answer,) = writer(SCHEMA).generate([request(3)])
+    assert len(loopback.requests) == 1
+    reasons = Curator(FRAME, schema=SCHEMA).admit(answer.rows, [0, 0, 0])
+    assert reasons[0] == reasons[2] == ""
+    assert reasons[1].startswith("invalid: ")
+
+
+def test_of_texts_a_flawed_one_costs_itself_and_what_stands_around_them_nothing(writer, loopback):
+    text = json.dumps({"rows": [GOOD, None, 3], "remark": "as you wished"})
+    loopback.reply = lambda body: f"<think>{{perhaps [two]}}</think>\n{text}"
+    (answer,) = writer().generate([request(3)])
+    assert len(loopback.requests) == 1
+    assert answer.rows == [GOOD, None, 3]
+
+
+def test_null_is_a_missing_value_and_a_number_in_quotes_a_number(writer, loopback):
+    frame = pd.DataFrame({"age": [20, 30, 40], "k": [1.5, None, 2.5]})
+    schema = TableSchema.from_frame(frame)
+    loopback.reply = lambda body: rows_reply({"age": "35", "k": None}, {"age": 36, "k": " 2.25 "})
+    (answer,) = writer(schema).generate([request(2)])
+    assert answer.rows == [{"age": 35, "k": None}, {"age": 36, "k": 2.25}]
+    curator = Curator(frame, schema=schema, duplicate_threshold=None)
+    assert curator.admit(answer.rows, [0, 0]) == ["", ""]
+
+
+def test_where_no_row_is_of_use_the_llm_is_told_what_is_wrong(writer, loopback):
+    loopback.reply = lambda body: rows_reply(
+        {"age": 25 if len(body["messages"]) > 1 else "many", "city": "Oslo"}
+    )
+    (answer,) = writer(SCHEMA).generate([request()])
+    assert answer.rows == [{"age": 25, "city": "Oslo"}]
+    assert "rows[0]: age is 'many', not a finite integer" in last(loopback.requests[1])
+
+
+def test_a_reply_that_is_cut_off_is_a_problem_that_says_what_helps(writer, loopback):
+    loopback.reply = lambda body: completion('{"rows": ["one", "tw', finish_reason="length")
+    (answer,) = writer().generate([request()])
+    assert "raise max_tokens" in answer.problem
 
 
 def test_of_ten_thousand_rows_a_few_are_looked_at(writer, loopback):

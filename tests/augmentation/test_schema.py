@@ -80,7 +80,9 @@ def test_rows_make_the_same_table_again(X):
     ("change", "problem"),
     [
         ({"age": 1000}, "age is 1000, not from"),
-        ({"age": "40"}, "age is '40', not a finite integer"),
+        ({"age": "40 years"}, "age is '40 years', not a finite integer"),
+        ({"age": "40.5"}, "age is 40.5, not a finite integer"),
+        ({"age": "1" * 400}, "not a finite integer"),
         ({"age": 40.5}, "not a finite integer"),
         ({"age": True}, "not a finite integer"),
         ({"age": None}, "age is missing"),

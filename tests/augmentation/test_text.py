@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skllmreg.augmentation._text import clean_text, shown
+from skllmreg.augmentation._text import clean_text, harmless, shown
 
 
 @given(st.text())
@@ -42,3 +42,15 @@ class Hostile:
 )
 def test_anything_can_be_shown_in_short(value):
     assert len(shown(value)) <= 60
+
+
+def test_marks_that_pile_up_on_a_letter_are_capped():
+    pile = "a" + "\u0301\u0327" * 100_000
+    assert len(clean_text(pile)) <= 31
+    assert clean_text(clean_text(pile)) == clean_text(pile)
+    text = "re\u0301sume\u0301 " * 300
+    assert clean_text(text) == " ".join(["r\u00e9sum\u00e9"] * 300)
+
+
+def test_what_steers_a_terminal_is_written_out():
+    assert harmless("a\nb\x1b[2J\u202e") == "a\nb\\x1b[2J\\u202e"
