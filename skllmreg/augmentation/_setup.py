@@ -18,9 +18,10 @@ from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
 from skllmreg.augmentation._label_check import doubt_labels, teacher_classes
 from skllmreg.augmentation._loop import GenerationLoop
 from skllmreg.augmentation._rows import joined
-from skllmreg.augmentation._student import fit_student, seeded
+from skllmreg.augmentation._student import fit_student
 from skllmreg.exceptions import InvalidReplyError, NoAttributesWarning, UndescribedClassWarning
 from skllmreg.students._any import last_step
+from skllmreg.students._seeds import seeded
 
 # Where nothing else says how many.
 DEFAULT_ROUNDS = 5

@@ -1,10 +1,8 @@
 """The student: by default, seeded, fitted."""
 
-import contextlib
 from numbers import Real
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +13,7 @@ from sklearn.utils import check_random_state
 from skllmreg.students import TextClassifier
 from skllmreg.students._any import is_net, last_step
 from skllmreg.students._checks import is_text
+from skllmreg.students._seeds import seeded, torch_seeded
 
 
 def default_student(X):
@@ -61,22 +60,6 @@ def is_numeric(dtype):
     return dtype.kind in "biuf" if hasattr(dtype, "kind") else dtype.is_numeric()
 
 
-def seeded(estimator, random_state):
-    """Clone, with a seed wherever a random_state is None.
-
-    So that one random_state makes the whole fit repeatable, as in scikit-learn's ensembles; what
-    the user has seeded stays.
-    """
-    estimator = clone(estimator)
-    rng = check_random_state(random_state)
-    unset = {
-        name: rng.randint(2**31 - 1)
-        for name, value in sorted(estimator.get_params(deep=True).items(), key=lambda p: p[0])
-        if value is None and (name == "random_state" or name.endswith("__random_state"))
-    }
-    return estimator.set_params(**unset)
-
-
 def fit_student(estimator, X, codes, classes, random_state):
     """Fit a seeded clone; nets, which know classes by position, to the positions."""
     student = seeded(estimator, random_state)
@@ -85,12 +68,3 @@ def fit_student(estimator, X, codes, classes, random_state):
         return student.fit(X, classes[codes])
     with torch_seeded(check_random_state(random_state).randint(2**31 - 1), last.device):
         return student.fit(X, np.asarray(codes, dtype=np.int64))
-
-
-def torch_seeded(seed, device):
-    """Seed torch for the time of a fit."""
-    if device is None:
-        return contextlib.nullcontext()
-    from skllmreg.nn._net import seeded as torch_seed
-
-    return torch_seed(seed, device)

@@ -50,11 +50,11 @@ def label_probabilities(
     asked = [_ask_for_code(messages, labels, codes) for messages in conversations]
     found: list[np.ndarray | None] = [None] * len(asked)
     failures: dict[int, InvalidReplyError] = {}
-    server, refused = (chat.base_url, chat.model), False
+    server, refused, silent = (chat.base_url, chat.model), False, False
     forgo = method == "votes" or (method == "auto" and server in _without_logprobs)
     if not forgo and len(labels) <= len(LETTERS):
         try:
-            found, failures = _from_logprobs(chat, asked, codes, progress)
+            found, failures, silent = _from_logprobs(chat, asked, codes, progress)
         except RequestError as error:
             # Where others were answered it is about the prompt: votes would be paid for in vain.
             refused = error.status in NOT_SUPPORTED and not any(error.replies)
@@ -73,7 +73,8 @@ def label_probabilities(
         failures = {rows[i]: failure for i, failure in failed.items()}
         for i, row in zip(rows, votes, strict=True):
             found[i] = row
-        if refused:  # and the same was taken without: it was about the log-probabilities
+        # Refused, and the same was taken without: it was about them. Or they were passed over.
+        if refused or silent:
             _without_logprobs.add(server)
     if failures:
         raise unusable_replies("Prompt", failures, found)
@@ -109,12 +110,16 @@ def _read_code(text: str, codes: list[str]) -> int | None:
 
 def _from_logprobs(
     chat: "ChatModel", asked: list[Messages], codes: list[str], progress: Any
-) -> Found:
-    """A row of probabilities for each prompt; None where the server told nothing of use."""
+) -> tuple[list[np.ndarray | None], dict[int, InvalidReplyError], bool]:
+    """A row of probabilities for each prompt; None where the server told nothing of use.
+
+    Last, whether it told none in any reply, as servers do that do not know the parameter.
+    """
     n_tokens = min(MOST_TOKENS, max(5, 2 * len(codes)))
     extra = {"logprobs": True, "top_logprobs": n_tokens}
     replies, failures = _replies(chat, asked, extra=extra, **progress)
-    return [reply and _read_logprobs(reply, codes) for reply in replies], failures
+    silent = any(replies) and not any(reply and reply.logprobs for reply in replies)
+    return [reply and _read_logprobs(reply, codes) for reply in replies], failures, silent
 
 
 def _read_logprobs(reply: Reply, codes: list[str]) -> np.ndarray | None:

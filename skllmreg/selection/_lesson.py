@@ -91,11 +91,17 @@ class Lesson:
         self.tick(1)
         return student, np.nan_to_num(share[asked])
 
-    def rehearse(self):
+    def rehearse(self, *, weighted):
         """Fit the student to rows with made-up labels, and throw it away.
 
         What it cannot take in X should come out before a teacher is paid. It is fitted to a few
-        rows, or, where it needs more, to all, and asked about all; a net, which is slow, is not.
+        rows, or, where it needs more, to all, and asked about all, or, of texts and by a net, which
+        is slow, about the few.
+
+        Parameters
+        ----------
+        weighted : bool
+            Whether it will be fitted to weighted rows.
         """
         n_samples, n_classes = _num_samples(self.X), len(self.classes)
         few = min(n_samples, max(2 * n_classes, REHEARSED_ROWS))
@@ -104,9 +110,11 @@ class Lesson:
             target = np.eye(n_classes)[np.arange(n_rows) % n_classes]
             some = _safe_indexing(self.X, rows)
             try:
-                student = fit_student(self.estimator, some, target, np.ones(n_rows), self.classes)
-                if not (is_net(last_step(student)) or is_text(self.X)):
-                    student.predict_proba(self.X)
+                weight = np.ones(n_rows)
+                weight[: n_rows // 2] -= 0.5 * weighted
+                student = fit_student(self.estimator, some, target, weight, self.classes)
+                slow = is_net(last_step(student)) or is_text(self.X)
+                student_proba(student, some if slow else self.X, self.classes)
                 return
             except Exception:
                 if n_rows == n_samples:

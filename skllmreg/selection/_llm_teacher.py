@@ -259,6 +259,23 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
             return np.where(unsure, -1 if label is None else np.asarray(label), predicted)
         return np.where(unsure, np.array(label, dtype=object), predicted.astype(object))
 
+    def score(self, X, y, sample_weight=None):
+        """Compute the accuracy; a row without an answer is a wrong one.
+
+        Parameters
+        ----------
+        X : texts, or table of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y, predicted = label_array(y).tolist(), self.predict(X).tolist()
+        right = [label == other for label, other in zip(y, predicted, strict=True)]
+        return float(np.average(right, weights=sample_weight))
+
     def _ask(self, texts, rows):
         """Ask about texts, which are so many rows of X; NaN where there is no answer."""
         self._check_before_asking()
@@ -310,6 +327,11 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         if not hasattr(self, "classes_"):
             raise NotFittedError(
                 "LLMTeacherClassifier does not know the classes: give class_descriptions or fit it."
+            )
+        may_abstain = self.abstain_below > 0 or self.on_refusal == "abstain"
+        if may_abstain and self.abstain_label is None and -1 in self.classes_.tolist():
+            raise ValueError(
+                "-1 is a class, and what a row without an answer gets: give an abstain_label."
             )
 
     def __sklearn_tags__(self):

@@ -147,7 +147,7 @@ def teach(lesson, reveal, plan, calibration, rng):
     selection, history, stable = Selection(lesson, plan), [], False
     for number, n_rows in enumerate(plan.schedule, start=1):
         if not stable:
-            rest = np.flatnonzero(~reveal.asked[lesson.pool])
+            rest = np.flatnonzero((reveal.can_answer & ~reveal.asked)[lesson.pool])
             new = rest[rows_to_ask(plan.strategy, q[rest], n_rows, class_share, rng)]
             reveal.ask(lesson.pool[new])
         answered = reveal.has_answer(lesson.pool)
@@ -179,7 +179,7 @@ def teach(lesson, reveal, plan, calibration, rng):
             "All rows to learn from are of one class: ask about more of them, or label some of "
             "another class."
         )
-    if asked.all():
+    if (asked == reveal.can_answer[lesson.pool]).all():
         condition = "all_labeled"
     else:
         condition = "budget" if asked.sum() == sum(plan.schedule) else "stable"
@@ -243,8 +243,8 @@ class Selection:
 
 
 def kappa(before, after):
-    """Agreement of two students on the pool beyond chance: 1 is complete."""
+    """Agreement of two students on the pool beyond chance: 1 is complete, NaN is for one class."""
     before, after = before.argmax(axis=1), after.argmax(axis=1)
     if np.array_equal(before, after):
-        return 1.0
+        return 1.0 if np.ptp(before) else np.nan
     return float(cohen_kappa_score(before, after))

@@ -24,8 +24,15 @@ from skllmreg.selection._strategies import STRATEGIES, PaperRule
 from skllmreg.selection._students import check_student
 from skllmreg.selection._unlabeled import known_labels, with_unlabeled
 from skllmreg.students import TextClassifier
-from skllmreg.students._any import is_net, student_predict, student_proba
+from skllmreg.students._any import (
+    is_net,
+    last_step,
+    student_decision,
+    student_predict,
+    student_proba,
+)
 from skllmreg.students._checks import check_rows, is_text
+from skllmreg.students._seeds import seeded, torch_seeded
 
 # Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.
@@ -81,7 +88,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         paper's rule is applied in every batch of its training loop instead of every round.
     teacher : classifier with `predict_proba`, default=None
         A fitted one goes in :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the
-        labelled rows. `teacher_proba` of `fit` takes its place.
+        labelled rows, if there are any. `teacher_proba` of `fit` takes its place.
     strategy : {"distill", "llkd", "all", "random", "teacher", "student"}, default="distill"
         - "distill": learns from all answers, after a second opinion on each by students that did
           not see it. Calls of a limited budget are spent in rounds, a tenth of them at random, the
@@ -121,6 +128,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         "distill" and "student" stop asking when a round's students agree on the unlabelled rows
         with the last round's up to ``kappa >= 1 - tol`` [2]_.
     random_state : int, RandomState instance or None, default=None
+        Also of a student and a teacher that have none of their own.
 
     Attributes
     ----------
@@ -256,7 +264,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         teacher_proba : array-like or data frame of shape (n_samples, n_classes), default=None
             The teacher's probabilities, in place of `teacher`. Of these, too, only
             `max_teacher_calls` rows are used. A data frame's columns are the classes. A row of NaN
-            is no answer.
+            is no answer, and not asked for.
         classes : array-like of shape (n_classes,), default=None
             The class of each column of an array `teacher_proba`; None for the sorted labels of y.
 
@@ -275,7 +283,17 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                 NoLLMWarning,
                 stacklevel=2,
             )
-        source = find_source(self.teacher, X, labelled, labels, teacher_proba, classes)
+        elif self.teacher is not None and not len(pool):
+            warnings.warn(
+                "Every row of y has a label (-1, None and NaN are none): the teacher is not asked. "
+                "(VotingClassifier and other tools number the sorted labels before they fit, and "
+                "of -1 make a class.)",
+                NoLLMWarning,
+                stacklevel=2,
+            )
+        source = find_source(
+            self.teacher, X, labelled, labels, teacher_proba, classes, self.random_state
+        )
         reveal = None if source is None else Reveal(source, n_samples)
         self.classes_ = np.unique(labels) if reveal is None else reveal.classes
         codes = np.searchsorted(self.classes_, labels)
@@ -295,7 +313,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         self.n_teacher_calls_ = self.n_calls_saved_ = 0
         if reveal is not None:
             self.teacher_proba_, self.n_teacher_calls_ = reveal.proba, reveal.n_calls
-            self.n_calls_saved_ = int((~reveal.asked[pool]).sum())
+            self.n_calls_saved_ = int((reveal.can_answer & ~reveal.asked)[pool].sum())
             warn_of_silence(reveal)
         self.calibration_, self.history_ = taught.calibration, taught.history
         self.termination_condition_ = taught.condition
@@ -321,6 +339,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         if issparse(X):
             X = X.tocsr()
         labels = self.transduction_[self.sample_indices_]
+        y = y.iloc[:, 0] if getattr(y, "ndim", 1) == 2 and hasattr(y, "iloc") else y
         if hasattr(y, "iloc"):
             labels = type(y)(labels, index=y.index[self.sample_indices_], name=y.name)
         elif hasattr(y, "to_frame"):  # polars
@@ -370,7 +389,8 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         ndarray of shape (n_samples,) or (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return self.estimator_.decision_function(self._check_rows(X, reset=False))
+        X = self._check_rows(X, reset=False)
+        return student_decision(self.estimator_, X, self.classes_)
 
     def score(self, X, y, sample_weight=None):
         """Compute the accuracy.
@@ -394,7 +414,9 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
 
     def _student(self, X):
         if self.estimator is not None:
-            return self.estimator
+            if self.random_state is None:
+                return self.estimator
+            return seeded(self.estimator, self.random_state)
         if is_text(X):
             rng = check_random_state(self.random_state)
             return TextClassifier(random_state=rng.randint(2**31 - 1))
@@ -403,14 +425,20 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     def _teach(self, lesson, reveal):
         if reveal is None:
             return teach_labels(lesson)
-        self._check_before_asking(lesson)
+        last = last_step(lesson.estimator)
+        device = last.device if is_net(last) and self.random_state is not None else None
+        with torch_seeded(check_random_state(self.random_state).randint(2**31 - 1), device):
+            return self._teach_seeded(lesson, reveal)
+
+    def _teach_seeded(self, lesson, reveal):
+        self._check_before_asking(lesson, reveal)
         rng = check_random_state(self.random_state)
         method = self.calibration
         if method == "auto":
             method = "temperature" if self.strategy == "distill" else None
-        most = self._most_calibration_rows(len(lesson.pool))
+        most = self._most_calibration_rows(reveal.can_answer[lesson.pool].sum())
         calibration = calibrate(lesson, reveal, method, most, rng)
-        plan = self._plan(lesson, reveal.n_calls)
+        plan = self._plan(lesson, reveal)
         with progress_bar(plan.n_students, None, "Students", unit="fit") as lesson.tick:
             return teach(lesson, reveal, plan, calibration, rng)
 
@@ -421,9 +449,9 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         # "all" is promised: what the pool leaves over is for the calibration.
         return min(most, self.max_teacher_calls - n_pool) if self.strategy == "all" else most
 
-    def _check_before_asking(self, lesson):
+    def _check_before_asking(self, lesson, reveal):
         """Find out what is bound to fail before anything is paid for."""
-        n_pool = len(lesson.pool)
+        n_pool = reveal.can_answer[lesson.pool].sum()
         if self.strategy == "all" and n_pool > (self.max_teacher_calls or n_pool):
             raise ValueError(
                 f'strategy="all" asks about all {n_pool} rows without a label: with '
@@ -440,7 +468,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         check_student(lesson.estimator, weighted=weighted)
         if self.teacher is not None:
             try:
-                lesson.rehearse()
+                lesson.rehearse(weighted=weighted)
             except Exception as error:
                 hint = no_numbers(lesson.X) if self.estimator is None else ""
                 raise ValueError(
@@ -448,10 +476,10 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                     f"teacher was not asked.{hint} It says: {error}"
                 ) from error
 
-    def _plan(self, lesson, n_calls):
-        budget = n_pool = len(lesson.pool)
+    def _plan(self, lesson, reveal):
+        budget = n_pool = int(reveal.can_answer[lesson.pool].sum())
         if self.max_teacher_calls is not None:
-            budget = min(n_pool, self.max_teacher_calls - n_calls)
+            budget = min(n_pool, self.max_teacher_calls - reveal.n_calls)
         choosy = self.strategy in ("distill", "student") and budget < n_pool
         by_batch = is_net(lesson.estimator)
         rule = None if choosy else self._rule(by_batch)

@@ -10,12 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 from skllmreg.exceptions import InvalidReplyError
 from skllmreg.selection._rows import unanswered
 from skllmreg.selection._unlabeled import is_unlabeled
+from skllmreg.students._seeds import seeded
 
 # Tables are often rounded to two digits.
 ROUNDING = 0.05
 
 
-def find_source(teacher, X, labelled, labels, teacher_proba, classes):
+def find_source(teacher, X, labelled, labels, teacher_proba, classes, random_state=None):
     """Whom to ask; its `columns` are the classes.
 
     Parameters
@@ -26,6 +27,8 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
     labels : ndarray of shape (n_labelled,)
     teacher_proba, classes
         As in `LLKDSelector.fit`.
+    random_state : int, RandomState instance or None
+        Of a teacher that has none.
 
     Returns
     -------
@@ -40,12 +43,15 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
     source: RecordedTeacher | LiveTeacher
     if teacher_proba is not None:
         source = recorded_teacher(teacher_proba, labels, classes, n_samples)
-    elif teacher is None or len(labelled) == n_samples:
+    elif teacher is None:
         return None
     else:
-        fitted = fitted_teacher(teacher, X, labelled, labels)
-        learned_nothing = isinstance(fitted, FrozenEstimator) or is_prompted(fitted)
-        source = LiveTeacher(fitted, X, knows_labels=not learned_nothing)
+        learned_nothing = isinstance(teacher, FrozenEstimator) or is_prompted(teacher)
+        if len(labelled) == n_samples and not (learned_nothing and hasattr(teacher, "classes_")):
+            return None
+        if len(labelled) < n_samples:
+            teacher = fitted_teacher(teacher, X, labelled, labels, random_state)
+        source = LiveTeacher(teacher, X, knows_labels=not learned_nothing)
     if len(source.columns) < 2:
         raise ValueError(
             f"The teacher knows a single class, {source.columns[0]!r}: there is nothing to learn."
@@ -59,18 +65,19 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes):
     if unknown:
         raise ValueError(
             f"The teacher's classes are {source.columns.tolist()}; y holds {sorted(unknown)}, "
-            "which it does not know."
+            "which it does not know. (VotingClassifier and other tools number the sorted labels "
+            "before they fit, and of -1 for no label make a class.)"
         )
     return source if len(labelled) < n_samples else None
 
 
-def fitted_teacher(teacher, X, labelled, labels):
-    """Fit a clone to the labelled rows; without any, it has to be fitted already."""
-    teacher = clone(teacher)
-    if is_prompted(teacher):
-        # The selector calibrates it, within its budget.
-        teacher.set_params(calibrate=False)
-    if len(labelled):
+def fitted_teacher(teacher, X, labelled, labels, random_state):
+    """Fit a clone to the labelled rows; a frozen one, or any without such rows, is fitted."""
+    if len(labelled) and not isinstance(teacher, FrozenEstimator):
+        teacher = clone(teacher) if random_state is None else seeded(teacher, random_state)
+        if is_prompted(teacher):
+            # The selector calibrates it, within its budget.
+            teacher.set_params(calibrate=False)
         return teacher.fit(_safe_indexing(X, labelled), labels)
     try:
         check_is_fitted(teacher)
@@ -98,8 +105,12 @@ class RecordedTeacher:
     """
 
     def __init__(self, proba, columns):
-        self.table = np.asarray(proba, dtype=float)
+        self.table = as_numbers(proba)
         self.columns = columns
+
+    def can_answer(self, rows):
+        """Whether there is an answer, without a look at what it is."""
+        return ~np.isnan(self.table[rows]).all(axis=1)
 
     def __call__(self, rows):
         return self.table[rows]
@@ -137,7 +148,19 @@ class LiveTeacher:
             failures = {int(rows[i]): failure for i, failure in error.failures.items()}
             # The teacher counted the rows that it got.
             raise unanswered(failures, error.replies) from None
-        return np.asarray(proba, dtype=float)
+        if hasattr(proba, "columns") and set(proba.columns) == set(self.columns.tolist()):
+            proba = proba[self.columns.tolist()]
+        proba = as_numbers(proba)
+        if proba.shape != (len(rows), len(self.columns)):
+            raise ValueError(
+                f"The teacher's predict_proba gave the shape {proba.shape} for {len(rows)} rows "
+                f"and {len(self.columns)} classes."
+            )
+        return proba
+
+    def can_answer(self, rows):
+        """Whether there may be an answer."""
+        return np.ones(len(rows), bool)
 
     def honest_answers(self, rows):
         """All of the labelled rows, or none."""
@@ -156,13 +179,14 @@ class Reveal:
     ----------
     classes : ndarray of shape (n_classes,)
         The teacher's, sorted.
-    asked : ndarray of bool of shape (n_samples,)
+    can_answer, asked : ndarray of bool of shape (n_samples,)
     proba : ndarray of shape (n_samples, n_classes)
         NaN for rows not asked about, or without an answer.
     """
 
     def __init__(self, teacher, n_samples):
         self.teacher = teacher
+        self.can_answer = teacher.can_answer(np.arange(n_samples))
         self.classes = np.unique(teacher.columns)
         self.position = np.searchsorted(self.classes, teacher.columns)
         self.asked = np.zeros(n_samples, bool)
@@ -188,6 +212,13 @@ class Reveal:
         check_proba(answer, rows)
         self.proba[rows] = 0.0
         self.proba[np.ix_(rows, self.position)] = answer / answer.sum(axis=1, keepdims=True)
+
+
+def as_numbers(proba):
+    """Probabilities as floats, of pandas' nullable types, too."""
+    if hasattr(proba, "iloc"):
+        return proba.to_numpy(dtype=float, na_value=np.nan)
+    return np.asarray(proba, dtype=float)
 
 
 def check_proba(proba, rows):

@@ -22,7 +22,8 @@ def fit_student(estimator, X, target, weight, classes):
 
     A skorch net takes them as they are. For any other classifier a soft target becomes one row per
     class, weighted by the class's share: the weighted log-loss of these is the cross-entropy, but
-    for the smallest shares. Targets that are all hard and of equal weight need no `sample_weight`.
+    for the smallest shares. ``class_weight="balanced"`` balances these weights. Targets that are
+    all hard and of equal weight need no `sample_weight`.
 
     Parameters
     ----------
@@ -50,6 +51,12 @@ def fit_student(estimator, X, target, weight, classes):
     student = clone(estimator)
     if len(rows) == len(target) and np.ptp(share) == 0:
         return student.fit(X, classes[codes])
+    last = last_step(student)
+    if str(getattr(last, "class_weight", None)).startswith("balanced"):
+        # What most classifiers balance is the number of rows, and each row is here once per class.
+        mass = np.bincount(codes, weights=share)
+        share = share * share.sum() / (np.count_nonzero(mass) * mass[codes])
+        last.set_params(class_weight=None)
     return student.fit(
         _safe_indexing(X, rows), classes[codes], **{weight_parameter(student): share}
     )

@@ -22,6 +22,23 @@ def student_predict(student, X, classes):
     return classes[predicted] if is_net(last_step(student)) else predicted
 
 
+def student_decision(student, X, classes):
+    """Decision function over all `classes`; least of all for those that the student has not seen.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) for two classes, or (n_samples, n_classes)
+    """
+    found = student.decision_function(X)
+    if len(student.classes_) == len(classes):
+        return found
+    if found.ndim == 1:
+        found = np.column_stack([-found, found])
+    decision = np.full((len(found), len(classes)), np.finfo(found.dtype).min)
+    decision[:, np.searchsorted(classes, student.classes_)] = found
+    return decision
+
+
 def student_proba(student, X, classes):
     """Probabilities of all `classes`, also of those that the student has not seen.
 

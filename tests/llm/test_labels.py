@@ -64,8 +64,9 @@ def test_the_replay_counts_the_same_votes(loopback, chat, answer):
     assert again.method.tolist() == ["votes"]
 
 
-def test_a_refusal_of_logprobs_is_remembered(loopback, chat):
-    loopback.reply = lambda body: error(400) if "logprobs" in body else "B"
+@pytest.mark.parametrize("answer", [error(400), "B"])
+def test_that_a_server_tells_no_logprobs_is_remembered(loopback, chat, answer):
+    loopback.reply = lambda body: answer if "logprobs" in body else "B"
     chat.label_probabilities(["a"], LABELS, n_samples=1)
     chat.label_probabilities(["b"], LABELS, n_samples=1)
     assert sum("logprobs" in body for body in loopback.requests) == 1

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 
@@ -106,6 +107,8 @@ def test_unsure_rows_are_abstained_from(teacher, loopback):
     predicted = numbers.predict(TEXTS[2:4])
     assert predicted.tolist() == [-1, 0]
     assert predicted.dtype.kind == "i"
+    assert numbers.score(TEXTS[2:4], [0, 0]) == 0.5
+    assert teacher.set_params(abstain_label=None).score(TEXTS[2:5], ["delivery"] * 3) == 1 / 3
 
 
 def test_calibration_on_labelled_rows_tells_the_error_before_and_after(teacher, loopback):
@@ -254,6 +257,8 @@ def test_minus_one_is_a_class_where_it_is_described(teacher):
         clone(teacher).set_params(class_descriptions=None).fit(TEXTS[:2], [-1, 1])
     teacher.set_params(class_descriptions={-1: "asks for a parcel", 1: "wants money back"})
     assert teacher.fit(TEXTS, np.where(LABELS == "refund", 1, -1)).classes_.tolist() == [-1, 1]
+    with pytest.raises(ValueError, match="give an abstain_label"):
+        teacher.set_params(abstain_below=0.9).predict(TEXTS)
 
 
 def test_classes_can_be_described_by_their_labels_and_by_numbers(teacher, loopback):
@@ -315,6 +320,33 @@ def test_the_selector_counts_rows_and_not_requests(teacher, loopback):
         assert model.n_teacher_calls_ == 5
         assert len(loopback.requests) == 5
     assert model.score(TEXTS, LABELS) > 0.9
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("n_labelled", [0, 4])
+def test_a_teacher_that_is_fitted_keeps_its_examples_and_calibration(
+    teacher, loopback, frozen, n_labelled
+):
+    teacher.set_params(n_examples=2, calibrate=True, random_state=0).fit(TEXTS, LABELS)
+    assert teacher.calibration_ is not None
+    n_before = len(loopback.requests)
+    texts = [f"Where is {what} {i} of {i}?" for i in range(4) for what in ("parcel", "refund")]
+    y = np.array(["delivery", "refund"] * 2 + [None] * 4 if n_labelled else [None] * 8, object)
+    given = FrozenEstimator(teacher) if frozen else teacher
+    LLKDSelector(teacher=given, strategy="all", calibration=None).fit(texts, y)
+    prompts = loopback.prompts[n_before:]
+    assert len(prompts) == 8 - n_labelled
+    shown = teacher.examples_[0][0] in prompts[0]
+    assert shown == (frozen or not n_labelled)  # else it is shown the labelled rows
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_the_selector_seeds_the_teachers_examples(teacher, loopback, seed):
+    teacher.set_params(n_examples=2)
+    y = np.where(np.arange(12) % 6 < 5, LABELS, None)
+    for _ in range(4):
+        LLKDSelector(teacher=teacher, calibration=None, random_state=seed).fit(TEXTS, y)
+    assert (len(loopback.requests) == 2) == (seed == 0)
 
 
 def test_the_selector_needs_no_label_when_classes_are_described(teacher):

@@ -143,6 +143,34 @@ def test_a_data_set_that_cannot_be_taught_is_an_error():
         LLKDSelector(net(dataset=Stubborn)).fit(X, y, teacher_proba=proba)
 
 
+@pytest.mark.parametrize("strategy", ["distill", "llkd"])
+def test_what_a_net_cannot_do_is_found_out_before_a_teacher_is_paid(strategy):
+    teacher = FrozenEstimator(Expensive().fit(X, truth))
+    twelve = NeuralNetClassifier(
+        torch.nn.Linear(5, 12), criterion=torch.nn.CrossEntropyLoss, verbose=0, max_epochs=1
+    )
+    for student, match in ((net(dataset=Stubborn), "elsewhere"), (twelve, "12 outputs")):
+        with pytest.raises(ValueError, match=f"the teacher was not asked.*{match}"):
+            LLKDSelector(student, teacher=teacher, strategy=strategy).fit(X, y)
+
+
+def test_one_random_state_makes_the_fit_of_a_net_repeatable_and_leaves_torchs_alone():
+    student = NeuralNetClassifier(
+        torch.nn.Linear,
+        module__in_features=5,
+        module__out_features=3,
+        criterion=torch.nn.CrossEntropyLoss,
+        verbose=0,
+    )
+    before = torch.get_rng_state()
+    fits = [
+        LLKDSelector(student, max_teacher_calls=90, random_state=0).fit(X, y, teacher_proba=proba)
+        for _ in "ab"
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(*(model.predict_proba(X) for model in fits))
+
+
 def test_rows_of_any_shape_reach_a_net():
     images = X[:, :4].reshape(-1, 1, 2, 2)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))

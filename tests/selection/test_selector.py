@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -6,9 +7,10 @@ import polars as pl
 import pytest
 from scipy import sparse
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -264,7 +266,7 @@ def test_a_class_that_is_called_minus_one_is_an_error():
 
 def test_arguments_without_use_are_errors():
     with pytest.raises(ValueError, match="not both"):
-        LLKDSelector(teacher=GaussianNB()).fit(X, truth, teacher_proba=proba)
+        LLKDSelector(teacher=GaussianNB()).fit(X, y, teacher_proba=proba)
     with pytest.raises(ValueError, match="a row for each"):
         LLKDSelector().fit(X, truth, teacher_proba=proba[:9])
     with pytest.raises(ValueError, match="not passed"):
@@ -333,18 +335,153 @@ def test_wrong_probabilities_are_named(wrong, match):
         LLKDSelector(strategy="all").fit(X, y, **wrong)
 
 
+class Oracle(ClassifierMixin, BaseEstimator):
+    """A teacher that has a table of its answers about X; `shape` may spoil them."""
+
+    def __init__(self, table, shape=np.asarray):
+        self.table, self.shape = table, shape
+
+    def fit(self, X=None, y=None):
+        self.classes_, self.asked_ = np.arange(3), []
+        return self
+
+    def predict_proba(self, asked):
+        rows = [np.flatnonzero((X == row).all(axis=1))[0] for row in asked]
+        self.asked_ += rows
+        return self.shape(self.table[rows])
+
+
+SILENT = np.where(np.arange(400)[:, None] % 10 == 9, np.nan, proba)
+
+
 @pytest.mark.parametrize("strategy", ["all", "distill", "llkd"])
-def test_rows_without_an_answer_are_paid_for_and_not_learned_from(strategy):
-    table = np.where(np.arange(400)[:, None] % 10 == 9, np.nan, proba)
+@pytest.mark.parametrize("live", [True, False])
+def test_rows_without_an_answer_are_not_learned_from(strategy, live):
+    pool, silent = y == -1, np.isnan(SILENT[:, 0])
     model = LLKDSelector(strategy=strategy, random_state=0)
-    with pytest.warns(NoAnswerWarning, match="for 37 of .* the first is row 39"):
-        model.fit(X, y, teacher_proba=table)
-    pool = y == -1
-    silent = np.isnan(table[:, 0])
-    assert model.n_teacher_calls_ - (strategy == "distill") * np.sum(~pool & ~silent) == 370
+    if live:  # and they are paid for
+        model.set_params(teacher=FrozenEstimator(Oracle(SILENT).fit()))
+        with pytest.warns(NoAnswerWarning, match="of (370|400) rows; the first is row 3?9"):
+            model.fit(X, y)
+        assert model.n_teacher_calls_ == 370 + 30 * (strategy == "distill")
+    else:
+        model.fit(X, y, teacher_proba=SILENT)
+        n_honest = np.sum(~pool & ~silent) * (strategy == "distill")
+        assert model.n_teacher_calls_ == np.sum(pool & ~silent) + n_honest
     assert model.n_calls_saved_ == 0
+    assert model.termination_condition_ == "all_labeled"
     assert not silent[np.setdiff1d(model.sample_indices_, np.flatnonzero(~pool))].any()
     assert np.isnan(model.teacher_proba_[silent]).all()
+
+
+def test_a_recorded_fit_spends_its_budget_on_rows_with_an_answer_and_comes_out_the_same():
+    params = {"max_teacher_calls": 100, "random_state": 0, "tol": 0}
+    model = LLKDSelector(teacher=FrozenEstimator(Oracle(proba).fit()), **params).fit(X, y)
+    assert model.n_teacher_calls_ == 100
+    again = LLKDSelector(**params).fit(X, y, teacher_proba=model.teacher_proba_)
+    assert again.n_teacher_calls_ == 100
+    np.testing.assert_array_equal(again.sample_indices_, model.sample_indices_)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda found: found[:, :2],
+        lambda found: np.ones((len(found), 1)),
+        lambda found: found[1:],
+        lambda found: found[:, 0],
+    ],
+)
+def test_a_live_teachers_table_has_to_have_the_right_shape(shape):
+    teacher = FrozenEstimator(Oracle(proba, shape).fit())
+    with pytest.raises(ValueError, match="teacher's predict_proba gave the shape"):
+        LLKDSelector(teacher=teacher, max_teacher_calls=20).fit(X, y)
+
+
+def test_a_live_teachers_frame_is_read_by_its_columns():
+    def shuffled(found):
+        return pd.DataFrame(found, columns=range(3))[[2, 0, 1]]
+
+    models = [
+        LLKDSelector(teacher=FrozenEstimator(Oracle(proba, shape).fit()), random_state=0).fit(X, y)
+        for shape in (np.asarray, shuffled)
+    ]
+    np.testing.assert_array_equal(models[0].teacher_proba_, models[1].teacher_proba_)
+
+
+def test_nullable_probabilities_and_labels_as_a_column_pass():
+    table = pd.DataFrame(SILENT).astype("Float64")
+    model = LLKDSelector(random_state=0)
+    _, labels = model.fit_resample(X, pd.DataFrame({"y": y}), teacher_proba=table)
+    assert labels.name == "y"
+
+
+def test_a_teacher_is_not_forgotten_where_an_ensemble_made_a_class_of_minus_one():
+    teacher = FrozenEstimator(Oracle(proba).fit())
+    with (
+        pytest.warns(NoLLMWarning, match="of -1 make a class"),
+        pytest.raises(ValueError, match="does not know.*of -1 for no label make a class"),
+    ):
+        LLKDSelector(teacher=teacher).fit(X, y + 1)
+
+
+def test_asking_goes_on_while_the_student_predicts_one_class():
+    rng = np.random.default_rng(0)
+    rare = rng.random(4000) < 0.03
+    rows = rng.normal(size=(4000, 20)) + 2 * np.outer(rare, np.arange(20) == 0)
+    table = np.where(rare[:, None] == np.arange(2), 0.95, 0.05)
+    model = LLKDSelector(max_teacher_calls=300, random_state=0)
+    model.fit(rows, teacher_proba=table, classes=[0, 1])
+    for before, after in itertools.pairwise(entry["predicted"] for entry in model.history_[:-1]):
+        assert before.any() or after.any() or model.termination_condition_ == "budget"
+    assert model.termination_condition_ == "budget"
+
+
+@pytest.mark.parametrize("student", [SGDClassifier(loss="log_loss"), LogisticRegression()])
+def test_class_weights_balance_soft_labels(student):
+    rng = np.random.default_rng(0)
+    rare = rng.random(3000) < 0.1
+    rows = rng.normal(size=(3000, 5)) + 1.5 * np.outer(rare, np.arange(5) == 0)
+    table = np.where(rare[:, None] == np.arange(2), 0.9, 0.1)
+
+    def recall(class_weight):
+        student.set_params(class_weight=class_weight)
+        model = LLKDSelector(student, strategy="random", max_teacher_calls=1000, random_state=0)
+        model.fit(rows, teacher_proba=table, classes=[0, 1])
+        return model.predict(rows[rare]).mean()
+
+    assert recall("balanced") > recall(None) + 0.2
+
+
+def test_a_students_decisions_are_over_all_classes():
+    table = np.column_stack([np.full((400, 2), 0.0025), proba * 0.99, np.full(400, 0.005)])
+    model = LLKDSelector(random_state=0).fit(X, y=None, teacher_proba=table, classes=range(6))
+    assert model.decision_function(X).shape == (400, 6)
+    np.testing.assert_array_equal(
+        model.decision_function(X).argmax(axis=1), model.predict_proba(X).argmax(axis=1)
+    )
+
+
+def test_one_random_state_makes_a_fit_with_any_student_repeatable():
+    a, b = (
+        LLKDSelector(RandomForestClassifier(5), max_teacher_calls=60, random_state=0).fit(
+            X, y, teacher_proba=proba
+        )
+        for _ in "ab"
+    )
+    np.testing.assert_array_equal(a.sample_indices_, b.sample_indices_)
+    np.testing.assert_array_equal(a.predict_proba(X), b.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "student",
+    [VotingClassifier([("k", KNeighborsClassifier())], voting="soft")],
+)
+def test_a_student_that_takes_no_weights_is_found_out_before_a_teacher_is_paid(student):
+    teacher = FrozenEstimator(Oracle(proba).fit())
+    with pytest.raises(ValueError, match="cannot be fitted.*sample weights"):
+        LLKDSelector(student, teacher=teacher).fit(X, y)
+    assert not teacher.estimator.asked_
 
 
 @pytest.mark.parametrize("params", [{}, {"max_teacher_calls": 20}])

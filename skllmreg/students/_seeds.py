@@ -1,0 +1,31 @@
+"""One random_state for a whole fit: of students, and of torch."""
+
+import contextlib
+
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+
+def seeded(estimator, random_state):
+    """Clone, with a seed wherever a random_state is None.
+
+    So that one random_state makes the whole fit repeatable, as in scikit-learn's ensembles; what
+    the user has seeded stays.
+    """
+    estimator = clone(estimator)
+    rng = check_random_state(random_state)
+    unset = {
+        name: rng.randint(2**31 - 1)
+        for name, value in sorted(estimator.get_params(deep=True).items(), key=lambda p: p[0])
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    }
+    return estimator.set_params(**unset)
+
+
+def torch_seeded(seed, device):
+    """Seed torch for the time of a fit."""
+    if device is None:
+        return contextlib.nullcontext()
+    from skllmreg.nn._net import seeded as torch_seed
+
+    return torch_seed(seed, device)
