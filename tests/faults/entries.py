@@ -50,16 +50,23 @@ class Entry:
     n_first : int, default=None
         Requests of the first calls of `ChatModel`, up to the one with the second request. None is
         `n`: they are all in one.
+    n_call : int, default=None
+        Requests of the first call; None is `n`.
     """
 
     run: Callable
     n: int
     reads: str
     n_first: int | None = None
+    n_call: int | None = None
 
     @property
     def m(self):
         return self.n_first or self.n
+
+    @property
+    def k(self):
+        return self.n_call or self.n
 
 
 def teacher(llm, **params):
@@ -136,7 +143,7 @@ ENTRIES = {
     "LLKDSelector.fit": Entry(
         lambda llm: LLKDSelector(teacher=teacher(llm)).fit(TEXTS), 4, "logprobs"
     ),
-    "LLKDSelector.fit by rounds": Entry(by_rounds, 3, "logprobs"),
+    "LLKDSelector.fit by rounds": Entry(by_rounds, 3, "logprobs", n_call=1),
     "GOLDAugmenter.fit_resample": Entry(lambda llm: written(llm, None), 4, "rows", n_first=2),
     "GOLDAugmenter.fit_resample with attributes": Entry(
         lambda llm: written(llm, "auto"), 5, "proposals", n_first=3

@@ -28,28 +28,29 @@ READINGS = {
     "logprobs": "log-probabilities",
 }
 
-# How many, of the n requests of an entry point, of which m are in the calls up to the bad reply.
+# How many, of the n requests of an entry point, of which m are in the calls up to the bad reply and k in the
+# first call.
 COUNTS = {
-    "nothing": lambda n, m: 0,
-    "all answers": lambda n, m: n,
-    "what came before": lambda n, m: 1,
-    "all but the damaged one": lambda n, m: n - 1,
-    "all answers, the bad one too": lambda n, m: n + 1,
-    "all answers, the refused one too": lambda n, m: n,
-    "all answers, the three bad ones too": lambda n, m: n + 2,
-    "all other answers": lambda n, m: n - 1,
-    "the other replies": lambda n, m: m - 1,
-    "the other replies, the bad one too": lambda n, m: m,
-    "the other replies, the three bad ones too": lambda n, m: m + 2,
-    "the other replies, both bad ones too": lambda n, m: m + 1,
-    "the other replies, all four bad ones too": lambda n, m: m + 3,
-    "all answers, and a vote on each": lambda n, m: 2 * n,
-    "the rest": lambda n, m: n - 1,
-    "everything": lambda n, m: n,
-    "the damaged one": lambda n, m: 1,
-    "the bad one": lambda n, m: 1 + n - m,
-    "one that is refused": lambda n, m: 1,
-    "one that is refused, and a vote that is": lambda n, m: 2,
+    "nothing": lambda n, m, k: 0,
+    "all answers": lambda n, m, k: n,
+    "what came before": lambda n, m, k: 1,
+    "all but the damaged one": lambda n, m, k: n - 1,
+    "all answers, the bad one too": lambda n, m, k: n + 1,
+    "all answers, the refused one too": lambda n, m, k: n,
+    "all answers, the three bad ones too": lambda n, m, k: n + 2,
+    "all other answers": lambda n, m, k: n - 1,
+    "the other replies": lambda n, m, k: m - 1,
+    "the other replies, the bad one too": lambda n, m, k: m,
+    "the other replies, the three bad ones too": lambda n, m, k: m + 2,
+    "the other replies, both bad ones too": lambda n, m, k: m + 1,
+    "the other replies, all four bad ones too": lambda n, m, k: m + 3,
+    "all answers, and a vote on each of the first call": lambda n, m, k: n + k,
+    "the rest": lambda n, m, k: n - 1,
+    "everything": lambda n, m, k: n,
+    "the damaged one": lambda n, m, k: 1,
+    "the bad one": lambda n, m, k: 1 + n - m,
+    "one that is refused": lambda n, m, k: 1,
+    "one that is refused, and a vote that is": lambda n, m, k: 2,
 }
 
 
@@ -209,7 +210,7 @@ FAULTS = {
     "no log-probabilities": Fault(
         {
             **dict.fromkeys(READINGS, RESULT),
-            "logprobs": Cell("all answers, and a vote on each"),
+            "logprobs": Cell("all answers, and a vote on each of the first call"),
         },
         strikes.tells_no_logprobs,
         lasting=True,

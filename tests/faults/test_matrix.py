@@ -82,7 +82,7 @@ def bench(entry, fault, tmp_path):
 def test_cell(bench):
     entry, fault = bench.entry, bench.fault
     cell = fault.cell(entry.reads)
-    kept, again = (COUNTS[name](entry.n, entry.m) for name in (cell.kept, cell.again))
+    kept, again = (COUNTS[name](entry.n, entry.m, entry.k) for name in (cell.kept, cell.again))
     if fault.later:
         bench.run()
         open_store(bench.path).close()
