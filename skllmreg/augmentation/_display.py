@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
@@ -235,8 +236,10 @@ def place(rows, embedding=None):
     ndarray of shape (n_rows, 2)
     """
     if embedding is None:
-        features = TfidfVectorizer(sublinear_tf=True) if is_text(rows) else table_features(rows)
-        embedding = make_pipeline(features, PCA(2, random_state=0))
+        words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
+        features = words if is_text(rows) else table_features(rows)
+        pca = PCA(2, random_state=0)
+        embedding = make_pipeline(features, FunctionTransformer(two_at_least), pca)
     if not hasattr(embedding, "fit_transform"):
         raise ValueError(f"embedding={embedding!r:.80} has no fit_transform, as TSNE() has.")
     places = np.asarray(embedding.fit_transform(rows), dtype=float)
@@ -246,6 +249,13 @@ def place(rows, embedding=None):
             "give each two coordinates."
         )
     return places
+
+
+def two_at_least(features):
+    """Two columns of a single one, the other of zeros."""
+    if features.shape[1] > 1:
+        return features
+    return np.column_stack([features, np.zeros(len(features))])
 
 
 def side_of_band(estimator):

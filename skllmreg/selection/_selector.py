@@ -414,6 +414,10 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
 
     def _student(self, X):
         if self.estimator is not None:
+            if is_net(last_step(self.estimator)) and not is_net(self.estimator):
+                raise TypeError(
+                    "A net at the end of a pipeline: put the other steps before the LLKDSelector."
+                )
             if self.random_state is None:
                 return self.estimator
             return seeded(self.estimator, self.random_state)
@@ -466,7 +470,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             or (ruled and (sums or self.weighting is not None))
         )
         check_student(lesson.estimator, weighted=weighted)
-        if self.teacher is not None:
+        if self.teacher is not None or (self.estimator is None and not is_text(lesson.X)):
             try:
                 lesson.rehearse(weighted=weighted)
             except Exception as error:

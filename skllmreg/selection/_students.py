@@ -80,10 +80,6 @@ def check_student(estimator, *, weighted):
         from skllmreg.selection._net import check_net
 
         check_net(estimator)
-    if weighted and is_net(last) and last is not estimator:
-        raise TypeError(
-            "A net at the end of a pipeline: put the other steps before the LLKDSelector."
-        )
     if weighted and not is_net(last):
         check_weights(last)
 

@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skllmreg import GenerationDisplay, GOLDAugmenter
+from skllmreg.augmentation._display import place
 from skllmreg.augmentation._student import table_features
 from skllmreg.exceptions import NoLLMWarning
 from tests.augmentation.writers import TEXTS, TOPICS, TableWriter, TextWriter, table
@@ -71,6 +72,17 @@ def test_tables_of_numbers_and_categories_are_drawn(as_frame):
     display = GenerationDisplay.from_estimator(model, X, X_real=X)
     assert display.generated.shape == (len(model.X_generated_), 2)
     assert display.ax_[1].get_xlabel().startswith("outlier score")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.array([[1.0], [np.nan], [3.0]]), np.array(["a b", "b c", "c d e"], dtype=object)],
+    ids=["one column", "words of one letter"],
+)
+def test_narrow_rows_have_places(rows):
+    places = place(rows)
+    assert places.shape == (3, 2)
+    assert np.isfinite(places).all()
 
 
 def test_an_embedding_of_the_users_is_used():

@@ -28,8 +28,8 @@ READINGS = {
     "logprobs": "log-probabilities",
 }
 
-# How many, of the n requests of an entry point, of which m are in the calls up to the bad reply and k in the
-# first call.
+# How many, of the n requests of an entry point, of which m are in the calls up to the bad reply and
+# k in the first call.
 COUNTS = {
     "nothing": lambda n, m, k: 0,
     "all answers": lambda n, m, k: n,

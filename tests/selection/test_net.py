@@ -252,8 +252,9 @@ def test_other_losses_and_outputs_are_refused():
     scored = net(callbacks=[("train_acc", EpochScoring("accuracy", on_train=True))])
     with pytest.raises(TypeError, match="'accuracy' scores on training rows"):
         LLKDSelector(scored).fit(X, y, teacher_proba=proba)
-    with pytest.raises(TypeError, match="put the other steps before"):
-        LLKDSelector(make_pipeline(StandardScaler(), net())).fit(X, y, teacher_proba=proba)
+    for labels in (y, truth):
+        with pytest.raises(TypeError, match="put the other steps before"):
+            LLKDSelector(make_pipeline(StandardScaler(), net())).fit(X, labels, teacher_proba=proba)
     two = NeuralNetClassifier(
         torch.nn.Linear(5, 2), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0
     )
