@@ -284,7 +284,7 @@ class GenerationLoop:
             )
         counts = Counter(kind(rejected.reason) for rejected in self.rejected)
         why = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "there were none"
-        if counts["duplicate"] > sum(counts.values()) / 2:
+        if self.curator.schema is not None and 2 * counts["duplicate"] > sum(counts.values()):
             why += "; of a table with few different rows there are none to write"
         replies = ""
         for text, problem, rows in self._replies:

@@ -473,6 +473,13 @@ def test_one_random_state_makes_a_fit_with_any_student_repeatable():
     np.testing.assert_array_equal(a.predict_proba(X), b.predict_proba(X))
 
 
+def test_what_is_frozen_within_a_teacher_is_not_seeded():
+    forest = FrozenEstimator(RandomForestClassifier(5).fit(X, truth))
+    teacher = VotingClassifier([("f", forest), ("g", GaussianNB())], voting="soft")
+    model = LLKDSelector(teacher=teacher, random_state=0).fit(X, y)
+    assert model.n_teacher_calls_ == 370
+
+
 @pytest.mark.parametrize(
     "student",
     [VotingClassifier([("k", KNeighborsClassifier())], voting="soft")],
