@@ -17,7 +17,7 @@ MOST_TIMES = 4
 _MOST_LOOKED_AT = 100
 
 # What an answer has to be as a whole: what is wrong with one row costs that row.
-_ENVELOPE = {"type": "object", "properties": {"rows": {"type": "array"}}, "required": ["rows"]}
+ENVELOPE = {"type": "object", "properties": {"rows": {"type": "array"}}, "required": ["rows"]}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class LLMGenerator:
             replies = self.llm.complete(
                 earlier + prompts,
                 schema=schema,
-                accept=_ENVELOPE,
+                accept=ENVELOPE,
                 validate=self._some_row,
                 description="writing rows",
             )

@@ -18,10 +18,9 @@ import pandas as pd
 from skllmreg.attribution._prompts import description_question, importance_goal, score_question
 from skllmreg.augmentation._attributes import AttributeGrid
 from skllmreg.augmentation._curation import Curator
-from skllmreg.augmentation._prompts import attributes_question, read_attributes, rows_question
-from skllmreg.augmentation._request import GenerationRequest
+from skllmreg.augmentation._generators import ENVELOPE, LLMGenerator
+from skllmreg.augmentation._prompts import attributes_question, read_attributes
 from skllmreg.augmentation._schema import TableSchema
-from skllmreg.augmentation._text import clean_text
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._json import parse_json
 from skllmreg.llm._labels import _read_code, _read_logprobs
@@ -258,12 +257,17 @@ def payloads():
     return Parser(json.dumps(completion("ok")), read, RequestError)
 
 
+def rows_of(generator, text):
+    """The rows of a reply, as `LLMGenerator.generate` reads them."""
+    value = generator._some_row(parse_json(text, ENVELOPE))
+    return [generator._clean(row) for row in value["rows"]]
+
+
 def texts():
-    request = GenerationRequest(label="refund", n_rows=2)
-    _, schema = rows_question(TASK, request, list(CLASSES), CLASSES)
+    generator = LLMGenerator(None, task=TASK, classes=list(CLASSES))
 
     def read(text):
-        rows = [clean_text(row) for row in parse_json(text, schema)["rows"]]
+        rows = rows_of(generator, text)
         curator = Curator(TEXTS)
         for row, reason in zip(rows, curator.admit(rows, ["refund"] * len(rows)), strict=True):
             assert reason or (row.strip() and row not in TEXTS)
@@ -273,11 +277,10 @@ def texts():
 
 def table():
     table = TableSchema.from_frame(FRAME)
-    request = GenerationRequest(label="refund", n_rows=2)
-    _, schema = rows_question(TASK, request, list(CLASSES), CLASSES, table)
+    generator = LLMGenerator(None, task=TASK, classes=list(CLASSES), schema=table)
 
     def read(text):
-        rows = [table.from_json(row) for row in parse_json(text, schema)["rows"]]
+        rows = rows_of(generator, text)
         curator = Curator(FRAME, schema=table)
         reasons = curator.admit(rows, ["refund"] * len(rows))
         kept = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
