@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from skllmreg import ChatModel, GOLDAugmenter, LLMTeacherClassifier
 from skllmreg.exceptions import (
     BudgetExceededError,
+    GenerationError,
     GenerationStoppedWarning,
     NoAttributesWarning,
     RequestError,
@@ -17,7 +18,7 @@ from skllmreg.exceptions import (
 )
 from skllmreg.students import TextClassifier
 from tests.augmentation.writers import TEXTS, TOPICS, WORDS
-from tests.loopback import error, last
+from tests.loopback import completion, error, last
 
 
 @pytest.fixture
@@ -180,3 +181,50 @@ def test_rows_that_the_teacher_refuses_to_judge_are_not_doubted(server, tmp_path
     doubted = [one.row for one in model.rejected_ if one.reason.startswith("label: the teacher")]
     assert doubted
     assert not any("77" in row for row in doubted)
+
+
+def with_teacher(loopback, budget=None):
+    """An augmenter whose rows another LLM has to believe; each has a bill of its own."""
+
+    def reply(body):
+        if "Write" not in last(body):
+            return completion("A")
+        words = [f"parcel {len(loopback.requests)} number {i} {i * 7} is late" for i in range(4)]
+        return completion(json.dumps({"rows": words}))
+
+    loopback.reply = reply
+    writes, judges = (
+        ChatModel(
+            name, base_url=loopback.base_url, prices=(1.0, 2.0), request_budget=n, max_concurrency=1
+        )
+        for name, n in (("writer", None), ("judge", budget))
+    )
+    teacher = LLMTeacherClassifier(
+        judges,
+        task="Sort.",
+        class_descriptions={"money": "pays", "parcel": "waits"},
+        confidence="votes",
+        n_samples=1,
+    )
+    return (
+        writes,
+        judges,
+        GOLDAugmenter(
+            llm=writes, teacher=teacher, task="Sort.", attributes=None, n_rounds=1, batch_size=4
+        ),
+    )
+
+
+def test_the_teachers_calls_are_part_of_the_cost(loopback):
+    writes, judges, model = with_teacher(loopback)
+    model.fit(TEXTS, TOPICS)
+    bills = [sum(u.cost for u in llm.usage(this_run=True)) for llm in (writes, judges)]
+    assert min(bills) > 0
+    assert model.history_[0]["cost"] == pytest.approx(sum(bills))
+
+
+def test_an_error_says_that_the_teachers_budget_was_spent_and_shows_the_replies(loopback):
+    *_, model = with_teacher(loopback, budget=2)
+    with pytest.raises(GenerationError, match=r"request_budget=2 (.|\n)*--- label: not checked\n"):
+        model.fit(TEXTS, TOPICS)
+    assert model.termination_condition_ == "budget"
