@@ -242,6 +242,8 @@ def recorded_teacher(proba, labels, classes, n_samples):
             f"teacher_proba has the shape {shape}; a row for each of the {n_samples} rows of X and "
             "a column for each class is wanted."
         )
+    if classes is not None and np.ndim(classes) != 1:
+        raise ValueError(f"classes is {classes!r}; a class for each column is wanted.")
     if hasattr(proba, "columns"):
         columns = list(proba.columns)
         if classes is not None and set(columns) != set(classes):
@@ -255,4 +257,7 @@ def recorded_teacher(proba, labels, classes, n_samples):
             f"teacher_proba has {shape[1]} columns for the classes {columns}: name them by a data "
             "frame's columns or by classes=."
         )
-    return RecordedTeacher(proba, np.array(columns))
+    try:
+        return RecordedTeacher(proba, np.array(columns))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"teacher_proba holds what is no number: {error}") from error
