@@ -110,8 +110,9 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
         raise ValueError(f"{name} is no JSON")
 
     decoder = json.JSONDecoder(object_pairs_hook=read_object, parse_constant=refuse)
-    fenced = _FENCE.findall(text)
-    for candidate in (text, *fenced) if len(fenced) == 1 else (text,):
+    answer = text.rpartition(_THOUGHT)[2]  # brackets before it are of no answer
+    fenced = _FENCE.findall(answer)
+    for candidate in (text, answer, *(fenced if len(fenced) == 1 else ())):
         doubled.clear()
         try:
             return map_strings(decoder.decode(candidate.strip()))
@@ -119,9 +120,8 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
             raise UnusableError(["the JSON is nested too deeply"]) from None
         except ValueError as error:
             reason = str(error)
-    text = text.rpartition(_THOUGHT)[2]  # brackets before it are of no answer
     wanted = {"object": dict, "array": list}.get(schema["type"])
-    values = _scan(text, decoder, wanted, doubled) if wanted else []
+    values = _scan(answer, decoder, wanted, doubled) if wanted else []
     if len(values) > 1:
         raise UnusableError([f"one JSON value is wanted, there are {len(values)}"])
     if not values:

@@ -36,12 +36,19 @@ ANY_JSON = st.recursive(
         'Sure!\n```\n{"age": 3}\n```\nAnything else?',
         'The answer is {"age": 3}, as {you} asked.',
         '{"age": 3.0}',
+        '<think>{"age": 9}, or [1]?\n```\n{"age": 5}\n```</think>\n{"age": 3}',
+        'It may be {"age": 9}.\n</think>\n```json\n{"age": 3}\n```',
     ],
 )
 def test_one_value_is_found_bare_fenced_or_in_prose(text):
     value = parse_json(text, SCORES)
     assert value == {"age": 3}
     assert isinstance(value["age"], int)
+
+
+def test_what_ends_a_thought_may_stand_in_a_string():
+    text = json.dumps({"says": "a </think> b"})
+    assert parse_json(text, {"type": "object"}) == {"says": "a </think> b"}
 
 
 @pytest.mark.parametrize(
