@@ -435,7 +435,9 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         tags.input_tags.string = True
-        tags.input_tags.allow_nan = (
-            self.estimator is None or get_tags(self.estimator).input_tags.allow_nan
+        # A student may be no estimator of scikit-learn's.
+        tags.input_tags.allow_nan = self.estimator is None or (
+            hasattr(self.estimator, "__sklearn_tags__")
+            and get_tags(self.estimator).input_tags.allow_nan
         )
         return tags

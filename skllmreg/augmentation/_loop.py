@@ -12,7 +12,8 @@ from skllmreg.augmentation._text import harmless, shown
 from skllmreg.exceptions import BudgetExceededError, GenerationError
 from skllmreg.llm._progress import progress_bar
 
-# A class of which so many rounds in succession bring less than this share of new rows is given up.
+# After so many rounds in succession that bring less than this share of new rows, a class is given
+# up, or all of it ends.
 PATIENCE, LEAST_NEW = 2, 0.05
 SHOWN_REPLIES, SHOWN_CHARACTERS = 3, 300
 
@@ -96,7 +97,9 @@ class GenerationLoop:
         self.rejected: list[Rejected] = []
         self.history: list[dict[str, Any]] = []
         self.termination = ""
-        self._idle = np.zeros(len(asker.labels), dtype=int)  # rounds of a class without new rows
+        # Of each class, the rounds and rows since something new came; and rounds of them all.
+        self._idle, self._idle_rounds = np.zeros((2, len(asker.labels))), 0
+        self._tried_again: set[int] = set()
         # The last few, what was wrong with them, and their rows.
         self._replies: list[tuple[str, str, list[Written]]] = []
         self._no_budget = ""  # in the words of the LLM
@@ -134,35 +137,49 @@ class GenerationLoop:
         return np.bincount(codes, minlength=len(self.asker.labels))
 
     def _give_up(self, requests, new):
-        """Set classes aside that nothing new comes of, so that the others get the requests."""
-        wanted, got = np.zeros((2, len(self._idle)))
+        """Note which classes nothing new comes of; the others get their requests.
+
+        Once the others have their rows, a class that was given up is tried again.
+        """
+        wanted, got = np.zeros(self._idle.shape)
         for request in requests:
             wanted[self.asker.labels.index(request.label)] += request.n_rows
         for one in new:
             got[one.code] += 1
-        asked = wanted > 0
-        self._idle[asked & (got > 0) & (got >= LEAST_NEW * wanted)] = -1
-        self._idle[asked] += 1
-        self.asker.given_up |= set(np.flatnonzero(self._idle >= PATIENCE).tolist())
+        enough = new and len(new) >= LEAST_NEW * wanted.sum()
+        self._idle_rounds = 0 if enough else self._idle_rounds + 1
+        self._idle += np.stack([np.sign(wanted), wanted])
+        self._idle[:, (got > 0) & (got >= LEAST_NEW * wanted)] = 0
+        if np.isinf(self.asker.plan.quotas).all():
+            return  # the classes are to be equal, so none goes on without the others
+        # Near its quota a class is asked for few rows at a time: patience is in rows, too.
+        n_rounds, n_rows = self._idle
+        out = (n_rounds >= PATIENCE) & (n_rows >= PATIENCE * self.asker.plan.batch_size)
+        idle = self._unmet() & set(np.flatnonzero(out).tolist())
+        before, self.asker.given_up = self.asker.given_up, idle
+        if idle == self._unmet():
+            again = (before & idle) - self._tried_again
+            self._tried_again |= again
+            self._idle[:, list(again)] = 0
+            self.asker.given_up = idle - again
+
+    def _unmet(self):
+        """Classes that lack rows."""
+        return set(np.flatnonzero(self.counts() < self.asker.plan.quotas).tolist())
 
     def _end(self):
         """Why this was the last round, "" if it was not."""
-        counts, quotas = self.counts(), self.asker.plan.quotas
-        if np.all(counts >= quotas):
+        unmet = self._unmet()
+        if not unmet:
             return "n_samples"
         if self.asker.n_requests >= self.max_requests:
             return "max_requests"
         if len(self.history) >= self.n_rounds:
             return "n_rounds"
-        given_up = self.asker.given_up
-        if not self.accepted and len(self.history) >= PATIENCE:
-            return "nothing_new"
-        # Without numbers of rows the classes are to be equal: one that is given up stops all.
-        if given_up and (
-            np.isinf(quotas).all() or given_up >= set(np.flatnonzero(counts < quotas))
-        ):
-            return "nothing_new"
-        return ""
+        nothing = not self.accepted and len(self.history) >= PATIENCE
+        if np.isinf(self.asker.plan.quotas).all():
+            nothing |= self._idle_rounds >= PATIENCE
+        return "nothing_new" if nothing or self.asker.given_up >= unmet else ""
 
     def _round(self, requests):
         """Have requests answered and their rows curated; also what came before an error.

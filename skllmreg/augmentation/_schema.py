@@ -55,6 +55,8 @@ class Column:
         Of numbers; with the margin.
     categories : dict
         The value in the table for each one as text.
+    stored : callable, default=None
+        Rounds a number to what a short float of the table holds.
     """
 
     name: Any
@@ -65,6 +67,7 @@ class Column:
     least: float = -math.inf
     greatest: float = math.inf
     categories: dict[str, Any] = field(default_factory=dict)
+    stored: Any = None
 
     def clean(self, value):
         """Bring a value into its one form, as far as that is clear; the rest is for `problem`."""
@@ -76,6 +79,9 @@ class Column:
             value = json.loads(value.strip())
         if self.kind == "integer" and isinstance(value, float) and value.is_integer():
             return int(value)
+        if self.stored and isinstance(value, Real) and _is_finite(value):
+            with np.errstate(over="ignore"):
+                return float(self.stored(value))
         if self.kind == "category":
             try:
                 return self.categories.get(clean_text(str(value)), value)
@@ -374,6 +380,7 @@ def _number(name, values, dtype):
         "kind": "number",
         "least": max(_to_step(least, step, digits, math.floor), lowest),
         "greatest": min(_to_step(greatest, step, digits, math.ceil), highest),
+        "stored": dtype.type if dtype in (np.float16, np.float32) else None,
     }
 
 

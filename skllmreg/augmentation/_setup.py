@@ -7,7 +7,8 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_random_state
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing, check_random_state
 
 from skllmreg._labels import about_numbers
 from skllmreg.augmentation._asking import Asker, Plan
@@ -25,6 +26,9 @@ from skllmreg.students._seeds import seeded
 
 # Where nothing else says how many.
 DEFAULT_ROUNDS = 5
+
+# Of a class, for the final estimator's rehearsal.
+REHEARSED_ROWS = 20
 
 
 def check_params(params, classes):
@@ -270,7 +274,11 @@ def make_scores(params, data, student, seed):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as that rows are few
         if params.final_estimator is not None:
-            fit_student(params.final_estimator, data.X, data.codes, data.classes, seed)
+            # As many rows as there may be when it is its turn.
+            times = math.ceil(REHEARSED_ROWS / np.bincount(data.codes).min())
+            rows = np.tile(np.arange(len(data.codes)), times)
+            X, codes = _safe_indexing(data.X, rows), data.codes[rows]
+            fit_student(params.final_estimator, X, codes, data.classes, seed)
         if needed:
             check_ood_score(params.ood_score, student)
             scores([], [], data.rows)
@@ -281,6 +289,8 @@ def make_scores(params, data, student, seed):
 
 def _llms_of(teacher):
     """Of a teacher that asks one."""
+    while isinstance(teacher, FrozenEstimator):
+        teacher = teacher.estimator
     values = [] if teacher is None else teacher.get_params(deep=True).values()
     return [value for value in values if hasattr(value, "usage")]
 

@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import check_random_state
 
+from skllmreg._labels import is_missing
 from skllmreg.students import TextClassifier
 from skllmreg.students._any import is_net, last_step
 from skllmreg.students._checks import is_text
@@ -33,7 +34,7 @@ def table_features(X):
         return numbers
     else:  # of objects: by what they are
         names = list(range(X.shape[1]))
-        numeric = [j for j in names if all(isinstance(v, Real) or v is None for v in X[:, j])]
+        numeric = [j for j in names if all(isinstance(v, Real) or is_missing(v) for v in X[:, j])]
         numbers = make_pipeline(
             FunctionTransformer(as_floats), *(step for _, step in numbers.steps)
         )
@@ -46,13 +47,23 @@ def table_features(X):
 
 def as_floats(X):
     """Numbers among objects as numbers."""
-    return np.asarray(X, dtype=float)
+    return replace_missing(X, np.nan).astype(float)
 
 
 def none_for_na(X):
-    """Of pandas' string type, None in place of pandas.NA, which the encoder does not sort."""
-    is_pandas = hasattr(X, "iloc")
-    return X.astype(object).where(X.notna(), None) if is_pandas else X
+    """None in place of pandas.NA, which the encoder does not sort."""
+    if hasattr(X, "iloc"):
+        return X.astype(object).where(X.notna(), None)
+    if not isinstance(X, np.ndarray) or X.dtype.kind != "O":
+        return X
+    return replace_missing(X, None)
+
+
+def replace_missing(X, value):
+    """A copy of an array of objects with one kind of missing value."""
+    X = np.array(X, dtype=object)
+    X[np.vectorize(is_missing, otypes=[bool])(X)] = value
+    return X
 
 
 def is_numeric(dtype):

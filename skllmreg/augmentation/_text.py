@@ -28,9 +28,10 @@ def clean_text(text):
     """
     if not text.isprintable():
         text = "".join(c for c in text if c.isspace() or _is_wanted(c))
+    text = text.translate(_FILLERS)
     if len(text) > _LONG and not text.isascii():
         text = _without_piles(text)
-    text = unicodedata.normalize("NFC", text.translate(_FILLERS))
+    text = unicodedata.normalize("NFC", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
     return "\n".join(line for line in lines if line)
 

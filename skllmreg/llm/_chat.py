@@ -337,9 +337,11 @@ class ChatModel:
         first_token: bool = False,
     ) -> Call:
         """Check all parameters and put together what the prompts of a call have in common."""
-        for given in (schema, accept):
+        if accept is not None and schema is None:
+            raise ValueError("accept= goes with schema=, which the LLM is asked for.")
+        for name, given in (("schema", schema), ("accept", accept)):
             if given is not None:
-                check_schema(given)
+                check_schema(given, name)
         try:
             check_params(self._params())
             url = resolve_url(self.base_url)

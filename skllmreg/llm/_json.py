@@ -22,7 +22,7 @@ _KEYWORDS = {
 }
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 # Where a model that thinks aloud comes to its answer, as servers pass it on.
-_THOUGHT = "</think>"
+THOUGHT = "</think>"
 # A bracket of prose, as in {this} or [see below], does not go on as JSON does.
 _OPENING = re.compile(r"[\[{]")
 _START = re.compile(r"""\{\s*(["}]|$)|\[\s*([\[\]{"0-9-]|true|false|null|$)""")
@@ -110,23 +110,36 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
         raise ValueError(f"{name} is no JSON")
 
     decoder = json.JSONDecoder(object_pairs_hook=read_object, parse_constant=refuse)
-    answer = text.rpartition(_THOUGHT)[2]  # brackets before it are of no answer
-    fenced = _FENCE.findall(answer)
-    for candidate in (text, answer, *(fenced if len(fenced) == 1 else ())):
-        doubled.clear()
-        try:
-            return map_strings(decoder.decode(candidate.strip()))
-        except RecursionError:
-            raise UnusableError(["the JSON is nested too deeply"]) from None
-        except ValueError as error:
-            reason = str(error)
     wanted = {"object": dict, "array": list}.get(schema["type"])
-    values = _scan(answer, decoder, wanted, doubled) if wanted else []
+    values: list[Any] = []
+    for part in _answers(text):
+        fenced = _FENCE.findall(part)
+        for candidate in (text, part, *(fenced if len(fenced) == 1 else ())):
+            doubled.clear()
+            try:
+                return map_strings(decoder.decode(candidate.strip()))
+            except RecursionError:
+                raise UnusableError(["the JSON is nested too deeply"]) from None
+            except ValueError as error:
+                reason = str(error)
+        values = _scan(part, decoder, wanted, doubled) if wanted else []
+        if values:
+            break
     if len(values) > 1:
         raise UnusableError([f"one JSON value is wanted, there are {len(values)}"])
     if not values:
         raise UnusableError([f"no JSON {schema['type']} in the reply ({reason})"])
     return values[0]
+
+
+def _answers(text: str) -> list[str]:
+    """What stands after the thoughts, and the whole where these may end within the answer."""
+    thoughts, _, answer = text.rpartition(THOUGHT)
+    if not thoughts:
+        return [answer]
+    cut = answer.strip() and any(bracket in answer for bracket in "]}")
+    stray = not answer.strip() and not text.lstrip().startswith("<think>")
+    return [answer, text] if cut or stray else [answer]
 
 
 def _scan(text: str, decoder: json.JSONDecoder, wanted: type, doubled: list[str]) -> list[Any]:

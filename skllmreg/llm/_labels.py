@@ -8,6 +8,7 @@ import numpy as np
 
 from skllmreg.exceptions import InvalidReplyError, ReplayMissError, RequestError
 from skllmreg.llm._call import unusable_replies
+from skllmreg.llm._json import THOUGHT
 from skllmreg.llm._prompts import Messages
 from skllmreg.llm._reply import LabelProbabilities, Reply
 from skllmreg.llm._structured import NOT_SUPPORTED
@@ -104,7 +105,7 @@ def _ask_for_code(messages: Messages, labels: list[str], codes: list[str]) -> Me
 
 def _read_code(text: str, codes: list[str]) -> int | None:
     """Which code a text is; None for any other text, nothing is guessed."""
-    text = text.strip().strip("*`\"'().:").strip()
+    text = text.rpartition(THOUGHT)[2].strip().strip("*`\"'().:").strip()
     return codes.index(text) if text in codes else None
 
 

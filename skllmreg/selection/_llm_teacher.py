@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import label_array
+from skllmreg._labels import is_missing, label_array
 from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
 from skllmreg.llm import Reply
 from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
@@ -183,14 +183,17 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
 
     def _labelled(self, y):
         """Rows with a label, and the labels; -1 is one if it is described."""
-        unlabeled = np.zeros(len(y), bool)
-        if -1 not in (self.class_descriptions or {}):
-            unlabeled = is_unlabeled(y)
+        unlabeled = self._unlabeled(y)
         if unlabeled.all():
             raise ValueError("No row of y has a label; with class_descriptions, no fit is needed.")
         labels = known_labels(y, unlabeled)
         check_classification_targets(labels)
         return np.flatnonzero(~unlabeled), labels
+
+    def _unlabeled(self, y):
+        if -1 in (self.class_descriptions or {}):
+            return np.array([is_missing(label) for label in y.tolist()], dtype=bool)
+        return is_unlabeled(y)
 
     def _calibrate(self, texts, rows, codes):
         proba = self._ask(texts, rows)
@@ -249,6 +252,12 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
+        self._check_before_asking()
+        may_abstain = self.abstain_below > 0 or self.on_refusal == "abstain"
+        if may_abstain and self.abstain_label is None and -1 in self.classes_.tolist():
+            raise ValueError(
+                "-1 is a class, and what a row without an answer gets: give an abstain_label."
+            )
         proba = self.predict_proba(X)
         predicted = self.classes_[proba.argmax(axis=1)]
         unsure = ~(proba.max(axis=1) >= self.abstain_below)
@@ -272,8 +281,13 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         -------
         float
         """
-        y, predicted = label_array(y).tolist(), self.predict(X).tolist()
-        right = [label == other for label, other in zip(y, predicted, strict=True)]
+        y, predicted = column_or_1d(label_array(y)), self.predict(X)
+        check_consistent_length(y, predicted)
+        unlabeled = self._unlabeled(y).tolist()
+        right = [
+            label == other and not without
+            for label, other, without in zip(y.tolist(), predicted.tolist(), unlabeled, strict=True)
+        ]
         return float(np.average(right, weights=sample_weight))
 
     def _ask(self, texts, rows):
@@ -327,11 +341,6 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         if not hasattr(self, "classes_"):
             raise NotFittedError(
                 "LLMTeacherClassifier does not know the classes: give class_descriptions or fit it."
-            )
-        may_abstain = self.abstain_below > 0 or self.on_refusal == "abstain"
-        if may_abstain and self.abstain_label is None and -1 in self.classes_.tolist():
-            raise ValueError(
-                "-1 is a class, and what a row without an answer gets: give an abstain_label."
             )
 
     def __sklearn_tags__(self):

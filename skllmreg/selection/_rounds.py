@@ -172,6 +172,8 @@ def teach(lesson, reveal, plan, calibration, rng):
             break
         stable = plan.choosy and student is not None and agreement >= 1 - plan.tol
     asked = reveal.asked[lesson.pool]
+    if not reveal.can_answer[lesson.pool].any():
+        raise ValueError("teacher_proba holds no answer about a row without a label.")
     if not answered.any():
         raise ValueError(f"The teacher answered none of the {asked.sum()} rows that it was asked.")
     if student is None:

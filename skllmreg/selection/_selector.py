@@ -475,10 +475,24 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                 lesson.rehearse(weighted=weighted)
             except Exception as error:
                 hint = no_numbers(lesson.X) if self.estimator is None else ""
+                if weighted and self._can_learn(lesson):
+                    hint = (
+                        " It takes no sample_weight, which soft labels and several rounds need: "
+                        'choose another estimator, or labels="hard" with the strategy "all" or '
+                        '"random".'
+                    )
                 raise ValueError(
                     f"The student, {type(lesson.estimator).__name__}, cannot be fitted to X; the "
                     f"teacher was not asked.{hint} It says: {error}"
                 ) from error
+
+    def _can_learn(self, lesson):
+        """Whether the student learns rows without weights."""
+        try:
+            lesson.rehearse(weighted=False)
+        except Exception:
+            return False
+        return True
 
     def _plan(self, lesson, reveal):
         budget = n_pool = int(reveal.can_answer[lesson.pool].sum())

@@ -47,7 +47,7 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes, random_sta
         return None
     else:
         learned_nothing = isinstance(teacher, FrozenEstimator) or is_prompted(teacher)
-        if len(labelled) == n_samples and not (learned_nothing and hasattr(teacher, "classes_")):
+        if len(labelled) == n_samples and not isinstance(teacher, FrozenEstimator):
             return None
         if len(labelled) < n_samples:
             teacher = fitted_teacher(teacher, X, labelled, labels, random_state)
@@ -82,6 +82,8 @@ def fitted_teacher(teacher, X, labelled, labels, random_state):
     try:
         check_is_fitted(teacher)
     except NotFittedError as error:
+        if len(labelled):
+            raise
         raise ValueError(
             "No row has a label to fit the teacher on. Put a fitted teacher in "
             "sklearn.frozen.FrozenEstimator; an LLM that has class_descriptions needs no fit."
@@ -242,7 +244,7 @@ def recorded_teacher(proba, labels, classes, n_samples):
             f"teacher_proba has the shape {shape}; a row for each of the {n_samples} rows of X and "
             "a column for each class is wanted."
         )
-    if classes is not None and np.ndim(classes) != 1:
+    if classes is not None and not hasattr(classes, "__iter__"):
         raise ValueError(f"classes is {classes!r}; a class for each column is wanted.")
     if hasattr(proba, "columns"):
         columns = list(proba.columns)

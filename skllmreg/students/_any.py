@@ -30,7 +30,8 @@ def student_decision(student, X, classes):
     ndarray of shape (n_samples,) for two classes, or (n_samples, n_classes)
     """
     found = student.decision_function(X)
-    if len(student.classes_) == len(classes):
+    # Of some, such as SVC(decision_function_shape="ovo"), the columns are no classes.
+    if len(student.classes_) == len(classes) or found.shape[1:] not in ((), student.classes_.shape):
         return found
     if found.ndim == 1:
         found = np.column_stack([-found, found])

@@ -6,6 +6,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,6 +24,7 @@ from skllmreg.exceptions import (
     GenerationStoppedWarning,
     NoLLMWarning,
 )
+from skllmreg.students import TextClassifier
 from tests.augmentation.writers import TEXTS, TOPICS, WORDS, TableWriter, TextWriter, table
 
 # One request for other topics for each of the two classes: what the paper has one of.
@@ -322,7 +324,48 @@ def test_a_class_that_nobody_writes_for_takes_no_requests_from_the_others(rows):
     with pytest.warns(GenerationStoppedWarning, match="nothing new of 'money'"):
         model, writer = fitted(Refuser(), n_samples=200, n_rounds=None)
     assert (model.y_generated_ == "parcel").sum() == 100
-    assert sum(request.label == "money" for request in writer.requests) < 12
+    assert sum(request.label == "money" for request in writer.requests) < 24
+
+
+@pytest.mark.parametrize("params", [{"n_samples": 200, "n_rounds": None}, {"n_rounds": 10}])
+def test_a_class_that_was_quiet_for_a_while_gets_its_rows(params):
+    class Moody(TextWriter):
+        def rows(self, request, rng):
+            quiet = request.label == "money" and request.round < (2 if "n_samples" in params else 1)
+            return [] if quiet else super().rows(request, rng)
+
+    model, _ = fitted(Moody(), **params)
+    assert model.termination_condition_ == ("n_samples" if "n_samples" in params else "n_rounds")
+    counts = np.unique(model.y_generated_, return_counts=True)[1]
+    assert counts.min() > 0.8 * counts.max()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_unlucky_requests_near_the_end_end_nothing(seed):
+    class Unlucky(TextWriter):
+        def rows(self, request, rng):
+            rows = super().rows(request, rng)
+            return ["the same" if rng.rand() < 0.7 else row for row in rows]
+
+    model, _ = fitted(Unlucky(), n_samples=60, n_rounds=None, random_state=seed)
+    assert model.termination_condition_ == "n_samples"
+
+
+def test_short_floats_are_compared_as_the_table_holds_them():
+    values = np.float32([0.1, 0.2, 0.3, 0.7])
+    X = pd.DataFrame({"p": np.tile(values, 6)})
+
+    def same(request):
+        return [{"p": float(str(value))} for value in values]
+
+    with pytest.raises(GenerationError, match="duplicate"):
+        GOLDAugmenter(generator=same, n_samples=4, random_state=0).fit(X, [0, 1] * 12)
+
+
+def test_a_final_estimator_may_need_more_rows_than_are_labelled():
+    final = CalibratedClassifierCV(TextClassifier(), cv=10)
+    model, _ = fitted(n_samples=60, n_rounds=None, final_estimator=final)
+    assert len(model.y_generated_) == 60
 
 
 def test_without_numbers_of_rows_classes_stay_as_equal_as_they_can():
@@ -345,7 +388,7 @@ def test_a_trickle_of_new_rows_is_nothing_new():
 
     with pytest.warns(GenerationStoppedWarning):
         model, _ = fitted(Trickle(), n_samples=10_000, n_rounds=None, n_batches=40)
-    assert len(model.history_) < 10
+    assert len(model.history_) < 20
 
 
 # What is refused
@@ -721,6 +764,7 @@ MIXED = pd.DataFrame({"a": [0.5, None, 2.5, 4.0] * 6, "c": ["x", None, "z", "x"]
         pl.DataFrame(MIXED.astype(object).where(MIXED.notna(), None).to_dict("list")),
         MIXED.astype(object).where(MIXED.notna(), None).to_numpy(),
         MIXED[["a"]].to_numpy(),
+        MIXED.convert_dtypes().to_numpy(),
         MIXED[["c", "c"]].fillna("w").to_numpy(dtype=str),
     ],
 )

@@ -48,6 +48,9 @@ def test_marks_that_pile_up_on_a_letter_are_capped():
     pile = "a" + "\u0301\u0327" * 100_000
     assert len(clean_text(pile)) <= 31
     assert clean_text(clean_text(pile)) == clean_text(pile)
+    hidden = "a" + ("\u0301" * 15 + "\u0316" * 15 + "\u3164") * 2000
+    assert len(clean_text(hidden)) <= 31
+    assert clean_text(clean_text(hidden)) == clean_text(hidden)
     text = "re\u0301sume\u0301 " * 300
     assert clean_text(text) == " ".join(["r\u00e9sum\u00e9"] * 300)
 

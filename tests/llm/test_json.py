@@ -46,9 +46,16 @@ def test_one_value_is_found_bare_fenced_or_in_prose(text):
     assert isinstance(value["age"], int)
 
 
-def test_what_ends_a_thought_may_stand_in_a_string():
-    text = json.dumps({"says": "a </think> b"})
+@pytest.mark.parametrize("around", ["{}", "```json\n{}\n```", "Here: {}", "<think>hm</think>{}"])
+def test_what_ends_a_thought_may_stand_in_a_string(around):
+    text = around.replace("{}", json.dumps({"says": "a </think> b"}))
     assert parse_json(text, {"type": "object"}) == {"says": "a </think> b"}
+
+
+@pytest.mark.parametrize("text", ['<think>{"age": 9}</think>', '<think>{"age": 9}</think> None.'])
+def test_thoughts_are_no_answer(text):
+    with pytest.raises(UnusableError, match="no JSON object"):
+        parse_json(text, SCORES)
 
 
 @pytest.mark.parametrize(

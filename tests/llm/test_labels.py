@@ -101,6 +101,12 @@ def test_a_row_whose_answer_is_no_letter_is_asked_for_votes(loopback, chat):
     np.testing.assert_allclose(found.probabilities, [[1, 0, 0], [0, 0, 1]])
 
 
+def test_thoughts_before_a_vote_are_passed_over(loopback, chat):
+    loopback.reply = lambda body: "<think>A or B?</think>\n\nB"
+    found = chat.label_probabilities(["Which?"], LABELS, method="votes", n_samples=1)
+    assert found.probabilities[0, 1] == 1
+
+
 def test_a_vote_that_is_no_letter_is_repaired_and_never_guessed(loopback, chat):
     loopback.reply = lambda body: "**B**" if len(body["messages"]) > 1 else "A dog, I think"
     found = chat.label_probabilities(["a"], LABELS, method="votes", n_samples=1)

@@ -108,6 +108,8 @@ def test_unsure_rows_are_abstained_from(teacher, loopback):
     assert predicted.tolist() == [-1, 0]
     assert predicted.dtype.kind == "i"
     assert numbers.score(TEXTS[2:4], [0, 0]) == 0.5
+    assert numbers.score(TEXTS[2:4], pd.DataFrame({"y": [0, 0]})) == 0.5
+    assert numbers.score(TEXTS[2:4], [-1, 0]) == 0.5
     assert teacher.set_params(abstain_label=None).score(TEXTS[2:5], ["delivery"] * 3) == 1 / 3
 
 
@@ -259,6 +261,7 @@ def test_minus_one_is_a_class_where_it_is_described(teacher):
     assert teacher.fit(TEXTS, np.where(LABELS == "refund", 1, -1)).classes_.tolist() == [-1, 1]
     with pytest.raises(ValueError, match="give an abstain_label"):
         teacher.set_params(abstain_below=0.9).predict(TEXTS)
+    assert teacher.predict_proba(TEXTS[:6]).shape == (6, 2)
 
 
 def test_classes_can_be_described_by_their_labels_and_by_numbers(teacher, loopback):

@@ -496,8 +496,11 @@ def test_a_student_that_takes_no_weights_is_found_out_before_a_teacher_is_paid(s
 @pytest.mark.parametrize("params", [{}, {"max_teacher_calls": 20}])
 def test_a_teacher_without_any_answer_is_an_error(params):
     table = np.full_like(proba, np.nan)
-    with pytest.raises(ValueError, match="answered none of the"):
+    with pytest.raises(ValueError, match="teacher_proba holds no answer"):
         LLKDSelector(**params).fit(X, y, teacher_proba=table)
+    silent = FrozenEstimator(Oracle(table).fit())
+    with pytest.raises(ValueError, match="answered none of the"):
+        LLKDSelector(teacher=silent, **params).fit(X, y)
 
 
 @pytest.mark.parametrize("fitted_on", ["texts", "table"])
