@@ -46,7 +46,7 @@ class Asker:
     feedback : list of (list of rows, int)
         For each class rows to go near, and how many of them a request shows.
     given_up : set of int
-        Classes that are not asked for any more.
+        Classes that are not asked for now.
     n_requests : int
         Written so far.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from skllmreg.augmentation._prompts import rows_question
 from skllmreg.augmentation._schema import table_rows
-from skllmreg.augmentation._text import clean_text, shown
+from skllmreg.augmentation._text import clean_if_text, shown
 from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
 
 # Of a reply with more rows than this times what was asked for, the rest is not looked at.
@@ -137,7 +137,7 @@ class LLMGenerator:
     def _clean(self, row):
         if self.schema is not None:
             return self.schema.from_json(row)
-        return clean_text(row) if isinstance(row, str) else row
+        return clean_if_text(row)
 
     def _read(self, reply, n_wanted):
         rows = reply.value["rows"][: MOST_TIMES * n_wanted]
@@ -200,4 +200,4 @@ class FunctionGenerator:
     def _clean(self, row):
         if self.schema is not None:
             return self.schema.clean(row)
-        return clean_text(row) if isinstance(row, str) else row
+        return clean_if_text(row)

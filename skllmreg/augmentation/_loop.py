@@ -155,9 +155,10 @@ class GenerationLoop:
         # Near its quota a class is asked for few rows at a time: patience is in rows, too.
         n_rounds, n_rows = self._idle
         out = (n_rounds >= PATIENCE) & (n_rows >= PATIENCE * self.asker.plan.batch_size)
-        idle = self._unmet() & set(np.flatnonzero(out).tolist())
+        unmet = self._unmet()
+        idle = unmet & set(np.flatnonzero(out).tolist())
         before, self.asker.given_up = self.asker.given_up, idle
-        if idle == self._unmet():
+        if idle == unmet:
             again = (before & idle) - self._tried_again
             self._tried_again |= again
             self._idle[:, list(again)] = 0

@@ -34,7 +34,7 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
     -------
     prompt : str
     schema : dict
-        JSON schema of the answer, as `ROWS` with rows that are described.
+        JSON schema of the answer, ``{"rows": [...]}``.
     """
     rows = "texts" if schema is None else "rows of a table"
     parts = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skllmreg.augmentation._schema import TableSchema
+from skllmreg.augmentation._schema import TableSchema, is_enum
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def joined(old, new):
         return old.vstack(new)
     if hasattr(old, "extend"):  # a series
         new = type(old)(old.name, np.asarray(new).tolist())
-        is_enum = type(old.dtype).__name__ == "Enum"
-        if is_enum and not new.is_in(old.dtype.categories).all():
+        if is_enum(old.dtype) and not new.is_in(old.dtype.categories).all():
             old = old.cast(new.dtype)  # an enumeration of the old texts
         return old.clone().extend(new.cast(old.dtype))
     old, new = np.asarray(old), np.asarray(new)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from skllmreg._labels import is_missing
-from skllmreg.augmentation._text import clean_text, shown
+from skllmreg.augmentation._text import clean_if_text, clean_text, shown
 from skllmreg.llm._wording import answer_keys, on_one_line
 
 # A column of strings with more values than this, or with values of more words, is free text.
@@ -87,7 +87,7 @@ class Column:
                 return self.categories.get(clean_text(str(value)), value)
             except ValueError:  # an integer of more digits than Python writes
                 return value
-        return clean_text(value) if isinstance(value, str) else value
+        return clean_if_text(value)
 
     def problem(self, value: Any) -> str:
         """Say what is wrong with a clean value, "" if nothing is."""
@@ -303,10 +303,15 @@ def _column_values(X):
     return {f"x{i}": X[:, i].astype(object) for i in range(X.shape[1])}
 
 
+def is_enum(dtype):
+    """Whether it is polars' type with declared categories; without an import of polars."""
+    return type(dtype).__name__ == "Enum"
+
+
 def _dtype(X, name):
     """The type of a column; NumPy's, where there is one for it."""
     dtype = X[name].dtype if hasattr(X, "columns") else np.asarray(X).dtype
-    if hasattr(dtype, "is_numeric") and type(dtype).__name__ != "Enum":  # polars
+    if hasattr(dtype, "is_numeric") and not is_enum(dtype):  # polars
         dtype = np.asarray(X[name][:0]).dtype
     return getattr(dtype, "numpy_dtype", dtype)
 
@@ -317,7 +322,7 @@ def _infer(name, key, description, values, dtype):
         raise ValueError(f"Column {name!r} of X holds no value: leave it out.")
     if any(isinstance(v, datetime.date | datetime.time | datetime.timedelta) for v in present):
         raise ValueError(f"Column {name!r} of X holds dates or times: turn them into numbers.")
-    categorical = str(dtype) == "category" or type(dtype).__name__ == "Enum"
+    categorical = str(dtype) == "category" or is_enum(dtype)
     common = {
         "name": name,
         "key": key,

@@ -8,7 +8,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from sklearn.utils import check_random_state
 
 from skllmreg._labels import is_missing
 from skllmreg.students import TextClassifier
@@ -35,9 +34,7 @@ def table_features(X):
     else:  # of objects: by what they are
         names = list(range(X.shape[1]))
         numeric = [j for j in names if all(isinstance(v, Real) or is_missing(v) for v in X[:, j])]
-        numbers = make_pipeline(
-            FunctionTransformer(as_floats), *(step for _, step in numbers.steps)
-        )
+        numbers = make_pipeline(FunctionTransformer(as_floats), numbers)
     other = [name for name in names if name not in numeric]
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     return make_column_transformer(
@@ -77,5 +74,5 @@ def fit_student(estimator, X, codes, classes, random_state):
     last = last_step(student)
     if not is_net(last):
         return student.fit(X, classes[codes])
-    with torch_seeded(check_random_state(random_state).randint(2**31 - 1), last.device):
+    with torch_seeded(random_state, last.device):
         return student.fit(X, np.asarray(codes, dtype=np.int64))

@@ -36,6 +36,11 @@ def clean_text(text):
     return "\n".join(line for line in lines if line)
 
 
+def clean_if_text(value):
+    """Clean a text; what is none stays what it is."""
+    return clean_text(value) if isinstance(value, str) else value
+
+
 def harmless(text):
     """A text of a stranger in a message: what would steer the terminal is written out."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

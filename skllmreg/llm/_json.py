@@ -114,7 +114,7 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
     values: list[Any] = []
     for part in _answers(text):
         fenced = _FENCE.findall(part)
-        for candidate in (text, part, *(fenced if len(fenced) == 1 else ())):
+        for candidate in dict.fromkeys((text, part, *(fenced if len(fenced) == 1 else ()))):
             doubled.clear()
             try:
                 return map_strings(decoder.decode(candidate.strip()))
@@ -137,7 +137,7 @@ def _answers(text: str) -> list[str]:
     thoughts, _, answer = text.rpartition(THOUGHT)
     if not thoughts:
         return [answer]
-    cut = answer.strip() and any(bracket in answer for bracket in "]}")
+    cut = "]" in answer or "}" in answer
     stray = not answer.strip() and not text.lstrip().startswith("<think>")
     return [answer, text] if cut or stray else [answer]
 

@@ -147,7 +147,7 @@ def teach(lesson, reveal, plan, calibration, rng):
     selection, history, stable = Selection(lesson, plan), [], False
     for number, n_rows in enumerate(plan.schedule, start=1):
         if not stable:
-            rest = np.flatnonzero((reveal.can_answer & ~reveal.asked)[lesson.pool])
+            rest = np.flatnonzero(reveal.may_ask(lesson.pool))
             new = rest[rows_to_ask(plan.strategy, q[rest], n_rows, class_share, rng)]
             reveal.ask(lesson.pool[new])
         answered = reveal.has_answer(lesson.pool)
@@ -172,8 +172,6 @@ def teach(lesson, reveal, plan, calibration, rng):
             break
         stable = plan.choosy and student is not None and agreement >= 1 - plan.tol
     asked = reveal.asked[lesson.pool]
-    if not reveal.can_answer[lesson.pool].any():
-        raise ValueError("teacher_proba holds no answer about a row without a label.")
     if not answered.any():
         raise ValueError(f"The teacher answered none of the {asked.sum()} rows that it was asked.")
     if student is None:
@@ -181,7 +179,7 @@ def teach(lesson, reveal, plan, calibration, rng):
             "All rows to learn from are of one class: ask about more of them, or label some of "
             "another class."
         )
-    if (asked == reveal.can_answer[lesson.pool]).all():
+    if not reveal.may_ask(lesson.pool).any():
         condition = "all_labeled"
     else:
         condition = "budget" if asked.sum() == sum(plan.schedule) else "stable"

@@ -313,7 +313,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         self.n_teacher_calls_ = self.n_calls_saved_ = 0
         if reveal is not None:
             self.teacher_proba_, self.n_teacher_calls_ = reveal.proba, reveal.n_calls
-            self.n_calls_saved_ = int((reveal.can_answer & ~reveal.asked)[pool].sum())
+            self.n_calls_saved_ = int(reveal.may_ask(pool).sum())
             warn_of_silence(reveal)
         self.calibration_, self.history_ = taught.calibration, taught.history
         self.termination_condition_ = taught.condition
@@ -431,7 +431,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             return teach_labels(lesson)
         last = last_step(lesson.estimator)
         device = last.device if is_net(last) and self.random_state is not None else None
-        with torch_seeded(check_random_state(self.random_state).randint(2**31 - 1), device):
+        with torch_seeded(self.random_state, device):
             return self._teach_seeded(lesson, reveal)
 
     def _teach_seeded(self, lesson, reveal):
@@ -440,7 +440,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         method = self.calibration
         if method == "auto":
             method = "temperature" if self.strategy == "distill" else None
-        most = self._most_calibration_rows(reveal.can_answer[lesson.pool].sum())
+        most = self._most_calibration_rows(reveal.may_ask(lesson.pool).sum())
         calibration = calibrate(lesson, reveal, method, most, rng)
         plan = self._plan(lesson, reveal)
         with progress_bar(plan.n_students, None, "Students", unit="fit") as lesson.tick:
@@ -455,7 +455,9 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
 
     def _check_before_asking(self, lesson, reveal):
         """Find out what is bound to fail before anything is paid for."""
-        n_pool = reveal.can_answer[lesson.pool].sum()
+        n_pool = reveal.may_ask(lesson.pool).sum()
+        if not n_pool:
+            raise ValueError("teacher_proba holds no answer about a row without a label.")
         if self.strategy == "all" and n_pool > (self.max_teacher_calls or n_pool):
             raise ValueError(
                 f'strategy="all" asks about all {n_pool} rows without a label: with '
@@ -495,7 +497,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         return True
 
     def _plan(self, lesson, reveal):
-        budget = n_pool = int(reveal.can_answer[lesson.pool].sum())
+        budget = n_pool = int(reveal.may_ask(lesson.pool).sum())
         if self.max_teacher_calls is not None:
             budget = min(n_pool, self.max_teacher_calls - reveal.n_calls)
         choosy = self.strategy in ("distill", "student") and budget < n_pool

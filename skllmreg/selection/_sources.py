@@ -199,6 +199,10 @@ class Reveal:
         """Rows that the teacher was asked about."""
         return int(self.asked.sum())
 
+    def may_ask(self, rows):
+        """Which of some rows the teacher was not asked about yet, and may answer."""
+        return (self.can_answer & ~self.asked)[rows]
+
     def has_answer(self, rows):
         """Whether there is one for each of some rows."""
         return np.isfinite(self.proba[rows, 0])

@@ -27,10 +27,10 @@ def seeded(estimator, random_state):
     return estimator.set_params(**unset)
 
 
-def torch_seeded(seed, device):
-    """Seed torch for the time of a fit."""
+def torch_seeded(random_state, device):
+    """Seed torch for the time of a fit; None for no device leaves it alone."""
     if device is None:
         return contextlib.nullcontext()
     from skllmreg.nn._net import seeded as torch_seed
 
-    return torch_seed(seed, device)
+    return torch_seed(check_random_state(random_state).randint(2**31 - 1), device)
