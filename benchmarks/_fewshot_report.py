@@ -100,8 +100,8 @@ def markdown(results, datasets, not_run, made):
     sizes = [str(k) for k in results.sizes]
     n_splits = len(results.value(OURS, results.sizes[0]))
     parts = [
-        heading("Few-shot benchmark of the attribution-regularised classifier", made),
-        f"Columns are labelled rows per class; {n_splits} paired splits (every model has the same "
+        heading("Few-shot benchmark of the attribution-regularized classifier", made),
+        f"Columns are labeled rows per class; {n_splits} paired splits (every model has the same "
         "training and test rows); mean over the data sets that keep at least "
         f"{MIN_TEST_ROWS_PER_CLASS} test rows of each class, so that columns are about different "
         "data sets:\n",
@@ -125,7 +125,7 @@ def markdown(results, datasets, not_run, made):
         "## ROC AUC by data set\n",
         "Ours, then how far it is ahead of the best of its parents (zero-shot raw and exp, paper "
         "setting, LogisticRegressionCV) and of the best of all other models, which is named. "
-        "Negative: ours loses. The best of many is picked by these same test rows, which favours "
+        "Negative: ours loses. The best of many is picked by these same test rows, which favors "
         "it.\n",
         table(["data set", *sizes], [dataset_row(results, d.name) for d in datasets]),
         "## Fit time\n",
@@ -254,14 +254,14 @@ def checks(results):
 
 # The figure.
 
-STYLES = {  # colour, line width, line style, label beside the curve
+STYLES = {  # color, line width, line style, label beside the curve
     OURS: ("#d1345b", 3.0, "-", "skllmreg"),
     "zero_shot_exp": ("#3f4a59", 1.6, (0, (4, 2)), "LLM's scores alone"),
     "paper": ("#2f6db3", 1.8, "-", "paper's setting"),
     "logistic_cv": ("#22863f", 1.8, "-", "logistic regression"),
 }
 BACKGROUND = ("forest", "catboost", "xgboost", "lightgbm", "hist_gb", "mlp")
-GREY = "#b9c0c8"
+GRAY = "#b9c0c8"
 
 
 def figure(results, path, panels=True):
@@ -279,8 +279,8 @@ def figure(results, path, panels=True):
     draw(axes, results, sizes, shared)
     label_curves(axes, results, sizes, shared)
     what = f"mean over {len(shared)} data sets" if len(shared) > 1 else shared[0]
-    axes.set_title(f"Few labelled rows: {what}", loc="left", fontsize=12, weight="bold")
-    axes.set(xlabel="labelled rows per class", ylabel="ROC AUC on unseen rows")
+    axes.set_title(f"Few labeled rows: {what}", loc="left", fontsize=12, weight="bold")
+    axes.set(xlabel="labeled rows per class", ylabel="ROC AUC on unseen rows")
     for i, name in enumerate(names if panels else ()):
         small = fig.add_subplot(grid[i % 2, 1 + i // 2])
         draw(small, results, [k for k in results.sizes if name in results.datasets(k)], [name])
@@ -291,7 +291,7 @@ def figure(results, path, panels=True):
 
 def draw(axes, results, sizes, datasets):
     for model in (*BACKGROUND, *reversed(STYLES)):
-        color, width, line, _ = STYLES.get(model, (GREY, 1.0, "-", ""))
+        color, width, line, _ = STYLES.get(model, (GRAY, 1.0, "-", ""))
         known = [k for k in sizes if results.has(model, k)]
         means = [results.value(model, k, datasets=datasets).mean() for k in known]
         axes.plot(known, means, color=color, lw=width, ls=line, solid_capstyle="round")

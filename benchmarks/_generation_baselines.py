@@ -1,11 +1,11 @@
-"""Rows without an LLM: perturbed copies, and SMOTE between the features of labelled rows."""
+"""Rows without an LLM: perturbed copies, and SMOTE between the features of labeled rows."""
 
 import numpy as np
 from sklearn.base import clone
 
 
 def perturbed(task, n_each, rng):
-    """Copies of labelled rows, as nlpaug makes them: words left out or exchanged; numbers moved."""
+    """Copies of labeled rows, as nlpaug makes them: words left out or exchanged; numbers moved."""
     rows, labels = [], []
     for k in np.unique(task.y):
         own = np.flatnonzero(task.y == k)
@@ -30,7 +30,7 @@ def _reordered(text, rng, rate=0.15):
 
 
 def smote(task, n_each, seed):
-    """The student's features and classifier, fitted with rows drawn between labelled ones.
+    """The student's features and classifier, fitted with rows drawn between labeled ones.
 
     None where imbalanced-learn is not installed.
     """

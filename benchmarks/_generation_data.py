@@ -1,4 +1,4 @@
-"""Data of the generation benchmark: labelled rows, a hidden pool to write from, and test rows."""
+"""Data of the generation benchmark: labeled rows, a hidden pool to write from, and test rows."""
 
 import json
 import zlib
@@ -21,13 +21,13 @@ from skllmreg.datasets import load_helpdesk
 TEXTS = ("trec", "banking77", "emotion")
 TABLES = ("diabetes", "contraceptive")
 MOST_CLASSES, MOST_ROWS = 6, 4000
-N_LABELLED = {"text": 3, "table": 10}  # rows of each class
+N_LABELED = {"text": 3, "table": 10}  # rows of each class
 WORDS = r"\w+|\?"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One split: `X`, `y` are the labelled rows, `pool` is what the simulated LLM knows."""
+    """One split: `X`, `y` are the labeled rows, `pool` is what the simulated LLM knows."""
 
     name: str
     X: object
@@ -52,7 +52,7 @@ class Task:
         return list(rows) if self.is_text else pd.DataFrame(rows, columns=self.X.columns)
 
     def joined(self, rows):
-        """The labelled rows and these."""
+        """The labeled rows and these."""
         if self.is_text:
             return [*self.X, *rows]
         return pd.concat([self.X, self.frame(rows).astype(self.X.dtypes)], ignore_index=True)
@@ -131,7 +131,7 @@ def rows_of(folder, name):
 
 
 def make_task(folder, name, seed):
-    """Split: 30 % test, a few labelled rows of each class, the rest hidden.
+    """Split: 30 % test, a few labeled rows of each class, the rest hidden.
 
     Of a set with many classes or rows, some are drawn.
     """
@@ -140,13 +140,11 @@ def make_task(folder, name, seed):
     classes = rng.permutation(np.unique(y))[:MOST_CLASSES]
     rows = rng.permutation(np.flatnonzero(np.isin(y, classes)))[:MOST_ROWS]
     hidden, test = train_test_split(rows, train_size=0.7, stratify=y[rows], random_state=seed)
-    n_labelled = N_LABELLED["table" if isinstance(X, pd.DataFrame) else "text"]
-    labelled = np.concatenate([hidden[y[hidden] == k][:n_labelled] for k in np.sort(classes)])
-    hidden = np.setdiff1d(hidden, labelled)
+    n_labeled = N_LABELED["table" if isinstance(X, pd.DataFrame) else "text"]
+    labeled = np.concatenate([hidden[y[hidden] == k][:n_labeled] for k in np.sort(classes)])
+    hidden = np.setdiff1d(hidden, labeled)
 
     def take(at):
         return X.iloc[at] if isinstance(X, pd.DataFrame) else [X[i] for i in at]
 
-    return Task(
-        name, take(labelled), y[labelled], Pool(take(hidden), y[hidden]), take(test), y[test]
-    )
+    return Task(name, take(labeled), y[labeled], Pool(take(hidden), y[hidden]), take(test), y[test])

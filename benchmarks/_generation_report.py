@@ -164,7 +164,7 @@ def feedback_section(records):
         "rows of the round before, as in the recording; with *novel requests*, half of the "
         "requests, from their rows alone. These, and *clear*, an LLM that writes clear rows near "
         "feedback too (added when the other results were known), only at repeats .15 and "
-        "mislabelled .05.",
+        "mislabeled .05.",
         "",
     ]
     groups = [("all", arms)] + [(name, of(arms, "arms", set=name)) for name in sets]
@@ -196,7 +196,7 @@ def feedback_section(records):
                             for cell in cells
                         )
                         rows.append([repeat, mislabel, follow, *values])
-        lines += table(["repeats", "mislabelled", "follows", *sets], rows)
+        lines += table(["repeats", "mislabeled", "follows", *sets], rows)
     return lines
 
 
@@ -277,7 +277,7 @@ def labels_section(records):
                     + [f"{np.mean([f['accepted'] / f['written'] for f in found]):.0%}"]
                     + ["" if check == "none" else points(differences)]
                 )
-    header = ["data", "mislabelled", "check", "wrong of written", "wrong of accepted", "ratio"]
+    header = ["data", "mislabeled", "check", "wrong of written", "wrong of accepted", "ratio"]
     return lines + table([*header, "accepted of written", "accuracy less none"], rows)
 
 

@@ -2,7 +2,7 @@
 
 What it does well and badly is stated, so that a method can be measured against the truth:
 
-- it favours rows at the centre of a class, which say it clearly (`centre`);
+- it favors rows at the center of a class, which say it clearly (`center`);
 - the rows of one request differ from each other (`variety`);
 - it repeats itself, the more so the more it has written, at times in other words (`repeat_rate`,
   `reworded`);
@@ -48,7 +48,7 @@ class SimulatedLLM:
         Shares of the rows.
     follow : float
         Share of the rows that heed feedback, or the wish for something novel.
-    centre : float
+    center : float
         Preference for rows that say their class clearly: log-odds per standard deviation.
     variety : float
         Log-odds against a row that equals one of the same request; against one that is no more
@@ -61,7 +61,7 @@ class SimulatedLLM:
     truth : dict
         The true class of every row written, by `key_of(row)`.
     kinds : Counter
-        How many rows were "fresh", "followed", "novel", "repeat", "reworded", "mislabelled" and
+        How many rows were "fresh", "followed", "novel", "repeat", "reworded", "mislabeled" and
         "recalled".
     """
 
@@ -76,7 +76,7 @@ class SimulatedLLM:
         mislabel_rate=0.0,
         recall_rate=0.03,
         follow=0.4,
-        centre=1.0,
+        center=1.0,
         variety=4.0,
         reach=0.05,
     ):
@@ -88,7 +88,7 @@ class SimulatedLLM:
         self.mislabel_rate = mislabel_rate
         self.recall_rate = recall_rate
         self.follow = follow
-        self.centre = centre
+        self.center = center
         self.variety = variety
         self.reach = reach
         self.truth = {}
@@ -116,8 +116,8 @@ class SimulatedLLM:
         if len(recallable) and rng.random() < self.recall_rate:
             return self.public[rng.choice(recallable)], label, "recalled"
         if rng.random() < self.mislabel_rate:
-            place = self._pick(~of_class, clarity, self.centre, rng)
-            return pool.rows[place], pool.labels[place], "mislabelled"
+            place = self._pick(~of_class, clarity, self.center, rng)
+            return pool.rows[place], pool.labels[place], "mislabeled"
         heeds = rng.random() < self.follow
         if heeds and request.feedback:
             liked = request.feedback[rng.integers(len(request.feedback))]
@@ -127,14 +127,14 @@ class SimulatedLLM:
             place = self._pick(left & (nearness >= limit), clarity, 0, rng)
             return pool.rows[place], label, "followed"
         if heeds and request.novel:
-            place = self._pick(of_class, clarity, -self.centre, rng)
+            place = self._pick(of_class, clarity, -self.center, rng)
             return pool.rows[place], label, "novel"
         if rng.random() < 1 - np.exp(-len(before) / self.repeat_scale):
             row, true_label = before[rng.integers(len(before))]
             if rng.random() < self.reworded:
                 return pool.reword(row, rng), true_label, "reworded"
             return row, true_label, "repeat"
-        place = self._pick(of_class, clarity, self.centre, rng)
+        place = self._pick(of_class, clarity, self.center, rng)
         return pool.rows[place], label, "fresh"
 
     def _pick(self, allowed, clarity, strength, rng):

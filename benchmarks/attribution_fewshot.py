@@ -1,6 +1,6 @@
-"""Few labelled rows and an LLM's scores: ours against its parents and against its peers.
+"""Few labeled rows and an LLM's scores: ours against its parents and against its peers.
 
-Seven data sets, k in {1, 5, 10, 30, 100, 300} labelled rows per class, 20 paired splits: every
+Seven data sets, k in {1, 5, 10, 30, 100, 300} labeled rows per class, 20 paired splits: every
 model sees the same training rows, and the same test rows (at most 3,000). Each k averages over the
 data sets that keep at least 10 test rows of each class. The output ends with checks of the claims.
 

@@ -1,6 +1,6 @@
 """Networks of 100 hidden units drawn to an LLM's scores: ours against the published recipe.
 
-Claim, at 10 labelled rows per class over the seven data sets: with gradients per sample and the
+Claim, at 10 labeled rows per class over the seven data sets: with gradients per sample and the
 recipe's own choices otherwise (gamma, transform of the scores), the mean ROC AUC is at least .03
 above the recipe's, and the fit at least 5 times faster, in the same run.
 

@@ -81,7 +81,7 @@ def markdown(cells, made):
     lines = [
         heading("The paper's setting against its published training loop", made),
         verdict(cells, sizes),
-        "Absolute difference of the mean ROC AUC, by labelled rows per class:\n",
+        "Absolute difference of the mean ROC AUC, by labeled rows per class:\n",
         head,
         *(row(name, "gap") + " |" for name in names),
         mean_row("gap"),

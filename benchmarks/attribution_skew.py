@@ -278,7 +278,7 @@ def difference_cell(results, reference, model, dataset, metric):
     return f"{mean:+.3f} ± {half:.3f}{results.mark(reference, model, dataset, metric)}"
 
 
-OURS_COLOUR, LLM_COLOUR, OTHER_COLOUR = "#d1345b", "#2f6db3", "#5b6672"
+OURS_COLOR, LLM_COLOR, OTHER_COLOR = "#d1345b", "#2f6db3", "#5b6672"
 
 
 def figure(results, path):
@@ -291,9 +291,9 @@ def figure(results, path):
     rows = np.arange(len(results.models))
     for axes, dataset in zip(panels, results.datasets, strict=True):
         for row, model in zip(rows, results.models, strict=True):
-            color = OURS_COLOUR if model.startswith(AUTO) else OTHER_COLOUR
+            color = OURS_COLOR if model.startswith(AUTO) else OTHER_COLOR
             if model in ("paper", "zero_shot_raw", "zero_shot_exp"):
-                color = LLM_COLOUR
+                color = LLM_COLOR
             group, rest, both = (
                 mean_of_known(results.value(model, dataset, metric))
                 for metric in ("auc_group", "auc_rest", "auc")
@@ -313,11 +313,11 @@ def figure(results, path):
         axes.tick_params(axis="y", length=0)
     panels[0].invert_yaxis()
     for marker, fill, label in (
-        ("o", OTHER_COLOUR, "within the group"),
+        ("o", OTHER_COLOR, "within the group"),
         ("o", "white", "on the rest"),
-        ("|", OTHER_COLOUR, "all test rows"),
+        ("|", OTHER_COLOR, "all test rows"),
     ):
-        panels[0].plot([], [], marker, color=OTHER_COLOUR, mfc=fill, ms=7, mew=1.5, label=label)
+        panels[0].plot([], [], marker, color=OTHER_COLOR, mfc=fill, ms=7, mew=1.5, label=label)
     handles = panels[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside lower right", ncols=3, frameon=False)
     fig.savefig(path, dpi=160)

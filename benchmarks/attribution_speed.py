@@ -110,7 +110,7 @@ def markdown(cells, made):
     ]
     head = ["data set", "features", "rows", *(f"{m}, ms" for m in METHODS), *RATIOS, "mean gap"]
     lines = [
-        heading("Time to fit the attribution-regularised classifier", made),
+        heading("Time to fit the attribution-regularized classifier", made),
         summary(cells),
         "The last column is the mean absolute difference in ROC AUC, over the splits, between the "
         "paper setting and the published loop.\n",

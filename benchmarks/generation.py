@@ -84,7 +84,7 @@ class ClearLLM(SimulatedLLM):
     """
 
     def _pick(self, allowed, clarity, strength, rng):
-        return super()._pick(allowed, clarity, self.centre, rng)
+        return super()._pick(allowed, clarity, self.center, rng)
 
 
 def grow(task, seed, setting, *, kind=SimulatedLLM, **params):
@@ -116,7 +116,7 @@ def scores(task, predict):
 
 
 def train(task, rows, labels):
-    """Scores of the student on labelled rows and these."""
+    """Scores of the student on labeled rows and these."""
     X = task.joined(rows)
     return scores(task, task.student().fit(X, np.append(task.y, labels)).predict)
 
@@ -180,7 +180,7 @@ def without_llm(task, seed):
     each = dict.fromkeys(task.classes, n_each)
     real = order[first_of_each(task.pool.labels[order], each)]
     found = {
-        "labelled rows alone": train(task, [], []),
+        "labeled rows alone": train(task, [], []),
         "perturbed copies": train(task, *perturbed(task, n_each, rng)),
         "real rows": train(task, [task.pool.rows[i] for i in real], task.pool.labels[real]),
         "whole pool": train(task, task.pool.rows, task.pool.labels),

@@ -6,7 +6,7 @@ decision_function over them.
 
 The texts are those of trec, emotion and banking77, and copies of them with up to 70 % of their
 words replaced by others of the data set, 15 % of them with none. Both sides are run in turns; the
-result is the median of the ratios of neighbours, as other work on the machine slows both. Times are
+result is the median of the ratios of neighbors, as other work on the machine slows both. Times are
 one core's (CPU time). The near-duplicates that are found are compared with those found by comparing
 every pair, on a part of the texts.
 

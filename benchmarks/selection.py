@@ -11,9 +11,9 @@ Claims (checked at the end):
    mean over all sets.
 5. "llkd" trains on 5 to 40 % of the presentations and beats random rows of the same number.
 
-Every arm has the same student, labelled rows and pool. Teachers are simulated (accuracy stated, too
+Every arm has the same student, labeled rows and pool. Teachers are simulated (accuracy stated, too
 sure of themselves; unstructured noise or confusions that depend on the text), but for emotion-llm:
-probabilities stated by a real one. Seeds draw the labelled rows, the teacher and the strategies'
+probabilities stated by a real one. Seeds draw the labeled rows, the teacher and the strategies'
 chance. Two students of scikit-learn; on two sets a torch net, too, in which the paper's rule is
 applied in every batch.
 
@@ -41,7 +41,7 @@ from skorch import NeuralNetClassifier
 
 from skllmreg import LLKDSelector
 
-SETS = {  # name: (data, kind of teacher, its accuracy, labelled rows per class)
+SETS = {  # name: (data, kind of teacher, its accuracy, labeled rows per class)
     "emotion-llm": ("emotion", "llm", None, 10),
     "emotion-noise": ("emotion", "noise", 0.70, 10),
     "emotion-confusions": ("emotion", "confusions", 0.75, 10),
@@ -97,7 +97,7 @@ WITH_ALL_CALLS = {
 }
 
 
-def labelled_rows(y, per_class, rng):
+def labeled_rows(y, per_class, rng):
     return np.concatenate(
         [rng.permutation(np.flatnonzero(y == k))[:per_class] for k in np.unique(y)]
     )
@@ -133,7 +133,7 @@ def run(name, data, proba, student_name, seed):
     if kind != "llm":
         proba = simulated_teacher(data, kind, accuracy, rng)
     y = np.full(len(data.y), -1)
-    rows = labelled_rows(data.y, per_class, rng)
+    rows = labeled_rows(data.y, per_class, rng)
     y[rows] = data.y[rows]
     n_pool = len(y) - len(rows)
     student = STUDENTS[student_name](seed)

@@ -5,7 +5,7 @@ epoch; so does, per round, what "distill" and "llkd" do besides fitting and aski
 scikit-learn; memory is linear in the pool.
 
 A skorch net is trained by itself, with labels weighted by the teacher's confidence, and with the
-rule in every batch besides, in turns; the cost is the median of the ratios of neighbours, as other
+rule in every batch besides, in turns; the cost is the median of the ratios of neighbors, as other
 work on the machine slows all. Times are one core's (CPU
 time).
 

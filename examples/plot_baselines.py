@@ -4,7 +4,7 @@ Several classes, a regression, and the baselines
 
 A method that uses a language model has to beat two cheap rivals: the same small model without the
 language model, and the language model's scores without any labels. This example compares them on
-three classes of wine and on a regression, from one labelled row per class to many.
+three classes of wine and on a regression, from one labeled row per class to many.
 """
 
 # %%
@@ -33,7 +33,7 @@ from skllmreg.datasets import load_attributions
 
 
 class ScoresAlone(ClassifierMixin, BaseEstimator):
-    """The mean scores as coefficients of standardised features; labels are not used."""
+    """The mean scores as coefficients of standardized features; labels are not used."""
 
     def __init__(self, attributions):
         self.attributions = attributions
@@ -109,8 +109,8 @@ for n_rows in (10, 20, 50, 200):
             else:
                 predicted = model.fit(X.loc[train], y[train]).predict(X.loc[test])
             rows.append((name, n_rows, root_mean_squared_error(y[test], predicted)))
-results = pd.DataFrame(rows, columns=["model", "labelled rows", "RMSE"])
-table = results.pivot_table(index="labelled rows", columns="model", values="RMSE")
+results = pd.DataFrame(rows, columns=["model", "labeled rows", "RMSE"])
+table = results.pivot_table(index="labeled rows", columns="model", values="RMSE")
 table = table[list(models)]
 table.round(1)
 

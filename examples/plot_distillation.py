@@ -2,7 +2,7 @@
 Few labels, many messages, a budget
 ===================================
 
-Thirty labelled messages to a help desk, several hundred without a label, and a language model that
+Thirty labeled messages to a help desk, several hundred without a label, and a language model that
 can label them for money: how far do the calls go?
 """
 
@@ -64,7 +64,7 @@ table = results.pivot_table(index="calls", columns="strategy", values="accuracy"
 table.round(3)
 
 # %%
-# The labelled messages alone are the dotted line. Each call pays; whom it asks about hardly matters
+# The labeled messages alone are the dotted line. Each call pays; whom it asks about hardly matters
 # here, where the teacher is nearly always right and all classes are equally frequent. What it
 # brings with teachers that err is in the user guide: :ref:`selection`.
 

@@ -1,8 +1,8 @@
 """
-Ten labelled rows
+Ten labeled rows
 =================
 
-A few labelled rows of the breast-cancer data and a language model's opinion of each feature: how
+A few labeled rows of the breast-cancer data and a language model's opinion of each feature: how
 much is the opinion worth, and for how long?
 """
 
@@ -61,8 +61,8 @@ for n_rows in (4, 10, 20, 60, 200):
         for name, model in models.items():
             proba = model.fit(X_train, y_train).predict_proba(X_test)[:, 1]
             rows.append((name, n_rows, roc_auc_score(y_test, proba)))
-results = pd.DataFrame(rows, columns=["model", "labelled rows", "AUC"])
-table = results.pivot_table(index="labelled rows", columns="model", values="AUC")
+results = pd.DataFrame(rows, columns=["model", "labeled rows", "AUC"])
+table = results.pivot_table(index="labeled rows", columns="model", values="AUC")
 table.round(3)
 
 # %%

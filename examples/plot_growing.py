@@ -2,7 +2,7 @@
 From eighteen messages to three hundred
 =======================================
 
-Three labelled messages for each class of a help desk, and a language model that writes more: how
+Three labeled messages for each class of a help desk, and a language model that writes more: how
 far does a small model get with what was written?
 """
 

@@ -11,7 +11,7 @@ a ``ColumnTransformer``, why the pipeline needs pandas output, and how ``GridSea
 # Customers who leave
 # -------------------
 # The table is made up here, so that we know what is true: long contracts keep customers, complaints
-# and price drive them away, and the favourite colour means nothing.
+# and price drive them away, and the favorite color means nothing.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,7 +32,7 @@ X = pd.DataFrame(
         "months": rng.exponential(24, n).round(),
         "complaints": rng.poisson(0.7, n).astype(float),
         "contract": rng.choice(["monthly", "yearly", "two years"], n, p=[0.5, 0.3, 0.2]),
-        "colour": rng.choice(["red", "green", "blue", "violet"], n),
+        "color": rng.choice(["red", "green", "blue", "violet"], n),
     }
 )
 logit = (
@@ -61,10 +61,10 @@ scores = {
         "contract_monthly": 6,
         "contract_yearly": -3,
         "contract_two years": -7,
-        "colour_red": 0,
-        "colour_green": 0,
-        "colour_blue": 0,
-        "colour_violet": 0,
+        "color_red": 0,
+        "color_green": 0,
+        "color_blue": 0,
+        "color_violet": 0,
     }
 }
 
@@ -77,7 +77,7 @@ scores = {
 model = make_pipeline(
     make_column_transformer(
         (SimpleImputer(), ["price", "months", "complaints"]),
-        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), ["contract", "colour"]),
+        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), ["contract", "color"]),
     ),
     LLMAttributionRegularizedClassifier(attributions=scores),
 ).set_output(transform="pandas")
@@ -86,7 +86,7 @@ model
 # %%
 # Let cross-validation choose gamma
 # ---------------------------------
-# With forty labelled rows. ``gamma=0`` is plain logistic regression, a large gamma follows the
+# With forty labeled rows. ``gamma=0`` is plain logistic regression, a large gamma follows the
 # scores alone, ``"auto"`` decides by itself; the last two columns are what cross-validation saw and
 # what is true of the rows that were set aside.
 
@@ -119,7 +119,7 @@ pd.DataFrame(
 
 # %%
 # Every gamma above zero is better than none. What cross-validation says is rough, since each of its
-# folds has eight rows: it prefers the right neighbourhood, and overstates the differences. The
+# folds has eight rows: it prefers the right neighborhood, and overstates the differences. The
 # default does not need it; ``"auto"`` takes one fit and no held-out rows.
 #
 # What was learned

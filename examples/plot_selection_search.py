@@ -3,7 +3,7 @@ Choosing a strategy by cross-validation
 =======================================
 
 Most rows have no label, so that ``cv=5`` cannot score them. :class:`~skllmreg.UnlabeledSplit`
-tests on labelled rows only and leaves the others in every training part.
+tests on labeled rows only and leaves the others in every training part.
 """
 
 # %%
@@ -49,7 +49,7 @@ results[["param_strategy", "param_confidence_threshold", "mean_test_score", "std
 _, ax = plt.subplots(figsize=(6.4, 2.4), layout="constrained")
 names = [", ".join(map(str, reversed(params.values()))) for params in results["params"]]
 ax.errorbar(results["mean_test_score"], names, xerr=results["std_test_score"], fmt="o")
-ax.set(xlabel="accuracy on labelled rows held out, mean and sd over 3 folds", ylabel="strategy")
+ax.set(xlabel="accuracy on labeled rows held out, mean and sd over 3 folds", ylabel="strategy")
 ax.margins(y=0.2)
 ax.invert_yaxis()
 ax.grid(axis="x", alpha=0.4)
@@ -59,4 +59,4 @@ plt.show()
 # On rows that nobody has seen:
 
 alone = student.fit(X[:150], truth[:150]).score(X_test, y_test)
-print(f"labelled rows alone {alone:.3f}, {search.best_params_} {search.score(X_test, y_test):.3f}")
+print(f"labeled rows alone {alone:.3f}, {search.best_params_} {search.score(X_test, y_test):.3f}")

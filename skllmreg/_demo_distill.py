@@ -43,7 +43,7 @@ def accuracies(n_splits, tick):
             )
 
         rows = {
-            f"{len(few)} labelled messages": score(student.fit(texts[train][few], truth[few])),
+            f"{len(few)} labeled messages": score(student.fit(texts[train][few], truth[few])),
             f"+ {CALLS} calls, random": score(taught(strategy="random", max_teacher_calls=CALLS)),
             f"+ {CALLS} calls, skllmreg": score(taught(max_teacher_calls=CALLS)),
             f"+ all {len(train) - len(few)} calls": score(taught()),

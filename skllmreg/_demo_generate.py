@@ -34,12 +34,12 @@ def accuracies(n_splits, tick):
         order = np.random.default_rng(split).permutation(others)
         test, train = order[:N_TEST], np.append(seeds, order[N_TEST:])
         rows = {
-            f"{len(seeds)} labelled messages": (texts[seeds], helpdesk.target[seeds]),
+            f"{len(seeds)} labeled messages": (texts[seeds], helpdesk.target[seeds]),
             f"+ {len(X)} written by an LLM": (
                 np.append(texts[seeds], X),
                 np.append(helpdesk.target[seeds], y),
             ),
-            f"{len(train)} labelled messages": (texts[train], helpdesk.target[train]),
+            f"{len(train)} labeled messages": (texts[train], helpdesk.target[train]),
         }
         for name, (learned, labels) in rows.items():
             student = TextClassifier(random_state=split).fit(learned, labels)

@@ -107,7 +107,7 @@ def plot(aucs, path):
         xscale="log",
         xticks=ROWS_PER_CLASS,
         xticklabels=ROWS_PER_CLASS,
-        xlabel="labelled rows per class",
+        xlabel="labeled rows per class",
         ylabel="ROC AUC on the other rows",
         title=f"Breast-cancer data, mean over {auc.shape[1]} splits",
     )

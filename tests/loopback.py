@@ -1,7 +1,7 @@
 """A server on 127.0.0.1 that speaks chat completions, and can be told to fail.
 
 Real HTTP for the real client. `reply(body)` decides what comes: a str is the content of the
-message, a dict is the whole payload, a `Behaviour` does anything else. `failures` is a queue that
+message, a dict is the whole payload, a `Behavior` does anything else. `failures` is a queue that
 comes first.
 """
 
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
-class Behaviour:
+class Behavior:
     """One answer: what is sent, how slowly, and where it breaks off."""
 
     body: str | bytes | dict = ""
@@ -32,7 +32,7 @@ class Behaviour:
 
 def error(status, message="no", headers=None, **fields):
     """An error in the form that OpenAI uses."""
-    return Behaviour({"error": {"message": message, **fields}}, status, headers or {})
+    return Behavior({"error": {"message": message, **fields}}, status, headers or {})
 
 
 def completion(text="ok", **changes):
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.loopback.seen.append((self.path, self.lowered(), None))
         models = [{"id": name, "object": "model"} for name in self.loopback.models]
-        self.answer(Behaviour({"object": "list", "data": models}))
+        self.answer(Behavior({"object": "list", "data": models}))
 
     def do_POST(self):
         owner = self.loopback
@@ -123,49 +123,49 @@ class _Handler(BaseHTTPRequestHandler):
             owner.seen.append((self.path, self.lowered(), body))
             owner.busy += 1
             owner.most_busy = max(owner.most_busy, owner.busy)
-            behaviour = owner.failures.popleft() if owner.failures else None
+            behavior = owner.failures.popleft() if owner.failures else None
         try:
             time.sleep(owner.latency)
-            if behaviour is None:
-                behaviour = owner.reply(body)
-            if isinstance(behaviour, str):
-                behaviour = completion(behaviour)
-            if isinstance(behaviour, dict):
-                behaviour = Behaviour(behaviour)
-            time.sleep(behaviour.delay)
+            if behavior is None:
+                behavior = owner.reply(body)
+            if isinstance(behavior, str):
+                behavior = completion(behavior)
+            if isinstance(behavior, dict):
+                behavior = Behavior(behavior)
+            time.sleep(behavior.delay)
         finally:
             with owner.lock:
                 owner.busy -= 1
-        self.answer(behaviour)
+        self.answer(behavior)
 
-    def answer(self, behaviour):
-        body = behaviour.body
+    def answer(self, behavior):
+        body = behavior.body
         if isinstance(body, dict):
             body = json.dumps(body)
         if isinstance(body, str):
             body = body.encode()
-        if behaviour.reset:
+        if behavior.reset:
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        if behaviour.raw is not None:
+        if behavior.raw is not None:
             self.close_connection = True
-            self.wfile.write(behaviour.raw)
-            return self.drip(behaviour)
-        headers = {"Content-Type": "application/json"} | behaviour.headers
-        self.send_response(behaviour.status)
+            self.wfile.write(behavior.raw)
+            return self.drip(behavior)
+        headers = {"Content-Type": "application/json"} | behavior.headers
+        self.send_response(behavior.status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(10**9 if behaviour.drip else len(body)))
+        self.send_header("Content-Length", str(10**9 if behavior.drip else len(body)))
         self.end_headers()
-        if behaviour.drip:
-            return self.drip(behaviour)
-        self.wfile.write(body[: behaviour.cut])
-        if behaviour.cut is not None:
+        if behavior.drip:
+            return self.drip(behavior)
+        self.wfile.write(body[: behavior.cut])
+        if behavior.cut is not None:
             self.close_connection = True
 
-    def drip(self, behaviour):
+    def drip(self, behavior):
         with contextlib.suppress(OSError):
-            while behaviour.drip:
-                self.wfile.write(behaviour.dripped)
-                time.sleep(behaviour.drip)
+            while behavior.drip:
+                self.wfile.write(behavior.dripped)
+                time.sleep(behavior.drip)

@@ -17,7 +17,7 @@ from skllmreg import (
     LLMAttributionRegularizedRegressor,
 )
 from skllmreg.exceptions import UnscaledFeaturesWarning, UnusedDescriptionWarning
-from tests.loopback import Behaviour, error
+from tests.loopback import Behavior, error
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 X, y = X.iloc[:40, :3], y[:40]
@@ -44,26 +44,26 @@ def with_scores(attributions=SCORES, **params):
 
 # What the server answers, and what the user reads.
 @pytest.mark.parametrize(
-    ("behaviour", "match"),
+    ("behavior", "match"),
     [
         (error(401, "Incorrect key"), r"Incorrect key\. Is the key right, .* api_key_env names"),
         (error(404, "no such model"), r"such model\. Does the server have this model\? .* doctor"),
-        (Behaviour(PAGE), "in place of JSON: 'Login Sign in to the network'. Does base_url point"),
+        (Behavior(PAGE), "in place of JSON: 'Login Sign in to the network'. Does base_url point"),
         (
-            Behaviour(PAGE, 403),
+            Behavior(PAGE, 403),
             r"status 403: a web page, perhaps of a proxy on the way: 'Login Sign in to the network",
         ),
     ],
     ids=["wrong key", "wrong model", "login page", "proxy"],
 )
-def test_what_a_server_refuses(loopback, behaviour, match):
-    loopback.reply = lambda body: behaviour
+def test_what_a_server_refuses(loopback, behavior, match):
+    loopback.reply = lambda body: behavior
     with pytest.raises(RuntimeError, match=match):
         asking(ChatModel("tiny", base_url=loopback.base_url)).fit(X, y)
 
 
 def test_an_address_without_v1(loopback):
-    loopback.reply = lambda body: Behaviour("404 page not found", 404)
+    loopback.reply = lambda body: Behavior("404 page not found", 404)
     with pytest.raises(RuntimeError, match=r"404 page not found\. Most addresses end in /v1\."):
         asking(ChatModel("tiny", base_url=loopback.base_url.removesuffix("/v1"))).fit(X, y)
 

@@ -19,7 +19,7 @@ def test_ten_lines_run_as_printed(tmp_path):
         [sys.executable, "-c", BLOCKS[0]], capture_output=True, text=True, cwd=tmp_path
     )
     assert run.returncode == 0, run.stderr
-    assert re.fullmatch(r"accuracy from 10 labelled rows: 0\.9\d\n", run.stdout)
+    assert re.fullmatch(r"accuracy from 10 labeled rows: 0\.9\d\n", run.stdout)
     assert not run.stderr
 
 

@@ -22,7 +22,7 @@ from skllmreg import ChatModel, GOLDAugmenter, LLMAttributionRegularizedClassifi
 from skllmreg.__main__ import main
 from skllmreg.exceptions import GenerationError, LLMError
 from tests.faults.entries import CLASSES, ENTRIES, LABELS, TASK, TEXTS, X, healthy, teacher
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behavior, completion, error
 
 NAMED = "sk-canary-0123456789"  # in the variable that api_key_env names
 AMBIENT = "sk-ambient-9876543210"  # in OPENAI_API_KEY, which is for OpenAI alone
@@ -45,9 +45,9 @@ FAULTS = {
     "401 that echoes the key": lambda body: error(401, f"Incorrect API key provided: {NAMED}"),
     "an answer that echoes the key": lambda body: completion(f"Your key is {NAMED}"),
     "500": lambda body: error(500),
-    "reset": lambda body: Behaviour(reset=True),
-    "never-ending": lambda body: Behaviour(drip=0.02),
-    "redirect": lambda body: Behaviour(status=307, headers={"Location": f"/v1?key={NAMED}"}),
+    "reset": lambda body: Behavior(reset=True),
+    "never-ending": lambda body: Behavior(drip=0.02),
+    "redirect": lambda body: Behavior(status=307, headers={"Location": f"/v1?key={NAMED}"}),
 }
 
 

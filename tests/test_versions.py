@@ -22,7 +22,7 @@ TESTED = [
 
 
 def pins(name):
-    """Versions of a constraints file, by normalised name."""
+    """Versions of a constraints file, by normalized name."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     parsed = [Requirement(line.partition("#")[0]) for line in lines if line[0] != "#"]
     return {normal(r.name): Version(str(r.specifier).removeprefix("==")) for r in parsed}

@@ -5,8 +5,8 @@ The objective, for coefficients W (n_outputs, n_features) and a target direction
 .. math:: \frac{\sum_i s_i \ell(y_i, W x_i + b)}{\sum_i s_i} + \gamma (1 - \cos(W, T))
           + \frac{\alpha}{2} \|W\|^2
 
-with the Frobenius inner product in the cosine. For a linear model this is the regulariser of LAAT
-[1]_, whose weight is 2/d times its gamma. With several classes the minimiser is centred over the
+with the Frobenius inner product in the cosine. For a linear model this is the regularizer of LAAT
+[1]_, whose weight is 2/d times its gamma. With several classes the minimizer is centered over the
 classes by itself (T is, the ridge wants it and the loss does not mind), so that softmax's free
 gauge does not matter.
 
@@ -27,7 +27,7 @@ MIN_LENGTH = 1e-3
 
 
 def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, tol):
-    """Minimise the objective from the direction of the scores, and from that of the labels.
+    """Minimize the objective from the direction of the scores, and from that of the labels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the attribution-regularised classifier and regressor share."""
+"""What the attribution-regularized classifier and regressor share."""
 
 import warnings
 from numbers import Integral, Real
@@ -233,7 +233,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             )
 
     def _fit_fixed(self, X, Y, sample_weight, loss):
-        """Minimise the objective with a numeric gamma."""
+        """Minimize the objective with a numeric gamma."""
         target = self._target(Y.shape[1])
         coef, intercept, self.n_iter_, converged = fit_aligned(
             X,

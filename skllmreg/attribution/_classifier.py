@@ -66,9 +66,9 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         Weight of the ridge ``alpha / 2 * norm(coef)**2`` beside the mean log-loss, of a network
         that of all weights but biases; only with a numeric `gamma`.
     standardize : bool, default=True
-        Scale features inside; ``coef_`` is in the units of X all the same. Sparse X is not centred.
-        False takes X as it is, which then has to be scaled: scores are about features of comparable
-        spread.
+        Scale features inside; ``coef_`` is in the units of X all the same. Sparse X is not
+        centered. False takes X as it is, which then has to be scaled: scores are about features
+        of comparable spread.
     class_weight : dict or "balanced", default=None
         Weights of the classes, as in :class:`~sklearn.linear_model.LogisticRegression`.
     max_iter : int, default=1000
@@ -96,7 +96,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         Whether the network's training stops, and goes back to its best, when the loss on rows held
         out has not fallen for 10 epochs.
     validation_fraction : float, default=0.1
-        Share of the labelled rows held out for it.
+        Share of the labeled rows held out for it.
     device : str, default="cpu"
         Where torch trains the network and predicts: "cpu", "cuda", "cuda:1".
     random_state : int, RandomState instance or None, default=None
@@ -160,7 +160,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     -----
     The objective with a numeric gamma is the mean log-loss
     + gamma (1 - cos(W, T)) + alpha/2 norm(W)^2 over the coefficients W of scaled features, T the
-    transformed scores; with several classes both are centred over the classes and the cosine is
+    transformed scores; with several classes both are centered over the classes and the cosine is
     that of all entries. The paper's recipe is::
 
         make_pipeline(MinMaxScaler(), LLMAttributionRegularizedClassifier(
@@ -257,7 +257,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
             therefore the number of rows that speak against the scores.
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without labels, from which the scale of the features is found: better than from a
-            handful of labelled ones, above all for columns that are constant in those. In a
+            handful of labeled ones, above all for columns that are constant in those. In a
             Pipeline: ``Pipeline(..., transform_input=["X_unlabeled"])``. The attributions of a
             network are aligned there too.
 

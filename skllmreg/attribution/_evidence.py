@@ -147,8 +147,8 @@ def _score_spread(scores, sample_weight):
     """
     n_outputs, total = scores.shape[1], sample_weight.sum()
     pairs = 1 if n_outputs == 1 else 2 * n_outputs / (n_outputs - 1)
-    centred = scores - sample_weight @ scores / total
-    observed = np.mean(sample_weight @ centred**2) / total
+    centered = scores - sample_weight @ scores / total
+    observed = np.mean(sample_weight @ centered**2) / total
     uncorrelated = 1 / n_outputs  # |T| = 1
     return np.sqrt(pairs * (total * observed + PSEUDO_ROWS * uncorrelated) / (total + PSEUDO_ROWS))
 
@@ -214,9 +214,9 @@ def fit_candidate(X, Y, sample_weight, prior):
 
 
 def newton(objective, derivatives, params, max_iter=100):
-    """Minimise a strictly convex function by damped Newton steps.
+    """Minimize a strictly convex function by damped Newton steps.
 
-    Returns the minimiser, the minimum, the Cholesky factor of the Hessian one (last, tiny) step
+    Returns the minimizer, the minimum, the Cholesky factor of the Hessian one (last, tiny) step
     before it, the number of steps, and whether they were enough.
     """
     value, state = objective(params)

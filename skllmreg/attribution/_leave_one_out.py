@@ -2,7 +2,7 @@ r"""The same average over priors for a regression: closed form, weighted by leav
 
 A candidate's coefficients W = a T + V (see :mod:`._evidence`) are those of a ridge regression that
 is drawn to the prior's mean instead of to zero. With A the features in coordinates in which the
-prior is standard normal (the scores T x among them), everything centred, and noise variance s^2,
+prior is standard normal (the scores T x among them), everything centered, and noise variance s^2,
 
 .. math:: \hat y = A (A' S A + s^2 I)^{-1} A' S y, \qquad
           e_i^{loo} = \frac{y_i - \hat y_i}{1 - h_i}

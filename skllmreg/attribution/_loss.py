@@ -31,8 +31,8 @@ def encode_labels(y, n_classes):
 
 def log_loss(eta, Y):
     """Return the log-loss of every row, shape (n_samples,)."""
-    normaliser = np.logaddexp(0, eta[:, 0]) if eta.shape[1] == 1 else logsumexp(eta, axis=1)
-    return normaliser - np.einsum("ik,ik->i", Y, eta)
+    normalizer = np.logaddexp(0, eta[:, 0]) if eta.shape[1] == 1 else logsumexp(eta, axis=1)
+    return normalizer - np.einsum("ik,ik->i", Y, eta)
 
 
 def probabilities(eta):

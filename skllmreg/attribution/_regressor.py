@@ -73,7 +73,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         Whether the network's training stops, and goes back to its best, when the loss on rows held
         out has not fallen for 10 epochs.
     validation_fraction : float, default=0.1
-        Share of the labelled rows held out for it.
+        Share of the labeled rows held out for it.
     device : str, default="cpu"
         Where torch trains the network and predicts: "cpu", "cuda", "cuda:1".
     random_state : int, RandomState instance or None, default=None
@@ -210,7 +210,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
             therefore the number of rows that speak against the scores.
         X_unlabeled : like X of shape (n_unlabeled, n_features), default=None
             Rows without a target, from which the scale of the features is found: better than from
-            a handful of labelled ones, above all for columns that are constant in those. In a
+            a handful of labeled ones, above all for columns that are constant in those. In a
             Pipeline: ``Pipeline(..., transform_input=["X_unlabeled"])``. The attributions of a
             network are aligned there too.
 

@@ -259,7 +259,7 @@ AVERAGED_TRANSFORMS = {
 def target_direction(scores, transform):
     """Turn scores (n_outputs, n_features) into a direction of length 1, or 0 if all are zero.
 
-    Several outputs are centred first: softmax does not change when the same vector is added to
+    Several outputs are centered first: softmax does not change when the same vector is added to
     the coefficients of every class.
     """
     direction = np.asarray(transform(scores.copy()), dtype=float)

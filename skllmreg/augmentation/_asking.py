@@ -37,7 +37,7 @@ class Asker:
     Parameters
     ----------
     plan : Plan
-    data : Labelled
+    data : Labeled
     grid : AttributeGrid or None
     rng : RandomState
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 
 from skllmreg._doc_link import DocLinkMixin
 from skllmreg._labels import is_missing, is_string, label_array
-from skllmreg.augmentation._rows import joined, labelled
+from skllmreg.augmentation._rows import joined, labeled
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
 from skllmreg.augmentation._student import default_student, fit_student
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
@@ -45,7 +45,7 @@ def _student_has(method):
 class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Have an LLM write training rows, in rounds, near what the student finds unfamiliar.
 
-    In every round the LLM writes rows of each class from a few labelled ones, and rows on *other
+    In every round the LLM writes rows of each class from a few labeled ones, and rows on *other
     topics*. The latter are ranked by how far they are from what the student knows. Those above
     the middle, but not the farthest, are shown in every other request of the next round, to write
     near them [1]_. What does not fit the table, repeats a row or has the wrong label by a `teacher`
@@ -65,7 +65,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         x0, x1, ...
     teacher : classifier with `predict_proba`, default=None
         Checks labels, see `label_check`. A fitted one goes in
-        :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the labelled rows.
+        :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the labeled rows.
     task : str, default=None
         What is to be told apart, in a sentence.
     class_descriptions : dict of label to str, default=None
@@ -90,7 +90,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
     max_requests : int, default=None
         Most requests for rows; one whose reply is sent back for repair counts once.
     n_seed_examples : int, default=3
-        Labelled rows of the class in a request, drawn anew for each.
+        Labeled rows of the class in a request, drawn anew for each.
     n_feedback : int, default=2
         Unfamiliar rows in a request with feedback.
     feedback_every : int, default=2
@@ -120,7 +120,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
     Attributes
     ----------
     estimator_ : classifier
-        Fitted to the labelled and the generated rows.
+        Fitted to the labeled and the generated rows.
     classes_ : ndarray of shape (n_classes,)
     X_generated_ : array of texts, or table of shape (n_generated, n_features)
     y_generated_ : ndarray of shape (n_generated,)
@@ -155,7 +155,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
     Warns
     -----
     NoLLMWarning
-        If there is neither an LLM nor a generator: the student is fitted on the labelled rows.
+        If there is neither an LLM nor a generator: the student is fitted on the labeled rows.
     NoAttributesWarning
         If ``attributes="auto"`` got no usable answer: rows are written without.
     GenerationStoppedWarning
@@ -276,7 +276,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Generate rows, and fit a fresh student to the labelled and the generated ones.
+        """Generate rows, and fit a fresh student to the labeled and the generated ones.
 
         Parameters
         ----------
@@ -299,11 +299,11 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         rng = check_random_state(self.random_state)
         seed = rng.randint(2**31 - 1)  # of every student
         if self.llm is None and self.generator is None:
-            message = "There is no LLM and no generator: the student learns the labelled rows."
+            message = "There is no LLM and no generator: the student learns the labeled rows."
             warnings.warn(message, NoLLMWarning, stacklevel=3)
             self._keep(X[:0], None)
         else:
-            data = labelled(X, codes, self.classes_, self.feature_descriptions)
+            data = labeled(X, codes, self.classes_, self.feature_descriptions)
             scores = make_scores(self, data, student, seed)
             loop = make_loop(self, data, student, scores, rng)
             try:
@@ -327,7 +327,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         Returns
         -------
         X_resampled, y_resampled : like X and y
-            The labelled rows in their order, then the generated ones. The index of a data frame or
+            The labeled rows in their order, then the generated ones. The index of a data frame or
             series starts anew.
         """
         if self.llm is None and self.generator is None:
@@ -396,7 +396,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         labels = y.tolist() if y.ndim == 1 else []
         if missing := [i for i, label in enumerate(labels) if is_missing(label)]:
             raise ValueError(
-                f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labelled rows: "
+                f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labeled rows: "
                 "leave the others out; LLKDSelector learns from them, too."
             )
         if len({is_string(label) for label in labels}) > 1:

@@ -7,7 +7,7 @@ from skllmreg.augmentation._duplicates import TextIndex
 from skllmreg.augmentation._row_duplicates import RowIndex
 from skllmreg.augmentation._text import clean_text, shown
 
-# A text may have this many times the characters of the longest labelled one, and this many at
+# A text may have this many times the characters of the longest labeled one, and this many at
 # least: what is longer is no text of its kind, whatever it is.
 MOST_TIMES_LONGER = 20
 MOST_CHARACTERS = 2000
@@ -19,7 +19,7 @@ class Curator:
     Parameters
     ----------
     X : texts or table of shape (n_samples, n_features)
-        The labelled rows: no row may repeat them.
+        The labeled rows: no row may repeat them.
     schema : TableSchema, default=None
         None for texts.
     duplicate_threshold : float or None, default=0.8

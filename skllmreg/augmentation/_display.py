@@ -24,13 +24,13 @@ OTHER = "#9a9a9a"
 
 
 class GenerationDisplay:
-    """Generated rows among the labelled and real ones; their energies; rows and cost by round.
+    """Generated rows among the labeled and real ones; their energies; rows and cost by round.
 
     Use :meth:`from_estimator`; all parameters are stored as attributes.
 
     Parameters
     ----------
-    seeds, generated : ndarray of shape (n_labelled, 2) and (n_generated, 2)
+    seeds, generated : ndarray of shape (n_labeled, 2) and (n_generated, 2)
         Where these rows are.
     round_ : ndarray of int of shape (n_generated,)
     real : ndarray of shape (n_real, 2), default=None
@@ -85,12 +85,12 @@ class GenerationDisplay:
         estimator : GOLDAugmenter
             Fitted with an LLM or a generator.
         X : texts or table
-            The labelled rows it was fitted on.
+            The labeled rows it was fitted on.
         X_real : like X, default=None
             Real rows to compare with, where there are some.
         embedding : transformer, default=None
             Gives rows two coordinates by `fit_transform`. None: the first two principal components
-            of TF-IDF for texts; for tables of standardised numbers and one-hot categories.
+            of TF-IDF for texts; for tables of standardized numbers and one-hot categories.
         ax : array of three matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -163,7 +163,7 @@ class GenerationDisplay:
         last = max(1, len(self.history) - 1)
         points = ax.scatter(*self.generated.T, c=self.round_, s=16, cmap=colors, lw=0)
         points.set_clim(0, last)
-        ax.scatter(*self.seeds.T, s=70, marker="*", color=ink, lw=0, label="labelled", zorder=3)
+        ax.scatter(*self.seeds.T, s=70, marker="*", color=ink, lw=0, label="labeled", zorder=3)
         bar = ax.figure.colorbar(points, ax=ax, label="generated in round", pad=0.02)
         bar.ax.yaxis.get_major_locator().set_params(integer=True)
         bar.outline.set_visible(False)

@@ -117,7 +117,7 @@ class TextIndex:
         return self._near(words[kept], position[rows[kept]], len(some))
 
     def _near(self, words, rows, n):
-        """Find the texts with a neighbour before them, and add the others."""
+        """Find the texts with a neighbor before them, and add the others."""
         self._count(words, n)
         n_old = len(self._starts) - 1
         sizes = np.bincount(rows, minlength=n)
@@ -136,7 +136,7 @@ class TextIndex:
             return near
         first, second = _pairs_within(keys)
         alike = _are_alike(codes, starts, first, second, self.threshold)
-        near = refuse_neighbours(first[alike] - n_old, second[alike] - n_old, near)
+        near = refuse_neighbors(first[alike] - n_old, second[alike] - n_old, near)
 
         position = np.cumsum(~near) - 1
         key_rows = _low_half(keys) - n_old
@@ -354,13 +354,13 @@ def _words_of_pairs(codes, starts, rows):
     return codes[_spans(starts[rows], sizes)] | pairs
 
 
-def refuse_neighbours(first, second, refused):
+def refuse_neighbors(first, second, refused):
     """Refuse in order what is near to a row that stays.
 
     Parameters
     ----------
     first, second : ndarray of shape (n_pairs,)
-        Neighbours, the earlier one and the later one.
+        Neighbors, the earlier one and the later one.
     refused : ndarray of bool of shape (n_rows,)
         Those near to a row that is there already.
 

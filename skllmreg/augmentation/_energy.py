@@ -151,16 +151,16 @@ def student_energy(student, X, *, temperature=1.0):
     energy = np.empty(n_samples)
     for rows in gen_batches(n_samples, CHUNK_ROWS):
         logits = logits_of(student, _safe_indexing(X, rows))
-        if rows.start == 0 and n_samples > 1 and (what := _normalised(logits)):
+        if rows.start == 0 and n_samples > 1 and (what := _normalized(logits)):
             raise ValueError(
                 f"What {type(last_step(student)).__name__} puts out are {what}. Energy needs the "
-                "logits before they are normalised; or give an outlier detector as ood_score."
+                "logits before they are normalized; or give an outlier detector as ood_score."
             )
         energy[rows] = energy_score(logits, temperature=temperature)
     return energy
 
 
-def _normalised(logits):
+def _normalized(logits):
     """Name what outputs are that sum to 1, or their logarithms; "" for logits."""
     if logits.ndim != 2:
         return ""

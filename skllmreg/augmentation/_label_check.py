@@ -144,7 +144,7 @@ def _by_dynamics(X, codes, folds, n_classes, seed):
 
 
 def calibrated(proba, codes):
-    """Raise probabilities to the power that makes the labels likeliest, and normalise them.
+    """Raise probabilities to the power that makes the labels likeliest, and normalize them.
 
     A student fitted to few rows is far too sure, or not sure enough, of rows that it has not seen.
     """
@@ -170,7 +170,7 @@ def _folds(codes, rng):
 
 
 def _splits(folds, n_labeled):
-    """Positions to train on, the labelled rows always among them, and to test on."""
+    """Positions to train on, the labeled rows always among them, and to test on."""
     for fold in np.unique(folds):
         outside = n_labeled + np.flatnonzero(folds != fold)
         yield np.append(np.arange(n_labeled), outside), n_labeled + np.flatnonzero(folds == fold)

@@ -16,7 +16,7 @@ class GenerationRequest:
         How many rows to write; fewer or more are taken too, of an LLM or an iterator up to four
         times as many.
     seed_examples : list
-        Labelled rows of the class, to show what is meant: str for texts, for a table
+        Labeled rows of the class, to show what is meant: str for texts, for a table
         ``{column: value}``.
     feedback : list
         Rows of the class, written before, that the student finds unfamiliar: write near them.

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from skllmreg.augmentation._duplicates import DUPLICATE, NEAR, NEW, refuse_neighbours
+from skllmreg.augmentation._duplicates import DUPLICATE, NEAR, NEW, refuse_neighbors
 
 # Two categories are 1 apart: the coordinates of both differ. Two texts are never near.
 _DIFFERENT = 0.5**0.5
@@ -16,10 +16,10 @@ _MOST_PAIRS = 64
 class RowIndex:
     """Rows that are there, and whether further ones are duplicates of them.
 
-    Numbers are measured in standard deviations of the labelled rows, a category counts 1 where it
+    Numbers are measured in standard deviations of the labeled rows, a category counts 1 where it
     differs, so does a missing value. How near is too near depends on the table: with the threshold
     t, a row is a near-duplicate if it is closer to another than 1 - t times the median distance
-    from a labelled row to its nearest one.
+    from a labeled row to its nearest one.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class RowIndex:
         return status.tolist()
 
     def _near(self, points):
-        """Find the points with a neighbour before them, and add the others."""
+        """Find the points with a neighbor before them, and add the others."""
         near = np.zeros(len(points), bool)
         if self.radius and len(points):
             old = cKDTree(self._points).query(points, distance_upper_bound=self.radius)[0]
@@ -84,7 +84,7 @@ class RowIndex:
                     near[part] = self._near(points[part])
                 return near
             first, second = left[tree.query_pairs(self.radius, output_type="ndarray")].T
-            near = refuse_neighbours(first, second, near)
+            near = refuse_neighbors(first, second, near)
         self._points = np.concatenate([self._points, points[~near]])
         return near
 

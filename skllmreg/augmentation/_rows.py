@@ -9,8 +9,8 @@ from skllmreg.augmentation._schema import TableSchema, is_enum
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """The labelled rows.
+class Labeled:
+    """The labeled rows.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ class Labelled:
         return np.array(rows, dtype=object)
 
 
-def labelled(X, codes, classes, feature_descriptions):
+def labeled(X, codes, classes, feature_descriptions):
     """Take checked rows in; of a table the schema is learned."""
     if not hasattr(X, "columns") and X.ndim == 1:
         if feature_descriptions:
             raise ValueError("feature_descriptions are of a table's columns; X is texts.")
-        return Labelled(X, codes, classes, X.tolist(), None)
+        return Labeled(X, codes, classes, X.tolist(), None)
     schema = TableSchema.from_frame(X, feature_descriptions)
     rows = schema.rows(X)
     if len(schema.columns) == 1 and isinstance(next(iter(rows[0].values())), str):
         name = schema.columns[0].name
         texts = f"X[{name!r}]" if hasattr(X, "columns") else "X[:, 0]"
         raise ValueError(f"X is a table of one column, {name!r}, of texts: pass {texts}.")
-    return Labelled(X, codes, classes, rows, schema)
+    return Labeled(X, codes, classes, rows, schema)
 
 
 def joined(old, new):

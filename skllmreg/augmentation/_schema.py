@@ -1,7 +1,7 @@
-"""What a row of a table looks like, learned from the labelled rows.
+"""What a row of a table looks like, learned from the labeled rows.
 
 A schema tells the LLM what to write, and checks what it wrote: nothing enters the data whose type,
-range or category the labelled rows do not vouch for.
+range or category the labeled rows do not vouch for.
 """
 
 import datetime
@@ -22,9 +22,9 @@ from skllmreg.llm._wording import answer_keys, on_one_line
 MOST_CATEGORIES = 100
 MOST_WORDS = 4
 
-# So far beyond what the labelled rows span a number may lie: twice the span while there are up to
+# So far beyond what the labeled rows span a number may lie: twice the span while there are up to
 # 10 rows, less the more rows show how far it goes. Of the real rows of seven data sets these bounds
-# refuse some 5 % where 6 rows are labelled, and 2 % where 20 are.
+# refuse some 5 % where 6 rows are labeled, and 2 % where 20 are.
 MARGIN = 2.0
 MARGIN_ROWS = 20
 
@@ -50,7 +50,7 @@ class Column:
     kind : {"integer", "number", "boolean", "category", "text"}
     description : str
     may_miss : bool
-        Whether a value may be missing: where one is among the labelled rows.
+        Whether a value may be missing: where one is among the labeled rows.
     least, greatest : float
         Of numbers; with the margin.
     categories : dict
@@ -249,7 +249,7 @@ class TableSchema:
         return self.clean({names.get(key, key): item for key, item in value.items()})
 
     def to_frame(self, rows):
-        """Make a table of valid rows, of the type, columns and dtypes of the labelled one.
+        """Make a table of valid rows, of the type, columns and dtypes of the labeled one.
 
         Parameters
         ----------

@@ -96,7 +96,7 @@ def make_loop(params, data, student, scores, rng):
     ----------
     params : GOLDAugmenter
         Only its parameters are read.
-    data : Labelled
+    data : Labeled
     student : classifier
         Not fitted.
     scores : callable or None
@@ -257,7 +257,7 @@ def make_doubts(params, data, student, seed):
 def make_scores(params, data, student, seed):
     """How unfamiliar new rows are: a function of known rows, their codes and new rows, or None.
 
-    The labelled rows are put to the test first: what cannot be fitted or scored is an error before
+    The labeled rows are put to the test first: what cannot be fitted or scored is an error before
     anything is paid for.
     """
     by_energy = isinstance(params.ood_score, str)

@@ -24,7 +24,7 @@ def default_student(X):
 
 
 def table_features(X):
-    """Numbers of columns: numeric ones standardised, the rest one-hot."""
+    """Numbers of columns: numeric ones standardized, the rest one-hot."""
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     if hasattr(X, "columns"):
         names = list(X.columns)

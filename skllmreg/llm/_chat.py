@@ -52,7 +52,7 @@ class ChatModel:
         Seconds for one exchange, from the connection to the last byte.
     max_retries : int, default=5
         How often a request is repeated where that can help: 408, 409, 429, 5xx, lost connections,
-        malformed replies. Retry-After is honoured up to an hour.
+        malformed replies. Retry-After is honored up to an hour.
     request_budget : int, default=None
         Requests that this object and its copies may send in all, in this and other processes;
         repetitions and weaker forms of a request count, too.
@@ -243,7 +243,7 @@ class ChatModel:
             Answers for each prompt where votes are counted; one at temperature 0.
         method : {"auto", "logprobs", "votes"}, default="auto"
             "logprobs": the probabilities of the first token, which is a single letter for each
-            label (26 labels at most), renormalised over the labels. A label among none of the
+            label (26 labels at most), renormalized over the labels. A label among none of the
             likely tokens that the server tells has probability 0. "votes": shares among
             `n_samples` answers. "auto": the former, and the latter for prompts where the server
             tells no log-probabilities.

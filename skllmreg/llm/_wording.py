@@ -15,7 +15,7 @@ def answer_keys(names):
     """Key in the answer for each name: the name itself if a model can copy it without fail.
 
     Not so long names, and those with quotes, line breaks, invisible characters, or letters outside
-    of ASCII, which look alike or are normalised on the way.
+    of ASCII, which look alike or are normalized on the way.
 
     Parameters
     ----------

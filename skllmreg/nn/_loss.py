@@ -1,4 +1,4 @@
-r"""What a network with attributions to align minimises.
+r"""What a network with attributions to align minimizes.
 
 .. math:: \frac{\sum_i s_i \ell(y_i, f(x_i))}{\sum_i s_i}
           + \gamma \frac{\sum_i r_i (1 - \cos(a(x_i), t(x_i)))}{\sum_i r_i}
@@ -11,11 +11,11 @@ The attribution a of a row, (n_outputs, n_features), and what it is compared wit
   the baseline to the row, times the row's distance from the baseline. A score says what a *larger*
   value does; so it is compared with T times that same distance.
 
-With one output per class, attributions are centred over the classes, as T is: softmax does not
+With one output per class, attributions are centered over the classes, as T is: softmax does not
 change when the same function is added to all outputs. For a linear f with gradients this is the
 objective of the linear model.
 
-Rows without a label have s_i = 0 and count in the second term alone. Biases are not penalised.
+Rows without a label have s_i = 0 and count in the second term alone. Biases are not penalized.
 """
 
 import torch

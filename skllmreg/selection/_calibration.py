@@ -16,7 +16,7 @@ SLOPE_SD, BIAS_SD = 1.0, 0.5
 
 @dataclass(frozen=True)
 class Calibration:
-    """Multiply log-probabilities by `slope`, add `bias` (n_classes,), renormalise."""
+    """Multiply log-probabilities by `slope`, add `bias` (n_classes,), renormalize."""
 
     slope: float
     bias: np.ndarray
@@ -34,7 +34,7 @@ def log_proba(proba):
 def fit_calibration(proba, codes, bias=False):
     r"""Find the temperature, and on demand the class biases, that known labels speak for.
 
-    Minimises the log-loss of softmax(slope · log p + bias) plus the negative logarithm of normal
+    Minimizes the log-loss of softmax(slope · log p + bias) plus the negative logarithm of normal
     priors on log(slope) and bias. With biases it is the bias-corrected temperature scaling of [1]_,
     which also corrects wrong class frequencies.
 

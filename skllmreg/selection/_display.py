@@ -60,7 +60,7 @@ class SelectionDisplay:
             Fitted with a teacher.
         y_true : array-like of shape (n_samples,), default=None
             True labels of the rows it was fitted on, where these are known after all: adds the
-            accuracy of each round's student on the unlabelled rows, against the calls spent.
+            accuracy of each round's student on the unlabeled rows, against the calls spent.
         ax : matplotlib Axes, or two of them with `y_true`, default=None
             Where to draw; None makes a figure.
 
@@ -71,7 +71,7 @@ class SelectionDisplay:
         Raises
         ------
         ValueError
-            If the teacher was asked about no unlabelled row.
+            If the teacher was asked about no unlabeled row.
         """
         check_is_fitted(estimator, "labeled_iter_")
         rows = np.flatnonzero(
@@ -125,14 +125,14 @@ class SelectionDisplay:
         self._plot_rows(axes[0], plt.colormaps["viridis"])
         if self.accuracy is not None:
             axes[1].plot(self.calls, self.accuracy, "o-")
-            axes[1].set(xlabel="calls of the teacher", ylabel="accuracy on the unlabelled rows")
+            axes[1].set(xlabel="calls of the teacher", ylabel="accuracy on the unlabeled rows")
         self.ax_, self.figure_ = ax, axes[0].figure
         return self
 
     def _plot_rows(self, ax, colormap):
         never = self.round_ < 0
-        grey = {"color": "0.7", "ms": 4, "label": "left out"}
-        ax.plot(self.confidence[never], self.uncertainty[never], "x", **grey)
+        gray = {"color": "0.7", "ms": 4, "label": "left out"}
+        ax.plot(self.confidence[never], self.uncertainty[never], "x", **gray)
         rounds = np.unique(self.round_[~never])
         for number, color in zip(rounds, colormap(np.linspace(0, 0.9, len(rounds))), strict=True):
             rows = self.round_ == number

@@ -17,16 +17,16 @@ def ignore(done):
 
 
 class Lesson:
-    """Labelled rows, a pool without labels, and a student to be taught.
+    """Labeled rows, a pool without labels, and a student to be taught.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
     estimator : classifier
     classes : ndarray of shape (n_classes,)
-    labelled : ndarray of int of shape (n_labelled,)
+    labeled : ndarray of int of shape (n_labeled,)
         Rows with a label.
-    codes : ndarray of int of shape (n_labelled,)
+    codes : ndarray of int of shape (n_labeled,)
         Positions of their labels in `classes`.
     pool : ndarray of int of shape (n_pool,)
         The other rows.
@@ -37,22 +37,22 @@ class Lesson:
         Takes 1 when a student has been fitted.
     """
 
-    def __init__(self, X, estimator, classes, labelled, codes, pool):
+    def __init__(self, X, estimator, classes, labeled, codes, pool):
         self.X = X
         self.estimator = estimator
         self.classes = classes
-        self.labelled = labelled
+        self.labeled = labeled
         self.codes = codes
         self.pool = pool
         self.tick = ignore
         self.truth = np.eye(len(classes))[codes]
 
     def training_rows(self, rows, target, weight):
-        """Join labelled rows, of weight 1, with others; in the order of X."""
-        rows = np.concatenate([self.labelled, rows])
+        """Join labeled rows, of weight 1, with others; in the order of X."""
+        rows = np.concatenate([self.labeled, rows])
         order = np.argsort(rows)
         target = np.concatenate([self.truth, target])
-        weight = np.concatenate([np.ones(len(self.labelled)), weight])
+        weight = np.concatenate([np.ones(len(self.labeled)), weight])
         return rows[order], target[order], weight[order]
 
     def fit(self, rows, target, weight):
@@ -77,7 +77,7 @@ class Lesson:
         from skllmreg.selection._net import fit_net
 
         everyone, target, weight = self.training_rows(rows, target, weight)
-        asked = ~np.isin(everyone, self.labelled)
+        asked = ~np.isin(everyone, self.labeled)
         everyones_codes = np.full(len(everyone), -1)
         everyones_codes[asked] = codes
         student, share = fit_net(
@@ -121,10 +121,10 @@ class Lesson:
                     raise
 
     def first_student(self):
-        """Fit on the labelled rows; None where these do not tell two classes apart."""
+        """Fit on the labeled rows; None where these do not tell two classes apart."""
         if len(set(self.codes)) < 2:
             return None
-        return self.fit(self.labelled, self.truth, np.ones(len(self.labelled)))
+        return self.fit(self.labeled, self.truth, np.ones(len(self.labeled)))
 
     def pool_proba(self, student):
         """Probabilities of the pool's rows; all the same for no student."""
@@ -135,11 +135,11 @@ class Lesson:
     def reconsidered(self, rows, proba, n_folds, rng):
         """Give a second opinion on the teacher's probabilities of rows.
 
-        Labelled rows teach all students who give it. Where a fold leaves them a single class, the
+        Labeled rows teach all students who give it. Where a fold leaves them a single class, the
         teacher's word stands.
         """
         everyone, target, _ = self.training_rows(rows, proba, np.ones(len(rows)))
-        asked = ~np.isin(everyone, self.labelled)
+        asked = ~np.isin(everyone, self.labeled)
         fold = np.full(len(everyone), -1)
         fold[asked] = fold_of_rows(len(rows), n_folds, rng)
         labels = target.argmax(axis=1)

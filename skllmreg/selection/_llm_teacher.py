@@ -31,7 +31,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     """Zero- or few-shot classifier by an LLM, with probabilities and abstention.
 
     With `class_descriptions` it needs no fit. `fit` takes examples for the prompt and calibrates
-    with the other labelled rows.
+    with the other labeled rows.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         scikit-learn's tools (:func:`~sklearn.model_selection.cross_val_predict`) number the sorted
         labels before they fit: for these describe the numbers, too, after the labels.
     n_examples : int, default=0
-        Labelled rows in the prompt, drawn in `fit` from all classes in turn. A row is never shown
+        Labeled rows in the prompt, drawn in `fit` from all classes in turn. A row is never shown
         as an example for itself.
     confidence : {"auto", "logprobs", "votes", "stated"}, default="auto"
         Where probabilities come from: log-probabilities of label codes; shares among `n_samples`
@@ -53,13 +53,13 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     n_samples : int, default=5
         Answers for each row where votes are counted.
     calibrate : bool, default=False
-        Have `fit` ask about labelled rows that are no examples and find a temperature.
+        Have `fit` ask about labeled rows that are no examples and find a temperature.
         `LLKDSelector` does so by itself, within its budget.
     abstain_below : float, default=0.0
         `predict` gives `abstain_label` where the largest probability is below this, in place of a
         guess.
     abstain_label : object, default=None
-        None is -1 for numbers and None for other labels: what `LLKDSelector` takes for unlabelled.
+        None is -1 for numbers and None for other labels: what `LLKDSelector` takes for unlabeled.
     on_refusal : {"raise", "abstain"}, default="raise"
         What becomes of rows that the LLM refuses, a filter stops, or whose reply is still of no use
         after two repair rounds: an error that names them, once all others are answered; or no
@@ -90,7 +90,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     array(['delivery'], dtype=object)
     """
 
-    # To LLKDSelector: it does not know the labelled rows, and is calibrated by the selector.
+    # To LLKDSelector: it does not know the labeled rows, and is calibrated by the selector.
     _is_prompted = True
 
     _parameter_constraints: dict = {
@@ -150,7 +150,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self._validate_params()
         texts, y = rows_as_text(X), column_or_1d(label_array(y), warn=True)
         check_consistent_length(texts, y)
-        rows, labels = self._labelled(y)
+        rows, labels = self._labeled(y)
         texts = [texts[i] for i in rows]
         described = of_one_kind(self.class_descriptions, labels[0])
         if self.class_descriptions and not described:
@@ -181,7 +181,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
             self._calibrate([texts[i] for i in rest], rows[rest], codes[rest])
         return self
 
-    def _labelled(self, y):
+    def _labeled(self, y):
         """Rows with a label, and the labels; -1 is one if it is described."""
         unlabeled = self._unlabeled(y)
         if unlabeled.all():

@@ -32,7 +32,7 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     rule : PaperRule, default=None
         Selects, in each batch, among the rows that the teacher has answered.
     codes : ndarray of int of shape (n_samples,), default=None
-        The teacher's labels, for the rule; -1 for labelled rows, which always count.
+        The teacher's labels, for the rule; -1 for labeled rows, which always count.
 
     Returns
     -------
@@ -154,7 +154,7 @@ class BatchLesson:
         self.weight = np.asarray(weight, dtype=np.float32)
         self.rule = rule
         self.codes = np.zeros(n, dtype=np.intp) if codes is None else np.asarray(codes, np.intp)
-        self.some_labelled = bool((self.codes < 0).any())
+        self.some_labeled = bool((self.codes < 0).any())
         self.scale = -1 / math.log(max(self.n_classes, 2))  # of the entropy; and it is negative
         self.batches: list[tuple[np.ndarray, np.ndarray]] = []
         self.n_noted = 0
@@ -179,7 +179,7 @@ class BatchLesson:
             log_q = np.maximum(log_q, -30.0)  # of a masked class, -inf: its share is 0
             need = (np.exp(log_q) * log_q).sum(axis=0) * self.scale
             codes = self.codes.take(rows)
-            if self.some_labelled:
+            if self.some_labeled:
                 asked = np.flatnonzero(codes >= 0)
                 weight[asked] = self.rule(codes[asked], weight[asked], need[asked])
             else:

@@ -67,7 +67,7 @@ def stated_question(question, labels):
 
 
 def read_stated(value):
-    """Normalise stated probabilities; a ValueError tells the model what is wrong with them."""
+    """Normalize stated probabilities; a ValueError tells the model what is wrong with them."""
     total = math.fsum(value.values())
     if not 0.5 <= total <= 2:
         raise ValueError(f"the probabilities sum to {total:.3g}, not to 1")

@@ -20,7 +20,7 @@ class Plan:
     soft : bool
         Whether probabilities are learned, or classes.
     schedule : list of int
-        How many unlabelled rows are asked about in each round.
+        How many unlabeled rows are asked about in each round.
     choosy : bool
         Whether the student says which, round by round.
     rule : PaperRule or None
@@ -82,7 +82,7 @@ class Taught:
 
 
 def teach_labels(lesson):
-    """Fit a student to the labelled rows; there is no one to ask, or nothing to ask about.
+    """Fit a student to the labeled rows; there is no one to ask, or nothing to ask about.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def teach_labels(lesson):
 
 
 def calibrate(lesson, reveal, method, most, rng):
-    """Ask about labelled rows how far the teacher can be believed.
+    """Ask about labeled rows how far the teacher can be believed.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def calibrate(lesson, reveal, method, most, rng):
     -------
     Calibration or None
     """
-    rows = reveal.teacher.honest_answers(lesson.labelled)
+    rows = reveal.teacher.honest_answers(lesson.labeled)
     if method is None or not min(most, len(rows)):
         return None
     if len(rows) > most:
@@ -122,7 +122,7 @@ def calibrate(lesson, reveal, method, most, rng):
     rows = rows[reveal.has_answer(rows)]
     if not len(rows):
         return None
-    codes = lesson.codes[np.searchsorted(lesson.labelled, rows)]
+    codes = lesson.codes[np.searchsorted(lesson.labeled, rows)]
     return fit_calibration(reveal.proba[rows], codes, bias=method == "bias")
 
 

@@ -10,7 +10,7 @@ from skllmreg.selection._unlabeled import is_unlabeled, known_labels
 
 
 def check_labels(y, n_samples, has_teacher):
-    """Tell the unlabelled rows, and check the labels of the others.
+    """Tell the unlabeled rows, and check the labels of the others.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def check_labels(y, n_samples, has_teacher):
     Returns
     -------
     unlabeled : ndarray of bool of shape (n_samples,)
-    labels : ndarray of shape (n_labelled,)
+    labels : ndarray of shape (n_labeled,)
     """
     if y is None:
         if not has_teacher:

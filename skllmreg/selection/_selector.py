@@ -34,7 +34,7 @@ from skllmreg.students._any import (
 from skllmreg.students._checks import check_rows, is_text
 from skllmreg.students._seeds import seeded, torch_seeded
 
-# Most labelled rows that the teacher is asked about, to find how far it can be believed; with a
+# Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.
 MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
 
@@ -88,7 +88,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         paper's rule is applied in every batch of its training loop instead of every round.
     teacher : classifier with `predict_proba`, default=None
         A fitted one goes in :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the
-        labelled rows, if there are any. `teacher_proba` of `fit` takes its place.
+        labeled rows, if there are any. `teacher_proba` of `fit` takes its place.
     strategy : {"distill", "llkd", "all", "random", "teacher", "student"}, default="distill"
         - "distill": learns from all answers, after a second opinion on each by students that did
           not see it. Calls of a limited budget are spent in rounds, a tenth of them at random, the
@@ -102,15 +102,15 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     labels : {"soft", "hard"}, default="soft"
         Learn the teacher's probabilities, or its most probable class (as the paper does).
     max_teacher_calls : int, default=None
-        Most rows that the teacher is asked about, labelled ones for its calibration included,
+        Most rows that the teacher is asked about, labeled ones for its calibration included,
         whether the answers are live, cached or recorded. None asks about all that are of use.
     n_rounds : int, default=5
         Rounds of selection and training.
     calibration : {"auto", "temperature", "bias"} or None, default="auto"
-        How the teacher's probabilities are corrected by the labelled rows: one temperature, or that
-        and a bias for each class, which presumes that labelled rows are a random sample. "auto" is
+        How the teacher's probabilities are corrected by the labeled rows: one temperature, or that
+        and a bias for each class, which presumes that labeled rows are a random sample. "auto" is
         "temperature" for "distill" and None for the others. A teacher that is fitted here knows
-        the labelled rows and stays as it is.
+        the labeled rows and stays as it is.
     confidence_threshold : "auto" or float, default="auto"
         Least probability of the teacher's label. "auto": the paper's.
     uncertainty_threshold : "auto" or float, default="auto"
@@ -125,7 +125,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     n_folds : int, default=3
         Folds of the second opinion of "distill".
     tol : float, default=0.01
-        "distill" and "student" stop asking when a round's students agree on the unlabelled rows
+        "distill" and "student" stop asking when a round's students agree on the unlabeled rows
         with the last round's up to ``kappa >= 1 - tol`` [2]_.
     random_state : int, RandomState instance or None, default=None
         Also of a student and a teacher that have none of their own.
@@ -138,28 +138,28 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     transduction_ : ndarray of shape (n_samples,)
         The (hard) labels it was fitted on; -1, or None among strings, for rows it was not.
     sample_indices_ : ndarray of int of shape (n_selected,)
-        Rows it was fitted on, labelled ones included.
+        Rows it was fitted on, labeled ones included.
     sample_weight_ : ndarray of shape (n_selected,)
         Their weights; for a net under the paper's rule the share of the epochs in which it
         selected the row.
     soft_labels_ : ndarray of shape (n_selected, n_classes)
         Their targets; a student that is no net does without shares below .05.
     labeled_iter_ : ndarray of int of shape (n_samples,)
-        Round in which a row was selected first; 0 for labelled rows, -1 for never.
+        Round in which a row was selected first; 0 for labeled rows, -1 for never.
     teacher_proba_ : ndarray of shape (n_samples, n_classes)
         What the teacher said, uncalibrated; NaN for rows not asked about or without an answer.
     student_uncertainty_ : ndarray of shape (n_samples,)
-        Entropy of the fitted student as a share of its maximum; NaN for labelled rows.
+        Entropy of the fitted student as a share of its maximum; NaN for labeled rows.
     n_teacher_calls_ : int
         Rows that the teacher was asked about, those without an answer included.
     n_calls_saved_ : int
-        Unlabelled rows that it was not asked about.
+        Unlabeled rows that it was not asked about.
     calibration_ : Calibration or None
         ``slope`` (inverse temperature) and ``bias``.
     history_ : list of dict
         For each round: "calls" so far, rows "selected" (of a net: on average over its epochs),
         "agreement" (kappa) with the student before (NaN in the first), "thresholds" by class, and
-        the classes "predicted" for the unlabelled rows.
+        the classes "predicted" for the unlabeled rows.
     termination_condition_ : {"all_labeled", "budget", "stable"}
         Why no more rows were asked about.
     n_features_in_ : int
@@ -172,7 +172,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         If the teacher gave no answer (NaN for all classes) for some of the rows it was asked about;
         these are not learned from.
     NoLLMWarning
-        If there is no teacher: the student is fitted on the labelled rows.
+        If there is no teacher: the student is fitted on the labeled rows.
 
     References
     ----------
@@ -276,7 +276,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         X, n_samples = self._check_rows(X, reset=True), _num_samples(X)
         has_teacher = self.teacher is not None or teacher_proba is not None
         unlabeled, labels = check_labels(y, n_samples, has_teacher)
-        labelled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
+        labeled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
         if not has_teacher:
             warnings.warn(
                 "There is no teacher: the student is fitted on the labels in y alone.",
@@ -292,12 +292,12 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                 stacklevel=2,
             )
         source = find_source(
-            self.teacher, X, labelled, labels, teacher_proba, classes, self.random_state
+            self.teacher, X, labeled, labels, teacher_proba, classes, self.random_state
         )
         reveal = None if source is None else Reveal(source, n_samples)
         self.classes_ = np.unique(labels) if reveal is None else reveal.classes
         codes = np.searchsorted(self.classes_, labels)
-        lesson = Lesson(X, self._student(X), self.classes_, labelled, codes, pool)
+        lesson = Lesson(X, self._student(X), self.classes_, labeled, codes, pool)
         taught = self._teach(lesson, reveal)
 
         self.estimator_ = taught.student

@@ -16,15 +16,15 @@ from skllmreg.students._seeds import seeded
 ROUNDING = 0.05
 
 
-def find_source(teacher, X, labelled, labels, teacher_proba, classes, random_state=None):
+def find_source(teacher, X, labeled, labels, teacher_proba, classes, random_state=None):
     """Whom to ask; its `columns` are the classes.
 
     Parameters
     ----------
     teacher : classifier or None
     X : array-like of shape (n_samples, ...)
-    labelled : ndarray of int of shape (n_labelled,)
-    labels : ndarray of shape (n_labelled,)
+    labeled : ndarray of int of shape (n_labeled,)
+    labels : ndarray of shape (n_labeled,)
     teacher_proba, classes
         As in `LLKDSelector.fit`.
     random_state : int, RandomState instance or None
@@ -47,10 +47,10 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes, random_sta
         return None
     else:
         learned_nothing = isinstance(teacher, FrozenEstimator) or is_prompted(teacher)
-        if len(labelled) == n_samples and not isinstance(teacher, FrozenEstimator):
+        if len(labeled) == n_samples and not isinstance(teacher, FrozenEstimator):
             return None
-        if len(labelled) < n_samples:
-            teacher = fitted_teacher(teacher, X, labelled, labels, random_state)
+        if len(labeled) < n_samples:
+            teacher = fitted_teacher(teacher, X, labeled, labels, random_state)
         source = LiveTeacher(teacher, X, knows_labels=not learned_nothing)
     if len(source.columns) < 2:
         raise ValueError(
@@ -68,21 +68,21 @@ def find_source(teacher, X, labelled, labels, teacher_proba, classes, random_sta
             "which it does not know. (VotingClassifier and other tools number the sorted labels "
             "before they fit, and of -1 for no label make a class.)"
         )
-    return source if len(labelled) < n_samples else None
+    return source if len(labeled) < n_samples else None
 
 
-def fitted_teacher(teacher, X, labelled, labels, random_state):
-    """Fit a clone to the labelled rows; a frozen one, or any without such rows, is fitted."""
-    if len(labelled) and not isinstance(teacher, FrozenEstimator):
+def fitted_teacher(teacher, X, labeled, labels, random_state):
+    """Fit a clone to the labeled rows; a frozen one, or any without such rows, is fitted."""
+    if len(labeled) and not isinstance(teacher, FrozenEstimator):
         teacher = clone(teacher) if random_state is None else seeded(teacher, random_state)
         if is_prompted(teacher):
             # The selector calibrates it, within its budget.
             teacher.set_params(calibrate=False)
-        return teacher.fit(_safe_indexing(X, labelled), labels)
+        return teacher.fit(_safe_indexing(X, labeled), labels)
     try:
         check_is_fitted(teacher)
     except NotFittedError as error:
-        if len(labelled):
+        if len(labeled):
             raise
         raise ValueError(
             "No row has a label to fit the teacher on. Put a fitted teacher in "
@@ -92,7 +92,7 @@ def fitted_teacher(teacher, X, labelled, labels, random_state):
 
 
 def is_prompted(teacher):
-    """Whether it is shown labelled rows and learns nothing: `LLMTeacherClassifier` says so."""
+    """Whether it is shown labeled rows and learns nothing: `LLMTeacherClassifier` says so."""
     return getattr(teacher, "_is_prompted", False)
 
 
@@ -118,7 +118,7 @@ class RecordedTeacher:
         return self.table[rows]
 
     def honest_answers(self, rows):
-        """Those of the labelled rows that the table has an answer for."""
+        """Those of the labeled rows that the table has an answer for."""
         return rows[np.isfinite(self.table[rows]).all(axis=1)]
 
 
@@ -130,7 +130,7 @@ class LiveTeacher:
     classifier : fitted classifier with predict_proba
     X : array-like of shape (n_samples, ...)
     knows_labels : bool
-        Whether it was fitted on the labelled rows, so that these say nothing about its errors.
+        Whether it was fitted on the labeled rows, so that these say nothing about its errors.
     """
 
     def __init__(self, classifier, X, *, knows_labels):
@@ -165,7 +165,7 @@ class LiveTeacher:
         return np.ones(len(rows), bool)
 
     def honest_answers(self, rows):
-        """All of the labelled rows, or none."""
+        """All of the labeled rows, or none."""
         return rows[:0] if self.knows_labels else rows
 
 

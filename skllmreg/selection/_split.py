@@ -11,7 +11,7 @@ from skllmreg.selection._unlabeled import is_unlabeled, known_labels
 
 
 class UnlabeledSplit:
-    """Split the labelled rows; the unlabelled ones join every training fold.
+    """Split the labeled rows; the unlabeled ones join every training fold.
 
     ``cv=5`` cannot score rows without a label: it would compare predictions with -1. Labels that
     are numbers need a dtype of numbers (-1, NaN or ``Int64`` where there is none): scikit-learn's
@@ -20,7 +20,7 @@ class UnlabeledSplit:
     Parameters
     ----------
     cv : int or splitter, default=5
-        How the labelled rows are split. An int is the number of stratified folds.
+        How the labeled rows are split. An int is the number of stratified folds.
 
     Examples
     --------
@@ -58,15 +58,15 @@ class UnlabeledSplit:
         """
         check_consistent_length(X, y, groups)
         unlabeled = is_unlabeled(column_or_1d(label_array(y)))
-        labelled, rest = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
-        if not len(labelled):
+        labeled, rest = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
+        if not len(labeled):
             raise ValueError("No row of y has a label: there is nothing to test on.")
         labels = known_labels(y, unlabeled)
         if groups is not None:
-            params["groups"] = _safe_indexing(groups, labelled)
+            params["groups"] = _safe_indexing(groups, labeled)
         inner = self._inner(labels)
-        for train, test in inner.split(_safe_indexing(X, labelled), labels, **params):
-            yield np.sort(np.concatenate([labelled[train], rest])), labelled[test]
+        for train, test in inner.split(_safe_indexing(X, labeled), labels, **params):
+            yield np.sort(np.concatenate([labeled[train], rest])), labeled[test]
 
     def get_n_splits(self, X=None, y=None, groups=None):
         """Count the splits.
@@ -83,9 +83,9 @@ class UnlabeledSplit:
         labels = None
         if y is not None:
             unlabeled = is_unlabeled(y)
-            labelled = np.flatnonzero(~unlabeled)
+            labeled = np.flatnonzero(~unlabeled)
             labels = known_labels(y, unlabeled)
-            X, groups = (a if a is None else _safe_indexing(a, labelled) for a in (X, groups))
+            X, groups = (a if a is None else _safe_indexing(a, labeled) for a in (X, groups))
         return self._inner(labels).get_n_splits(X, labels, groups)
 
     def get_metadata_routing(self):

@@ -38,7 +38,7 @@ def is_unlabeled(y):
     if y.dtype.kind in "OU":
         for label in mistakes.intersection(filter(is_string, y.ravel())):
             raise ValueError(
-                f"y holds the string {str(label)!r}: with string labels, mark unlabelled rows by "
+                f"y holds the string {str(label)!r}: with string labels, mark unlabeled rows by "
                 "None or -1 in an array of dtype=object."
             )
     return found
@@ -51,7 +51,7 @@ def _has_no_label(label):
 
 
 def known_labels(y, unlabeled):
-    """Labels of the labelled rows, in a dtype of their own.
+    """Labels of the labeled rows, in a dtype of their own.
 
     Integers beside None or ``pd.NA`` come as objects; without these they are integers again.
     """

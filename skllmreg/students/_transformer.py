@@ -179,7 +179,7 @@ class TransformerClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         return predict_logits(self.net_, self._tokens(check_texts(X)))
 
     def _tokens(self, X):
-        """Tokenise: {"input_ids", "attention_mask", ...}, padded to the longest text."""
+        """Tokenize: {"input_ids", "attention_mask", ...}, padded to the longest text."""
         max_length = min(self.max_length, self.tokenizer_.model_max_length)
         found = self.tokenizer_(X.tolist(), padding=True, truncation=True, max_length=max_length)
         return {name: np.asarray(values) for name, values in found.items()}

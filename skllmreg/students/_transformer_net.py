@@ -91,7 +91,7 @@ def make_net(model, n_classes, *, max_epochs, batch_size, lr, weight_decay, devi
 
 
 def predict_logits(net, tokens):
-    """Compute the logits of tokenised texts, as an array."""
+    """Compute the logits of tokenized texts, as an array."""
     n = len(tokens["input_ids"])
     tokens = tokens | {"sample_weight": np.ones(n, dtype=np.float32)}
     return np.concatenate([out.cpu().numpy() for out in net.forward_iter(tokens)])

@@ -160,7 +160,7 @@ def test_the_batch_mean_leaves_single_rows_free():
     assert each > mean + 0.02
 
 
-# Behaviour of an estimator
+# Behavior of an estimator
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 7}, {"early_stopping": True}])

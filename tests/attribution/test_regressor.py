@@ -149,7 +149,7 @@ def test_constant_target_is_predicted():
     np.testing.assert_allclose(model.predict(X), 7)
 
 
-def test_unlabelled_rows_make_the_scale():
+def test_unlabeled_rows_make_the_scale():
     X, y, scores = toy(500)
     model = LLMAttributionRegularizedRegressor(attributions=scores, gamma=100.0)
     with warnings.catch_warnings():

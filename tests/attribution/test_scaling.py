@@ -40,7 +40,7 @@ def test_weights_count_rows(container):
     np.testing.assert_allclose(scale, expected[1])
 
 
-def test_sparse_scales_are_the_dense_ones_without_centring():
+def test_sparse_scales_are_the_dense_ones_without_centering():
     counts = np.column_stack([X, RNG.poisson(1, 50), -RNG.poisson(1, 50)])
     location, scale = feature_scaling(sparse.csr_array(counts), np.ones(50))
     np.testing.assert_allclose(scale[[0, 1, 2, 3, 5, 6]], scale_of(counts)[[0, 1, 2, 3, 5, 6]])

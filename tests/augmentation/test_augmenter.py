@@ -145,7 +145,7 @@ def test_labels_of_any_type_come_back_as_they_were(y):
 
 
 @pytest.mark.parametrize("n_seed_examples", [0, 1, 3, 9])
-def test_seed_examples_are_labelled_rows_of_the_class_alone(n_seed_examples):
+def test_seed_examples_are_labeled_rows_of_the_class_alone(n_seed_examples):
     _, writer = fitted(n_seed_examples=n_seed_examples)
     own = {topic: {x for x, t in zip(TEXTS, TOPICS, strict=True) if t == topic} for topic in TOPICS}
     for request in writer.requests:
@@ -174,7 +174,7 @@ def test_rounds_of_few_requests_or_rows_have_feedback_too(params):
     assert {r.label for r in writer.requests if r.feedback} == set(TOPICS)
 
 
-def test_feedback_is_of_the_class_in_the_band_of_the_round_before_and_never_labelled():
+def test_feedback_is_of_the_class_in_the_band_of_the_round_before_and_never_labeled():
     model, writer = fitted()
     rows = {row: i for i, row in enumerate(model.X_generated_)}
     shown = [(r, row) for r in writer.requests for row in r.feedback]
@@ -362,7 +362,7 @@ def test_short_floats_are_compared_as_the_table_holds_them():
         GOLDAugmenter(generator=same, n_samples=4, random_state=0).fit(X, [0, 1] * 12)
 
 
-def test_a_final_estimator_may_need_more_rows_than_are_labelled():
+def test_a_final_estimator_may_need_more_rows_than_are_labeled():
     final = CalibratedClassifierCV(TextClassifier(), cv=10)
     model, _ = fitted(n_samples=60, n_rounds=None, final_estimator=final)
     assert len(model.y_generated_) == 60
@@ -411,7 +411,7 @@ def test_history_and_rejected_rows_account_for_everything_that_came():
         assert entry["cost"] is None
 
 
-class Mislabelling(TextWriter):
+class Mislabeling(TextWriter):
     """Two rows of three are of the other class."""
 
     def rows(self, request, rng):
@@ -440,7 +440,7 @@ class Reader(ClassifierMixin, BaseEstimator):
 
 
 def test_wrong_labels_are_refused_by_the_teacher_and_their_quota_is_given_back():
-    model, _ = fitted(Mislabelling(), teacher=Reader(), n_samples=30, n_rounds=None)
+    model, _ = fitted(Mislabeling(), teacher=Reader(), n_samples=30, n_rounds=None)
     teacher = Reader().fit(TEXTS, TOPICS)
     assert len(model.y_generated_) == 30
     assert (teacher.predict_proba(model.X_generated_)[:, 0] > 0.5).tolist() == (
@@ -452,7 +452,7 @@ def test_wrong_labels_are_refused_by_the_teacher_and_their_quota_is_given_back()
 
 
 def test_without_a_teacher_labels_are_believed():
-    model, _ = fitted(Mislabelling(), n_samples=30, n_rounds=None)
+    model, _ = fitted(Mislabeling(), n_samples=30, n_rounds=None)
     assert not any("label" in entry["rejected"] for entry in model.history_)
 
 
@@ -538,7 +538,7 @@ def test_a_student_that_cannot_learn_the_rows_fails_before_a_request():
 # The student
 
 
-def test_the_final_student_is_fresh_and_learns_labelled_and_generated_rows():
+def test_the_final_student_is_fresh_and_learns_labeled_and_generated_rows():
     student = make_pipeline(TfidfVectorizer(), LogisticRegression())
     model, _ = fitted(estimator=student)
     X, y = [*TEXTS, *model.X_generated_], [*TOPICS, *model.y_generated_]
@@ -626,7 +626,7 @@ def test_it_is_a_step_of_an_imbalanced_learn_pipeline():
 
 def test_without_a_generator_it_is_the_plain_student():
     X, y = table(as_frame=False)
-    with pytest.warns(NoLLMWarning, match="labelled rows"):
+    with pytest.warns(NoLLMWarning, match="labeled rows"):
         model = GOLDAugmenter(LogisticRegression()).fit(X, y)
     plain = LogisticRegression().fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(X))

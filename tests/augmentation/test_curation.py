@@ -4,7 +4,7 @@ import pytest
 
 from skllmreg.augmentation import _row_duplicates
 from skllmreg.augmentation._curation import MOST_CHARACTERS, MOST_TIMES_LONGER, Curator
-from skllmreg.augmentation._duplicates import refuse_neighbours
+from skllmreg.augmentation._duplicates import refuse_neighbors
 from skllmreg.augmentation._row_duplicates import RowIndex
 from skllmreg.augmentation._schema import TableSchema
 
@@ -23,7 +23,7 @@ def table(n=60):
     )
 
 
-def test_labelled_earlier_and_simultaneous_rows_may_not_be_repeated():
+def test_labeled_earlier_and_simultaneous_rows_may_not_be_repeated():
     curator = Curator(LABELED)
     assert curator.admit(["where is my parcel", "Any news?", "any news"], "aaa") == [
         "duplicate",
@@ -51,7 +51,7 @@ def test_invalid_rows_are_not_remembered_and_take_no_quota():
     assert "5 is no text" in reasons[0]
 
 
-def test_longer_labelled_rows_allow_longer_ones():
+def test_longer_labeled_rows_allow_longer_ones():
     labeled = ["word " * 200]
     assert Curator(labeled).most_characters == 999 * MOST_TIMES_LONGER
     assert Curator(["a"]).most_characters == MOST_CHARACTERS
@@ -128,9 +128,9 @@ def test_rows_that_are_all_alike_are_not_all_compared_with_each_other(monkeypatc
 
     def count(first, second, refused):
         n_compared.append(len(first))
-        return refuse_neighbours(first, second, refused)
+        return refuse_neighbors(first, second, refused)
 
-    monkeypatch.setattr(_row_duplicates, "refuse_neighbours", count)
+    monkeypatch.setattr(_row_duplicates, "refuse_neighbors", count)
     X = np.arange(20.0)[:, None] * [1, 1]
     schema = TableSchema.from_frame(X)
     index = RowIndex(schema, schema.rows(X), 0.5)
@@ -165,7 +165,7 @@ def test_a_missing_value_is_a_value_of_its_own():
     assert index.add([]) == []
 
 
-def test_one_labelled_row_is_enough():
+def test_one_labeled_row_is_enough():
     X = np.array([[1.0, 2.0]])
     schema = TableSchema.from_frame(X)
     assert Curator(X, schema=schema).admit([{"x0": 1, "x1": 2}], [0]) == ["duplicate"]

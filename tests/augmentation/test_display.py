@@ -141,7 +141,7 @@ def test_a_plain_student_cannot_be_drawn():
         GenerationDisplay.from_estimator(model, TEXTS)
 
 
-def test_frames_are_standardised_before_they_are_placed():
+def test_frames_are_standardized_before_they_are_placed():
     X = pd.DataFrame({"a": [0.0, 1.0, 2.0, 5.0], "b": [3e6, 1e6, 2e6, 0.0]})
     y = [0, 0, 1, 1]
     model = GOLDAugmenter(generator=TableWriter(), n_rounds=1).fit(X, y)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skllmreg.augmentation import _duplicates
-from skllmreg.augmentation._duplicates import TextIndex, hash_words, refuse_neighbours
+from skllmreg.augmentation._duplicates import TextIndex, hash_words, refuse_neighbors
 
 WORDS = st.lists(st.sampled_from(list("abcdefghij")), min_size=1, max_size=12)
 
@@ -105,7 +105,7 @@ def test_texts_without_words_are_told_apart():
 def test_a_text_near_a_refused_one_only_stays():
     a, b, c = "a b c d e f", "a b c d e x", "a b c d y x"  # a - b - c, a and c are apart
     assert TextIndex(0.7).add([a, b, c]) == ["", "near-duplicate", ""]
-    assert refuse_neighbours(np.array([0, 1]), np.array([1, 2]), np.zeros(3, bool)).tolist() == [
+    assert refuse_neighbors(np.array([0, 1]), np.array([1, 2]), np.zeros(3, bool)).tolist() == [
         False,
         True,
         False,

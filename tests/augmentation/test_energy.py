@@ -146,14 +146,14 @@ def test_probabilities_alone_are_an_error_that_names_the_way_out():
 @pytest.mark.parametrize("temperature", [1, 5])
 @pytest.mark.parametrize("put_out", ["log_proba", "proba"])
 def test_probabilities_in_place_of_logits_are_an_error(put_out, temperature):
-    class Normalised(LogisticRegression):
+    class Normalized(LogisticRegression):
         def decision_function(self, X):
             f = super().decision_function(X)
             f -= logsumexp(f, axis=1, keepdims=True)
             return f if put_out == "log_proba" else np.exp(f)
 
     with pytest.raises(ValueError, match="are log-prob" if put_out == "log_proba" else "are prob"):
-        student_energy(Normalised(max_iter=1000).fit(X, y), X, temperature=temperature)
+        student_energy(Normalized(max_iter=1000).fit(X, y), X, temperature=temperature)
 
 
 @pytest.mark.parametrize(("n_classes", "n_pairs"), [(3, 3), (4, 6)])

@@ -16,7 +16,7 @@ from skllmreg.exceptions import (
     RequestError,
 )
 from tests.faults import strikes
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behavior, completion, error
 
 GUIDE = Path(__file__).parents[2] / "docs" / "user_guide" / "faults.rst"
 READINGS = {
@@ -127,12 +127,12 @@ class Fault:
         return self.cells.get(reads) or self.cells["rows"]  # such as those after proposals
 
 
-def once(behaviour, **params):
-    return Fault(RESULT, lambda bench, body: behaviour if bench.n == 2 else None, params)
+def once(behavior, **params):
+    return Fault(RESULT, lambda bench, body: behavior if bench.n == 2 else None, params)
 
 
-def for_good(behaviour, words, **params):
-    return Fault(refused(words), lambda bench, body: behaviour, params)
+def for_good(behavior, words, **params):
+    return Fault(refused(words), lambda bench, body: behavior, params)
 
 
 def in_place_of_the_second(change, cells):
@@ -151,9 +151,9 @@ def stopped(words):
     return Cell("what came before", "the rest", CacheError, words, AnswerNotStoredWarning)
 
 
-PAGE = Behaviour("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
-HALF = Behaviour(completion("lost"), cut=30)
-BROKEN = Behaviour('{"choices": [')
+PAGE = Behavior("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
+HALF = Behavior(completion("lost"), cut=30)
+BROKEN = Behavior('{"choices": [')
 FILTERED = "The prompt is refused"
 UNWANTED = "Unsupported value: 'temperature'"
 
@@ -166,15 +166,15 @@ FAULTS = {
     ),
     "500, once": once(error(500)),
     "500, for good": for_good(error(500, "down"), "status 500: down"),
-    "connection reset, once": once(Behaviour(reset=True)),
-    "connection reset, for good": for_good(Behaviour(reset=True), "cannot be reached"),
-    "no answer in time, once": once(Behaviour(delay=1.5), timeout=0.3, max_retries=2),
+    "connection reset, once": once(Behavior(reset=True)),
+    "connection reset, for good": for_good(Behavior(reset=True), "cannot be reached"),
+    "no answer in time, once": once(Behavior(delay=1.5), timeout=0.3, max_retries=2),
     "no answer in time, for good": for_good(
-        Behaviour(delay=1.5), "did not answer within 0.5 s", timeout=0.5
+        Behavior(delay=1.5), "did not answer within 0.5 s", timeout=0.5
     ),
-    "slow drip, once": once(Behaviour(drip=0.02), timeout=0.3, max_retries=2),
+    "slow drip, once": once(Behavior(drip=0.02), timeout=0.3, max_retries=2),
     "slow drip, for good": for_good(
-        Behaviour(drip=0.02), "still sending its reply after the timeout", timeout=0.5
+        Behavior(drip=0.02), "still sending its reply after the timeout", timeout=0.5
     ),
     "body broken off, once": once(HALF),
     "body broken off, for good": for_good(HALF, "broke off in its reply"),

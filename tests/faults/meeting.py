@@ -29,9 +29,9 @@ def search(backend, folder):
         GridSearchCV(scored, {"gamma": [0.1, 1.0]}, cv=2, n_jobs=2).fit(X, ["ill", "well"] * 2)
         texts = [f"Where is {what} {i}?" for i in range(10) for what in ("parcel", "money back")]
         y = np.array(["delivery", "refund"] * 4 + [None] * 12, dtype=object)
-        labelled = LLKDSelector(teacher=teacher(llm), strategy="all", random_state=0)
+        labeled = LLKDSelector(teacher=teacher(llm), strategy="all", random_state=0)
         grid = {"labels": ["hard", "soft"]}
-        GridSearchCV(labelled, grid, cv=UnlabeledSplit(2), n_jobs=2).fit(texts, y)
+        GridSearchCV(labeled, grid, cv=UnlabeledSplit(2), n_jobs=2).fit(texts, y)
         return len(loopback.requests), 3 + 12
 
 

@@ -4,7 +4,7 @@ import sqlite3
 
 from skllmreg.exceptions import CacheError
 from skllmreg.llm._cache import open_store
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behavior, completion, error
 
 
 def changed(payload, text=None, **changes):
@@ -52,7 +52,7 @@ def wants_patience(bench, body):
 
 def goes_away(bench, body):
     bench.loopback.close()
-    return Behaviour(reset=True)
+    return Behavior(reset=True)
 
 
 def knows_no_extras(bench, body):

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from skllmreg.exceptions import BudgetExceededError, RequestError
 from skllmreg.llm import ChatModel, _limits
 from skllmreg.llm._cache import open_store
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behavior, completion, error
 
 
 def names(n, prefix="prompt"):
@@ -120,7 +120,7 @@ def test_a_host_that_cannot_be_reached_takes_nothing_of_the_budget(monkeypatch):
 
 @pytest.mark.parametrize(
     ("fault", "billed"),
-    [(error(503), False), (error(504), True), (Behaviour(reset=True), True)],
+    [(error(503), False), (error(504), True), (Behavior(reset=True), True)],
 )
 def test_tokens_stay_reserved_where_an_answer_may_have_been_billed(loopback, fault, billed):
     loopback.reply = lambda body: fault

@@ -20,7 +20,7 @@ from skllmreg.llm import ChatModel, _cache, _nearest
 from skllmreg.llm._cache import HELD, default_path, open_store
 from skllmreg.llm._cache_cli import main
 from skllmreg.llm._record import FIELDS
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behavior, completion, error
 
 RECORD = dict.fromkeys(FIELDS) | {"text": "hello"}
 
@@ -146,7 +146,7 @@ def test_threads_that_ask_the_same_ask_once(loopback):
 
 
 def test_who_waits_for_an_answer_that_fails_asks_again(loopback):
-    loopback.failures.append(Behaviour(completion("", finish_reason="x"), status=401, delay=0.1))
+    loopback.failures.append(Behavior(completion("", finish_reason="x"), status=401, delay=0.1))
     first = threading.Thread(target=_expect_error, args=(loopback,))
     first.start()
     while not loopback.requests:

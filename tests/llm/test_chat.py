@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, clone
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm import ChatModel
-from tests.loopback import Behaviour, completion, last
+from tests.loopback import Behavior, completion, last
 
 
 class Holder(BaseEstimator):
@@ -60,7 +60,7 @@ def test_importing_the_edge_imports_no_openai():
 
 
 def test_order_is_kept_whatever_comes_first(loopback):
-    loopback.reply = lambda body: Behaviour(
+    loopback.reply = lambda body: Behavior(
         completion(last(body)), delay=0.1 if last(body) == "0" else 0.0
     )
     replies = ChatModel("tiny", base_url=loopback.base_url).complete([str(i) for i in range(20)])

@@ -1,7 +1,7 @@
 import pytest
 
 from skllmreg.llm._doctor import main
-from tests.loopback import Behaviour, _Handler, completion, error, last
+from tests.loopback import Behavior, _Handler, completion, error, last
 
 
 def able(body):
@@ -86,7 +86,7 @@ def test_without_a_model_openai_is_not_asked_anything(monkeypatch, capsys):
     "models", [{"data": 5}, {"data": [3, {}]}, {"data": [{"id": "\x1b[2J"}]}, '{"data":' * 50_000]
 )
 def test_a_hostile_server_is_told_without_a_traceback(loopback, monkeypatch, capsys, models):
-    monkeypatch.setattr(_Handler, "do_GET", lambda self: self.answer(Behaviour(models)))
+    monkeypatch.setattr(_Handler, "do_GET", lambda self: self.answer(Behavior(models)))
     loopback.reply = lambda body: error(400, "\x1b[31m") if "seed" in body else "[" * 50_000
     main(["--base-url", loopback.base_url, "--model", "tiny"])
     captured = capsys.readouterr()

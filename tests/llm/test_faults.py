@@ -10,11 +10,9 @@ import pytest
 from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
 from skllmreg.llm import ChatModel, _cache, _client, _ledger, _limits, _source, _wire
 from skllmreg.llm._cache_cli import main
-from tests.loopback import Behaviour, completion, error, last
+from tests.loopback import Behavior, completion, error, last
 
-HTML = Behaviour(
-    "\ufeff<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"}
-)
+HTML = Behavior("\ufeff<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
 HEALED = {
     "429": error(429),
     "429 with Retry-After": error(429, headers={"Retry-After": "0.01"}),
@@ -22,27 +20,27 @@ HEALED = {
     "429 with a date": error(429, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
     "408": error(408),
     "500": error(500),
-    "503 with a page": Behaviour("<html>busy</html>", 503),
-    "reset": Behaviour(reset=True),
-    "truncated body": Behaviour(completion("lost"), cut=30),
-    "malformed JSON": Behaviour('{"choices": ['),
-    "slow": Behaviour(completion("late"), delay=1.0),
-    "never-ending": Behaviour(drip=0.01),
-    "429 with status 200": Behaviour({"error": {"message": "slow down", "code": 429}}),
-    "too deep": Behaviour("[" * 100_000),
+    "503 with a page": Behavior("<html>busy</html>", 503),
+    "reset": Behavior(reset=True),
+    "truncated body": Behavior(completion("lost"), cut=30),
+    "malformed JSON": Behavior('{"choices": ['),
+    "slow": Behavior(completion("late"), delay=1.0),
+    "never-ending": Behavior(drip=0.01),
+    "429 with status 200": Behavior({"error": {"message": "slow down", "code": 429}}),
+    "too deep": Behavior("[" * 100_000),
 }
 FATAL = {
     "400": (error(400, "context too long"), "status 400: context too long"),
     "401": (error(401, "bad key"), "api_key_env names the variable"),
     "403": (error(403), "status 403"),
     "404": (error(404, "no such model"), "doctor --base-url"),
-    "redirect": (Behaviour(status=307, headers={"Location": "http://x/"}), "redirects to"),
+    "redirect": (Behavior(status=307, headers={"Location": "http://x/"}), "redirects to"),
     "no quota": (error(429, "pay", code="insufficient_quota"), "status 429: pay"),
     "told not to": (error(500, headers={"x-should-retry": "false"}), "status 500"),
     "HTML with status 200": (HTML, "a web page in place of JSON"),
-    "error with status 200": (Behaviour({"error": {"message": "odd"}}), "an error: odd"),
-    "another API": (Behaviour({"result": 3}), "without a list of choices"),
-    "choices of no use": (Behaviour({"choices": [3]}), "without a list of choices"),
+    "error with status 200": (Behavior({"error": {"message": "odd"}}), "an error: odd"),
+    "another API": (Behavior({"result": 3}), "without a list of choices"),
+    "choices of no use": (Behavior({"choices": [3]}), "without a list of choices"),
 }
 
 
@@ -74,15 +72,15 @@ GZIP = (
     + b"\x03"
 )
 DRIPS = {
-    "a header line": Behaviour(raw=OK + b"X-A: ", dripped=b"a"),
-    "header lines": Behaviour(raw=OK, dripped=b"X: a\r\n"),
-    "100 Continue": Behaviour(raw=b"", dripped=b"HTTP/1.1 100 Continue\r\n\r\n"),
-    "the header of gzip": Behaviour(raw=GZIP, dripped=b"a"),
-    "the extension of a chunk": Behaviour(
+    "a header line": Behavior(raw=OK + b"X-A: ", dripped=b"a"),
+    "header lines": Behavior(raw=OK, dripped=b"X: a\r\n"),
+    "100 Continue": Behavior(raw=b"", dripped=b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the header of gzip": Behavior(raw=GZIP, dripped=b"a"),
+    "the extension of a chunk": Behavior(
         raw=OK + b"Transfer-Encoding: chunked\r\n\r\n1;", dripped=b"a"
     ),
-    "the body of a 500": Behaviour(status=500),
-    "the body of a 400": Behaviour(status=400),
+    "the body of a 500": Behavior(status=500),
+    "the body of a 400": Behavior(status=400),
 }
 
 
@@ -96,7 +94,7 @@ def test_the_timeout_is_for_the_whole_exchange_whatever_drips(loopback, chat, wh
 
 def test_a_huge_error_is_not_read_to_its_end(loopback, chat, monkeypatch):
     monkeypatch.setattr(_client, "LARGEST_REPLY", 1000)
-    loopback.reply = lambda body: Behaviour("x" * 10**6, status=400)
+    loopback.reply = lambda body: Behavior("x" * 10**6, status=400)
     chat.max_retries = 0
     with pytest.raises(RequestError, match="more than 1,000 bytes"):
         chat.complete(["a"])
@@ -104,8 +102,8 @@ def test_a_huge_error_is_not_read_to_its_end(loopback, chat, monkeypatch):
 
 @pytest.mark.parametrize("fault", FATAL)
 def test_lasting_faults_are_told_at_once(loopback, chat, fault):
-    behaviour, match = FATAL[fault]
-    loopback.failures.append(behaviour)
+    behavior, match = FATAL[fault]
+    loopback.failures.append(behavior)
     with pytest.raises(RequestError, match=match):
         chat.complete(["a"])
     assert loopback.prompts == ["a"]
@@ -136,7 +134,7 @@ def test_a_server_that_takes_no_request_in_time_says_so(loopback, monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [300, 3000])
-def test_retry_after_above_the_limit_of_the_sdk_is_honoured(loopback, chat, monkeypatch, seconds):
+def test_retry_after_above_the_limit_of_the_sdk_is_honored(loopback, chat, monkeypatch, seconds):
     moments = []
     monkeypatch.setattr(_source.Source, "_wait_until", lambda self, moment: moments.append(moment))
     loopback.failures.append(error(429, headers={"Retry-After": str(seconds)}))

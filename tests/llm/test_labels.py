@@ -26,7 +26,7 @@ def told(*tokens):
     return completion(tokens[0][0], logprobs={"content": [{**top[0], "top_logprobs": top}]})
 
 
-def test_logprobs_are_renormalised_over_the_labels(loopback, chat):
+def test_logprobs_are_renormalized_over_the_labels(loopback, chat):
     loopback.reply = lambda body: told(("B", 0.5), (" A", 0.1), ("A", 0.15), ("The", 0.2))
     found = chat.label_probabilities(["Which?"] * 2, LABELS)
     np.testing.assert_allclose(found.probabilities, [[1 / 3, 2 / 3, 0]] * 2)

@@ -12,7 +12,7 @@ import pytest
 
 from skllmreg.exceptions import LLMError, RequestError
 from skllmreg.llm import ChatModel, _client, _keys
-from tests.loopback import Behaviour, completion, error
+from tests.loopback import Behavior, completion, error
 
 CANARY = "sk-canary-0123456789"
 AMBIENT = "ambient-canary"
@@ -21,29 +21,29 @@ FAULTS = {
     "401 that echoes the key": error(401, f"Incorrect API key provided: {CANARY}"),
     "400": error(400),
     "500": error(500),
-    "reset": Behaviour(reset=True),
-    "HTML": Behaviour(f"<html>{CANARY}</html>"),
-    "never-ending": Behaviour(drip=0.02),
+    "reset": Behavior(reset=True),
+    "HTML": Behavior(f"<html>{CANARY}</html>"),
+    "never-ending": Behavior(drip=0.02),
     "a reply that echoes the key": completion(f"Your key is {CANARY}"),
     "a reply that echoes the key in parts": completion(
         [{"type": "text", "text": part} for part in (CANARY[:8], CANARY[8:])]
     ),
-    "an escaped key": Behaviour(
+    "an escaped key": Behavior(
         json.dumps(completion(f"Your key is {CANARY}")).replace("sk-canary", r"\u0073k-canary")
     ),
-    "an escaped key in an error": Behaviour(
+    "an escaped key in an error": Behavior(
         json.dumps({"error": {"message": CANARY, "code": CANARY, "type": CANARY}}).replace(
             "sk-canary", r"\u0073k-canary"
         ),
         400,
     ),
-    "an escaped key in broken JSON": Behaviour(r'{"a": "\u0073k-canary-0123456789'),
-    "400 with a list": Behaviour(json.dumps([CANARY]), 400),
-    "headers": Behaviour(completion("ok"), headers={"X-Echo": f"Bearer {CANARY}"}),
-    "a status line": Behaviour(
+    "an escaped key in broken JSON": Behavior(r'{"a": "\u0073k-canary-0123456789'),
+    "400 with a list": Behavior(json.dumps([CANARY]), 400),
+    "headers": Behavior(completion("ok"), headers={"X-Echo": f"Bearer {CANARY}"}),
+    "a status line": Behavior(
         raw=f"HTTP/1.1 200 OK {CANARY}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     ),
-    "a malformed status line": Behaviour(raw=f"HTTP {CANARY}\r\n\r\n".encode()),
+    "a malformed status line": Behavior(raw=f"HTTP {CANARY}\r\n\r\n".encode()),
     "an unusable reply that echoes the key": completion("", message={"refusal": CANARY}),
 }
 
@@ -167,7 +167,7 @@ def test_the_ambient_key_is_for_openai_alone(monkeypatch, url, belongs):
 def test_a_redirect_is_not_followed(loopback, monkeypatch):
     monkeypatch.setenv("MY_KEY", CANARY)
     headers = {"Location": loopback.base_url.replace("127.0.0.1", "localhost")}
-    loopback.reply = lambda body: Behaviour(status=308, headers=headers)
+    loopback.reply = lambda body: Behavior(status=308, headers=headers)
     with pytest.raises(RequestError, match="redirects to"):
         ChatModel("tiny", base_url=loopback.base_url, api_key_env="MY_KEY").complete(["a"])
     assert len(loopback.seen) == 1

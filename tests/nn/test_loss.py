@@ -92,8 +92,8 @@ def test_objective_of_a_linear_network_is_that_of_the_linear_model(n_outputs):
         losses = np.logaddexp(0, -(2 * Y - 1) * eta)[:, 0]
     else:
         losses = np.log(np.exp(eta).sum(axis=1)) - (Y * eta).sum(axis=1)
-    centred = W - W.mean(axis=0) if n_outputs > 1 else W
-    cosine = np.vdot(centred, target.numpy()) / np.linalg.norm(centred)
+    centered = W - W.mean(axis=0) if n_outputs > 1 else W
+    cosine = np.vdot(centered, target.numpy()) / np.linalg.norm(centered)
     expected = np.average(losses, weights=loss_weight) + 0.7 * (1 - cosine) + 0.05 * np.vdot(W, W)
     assert value == pytest.approx(expected, rel=1e-10)
 

@@ -25,8 +25,8 @@ def probabilities(eta):
 
 def log_loss(eta, Y):
     others = 1 if eta.shape[1] == 1 else 0  # the first of two classes has the logit 0
-    normaliser = [mpmath.log(others + sum(mpmath.exp(e) for e in row)) for row in eta]
-    return np.array(normaliser) - (eta * Y).sum(axis=1)
+    normalizer = [mpmath.log(others + sum(mpmath.exp(e) for e in row)) for row in eta]
+    return np.array(normalizer) - (eta * Y).sum(axis=1)
 
 
 def loss_derivatives(loss, A, Y, weight, B):
@@ -87,7 +87,7 @@ def aligned(loss, X, Y, weight, target, *, gamma, alpha):
 
 
 def candidate(X, Y, weight, prior, intercept_sd):
-    """Minus the log-posterior of `fit_candidate`, where all but the intercepts are standardised.
+    """Minus the log-posterior of `fit_candidate`, where all but the intercepts are standardized.
 
     The parameters are the slope, then the deviations and the intercept of each output. Every
     deviation has its own place here, also where there are more features than rows.

@@ -69,7 +69,7 @@ def test_votes_are_counted_when_asked_for(teacher, loopback):
     np.testing.assert_allclose(teacher.predict_proba(["x"]), [[0.6, 0.2, 0.2]])
 
 
-def test_stated_probabilities_are_normalised_and_repaired(teacher, loopback):
+def test_stated_probabilities_are_normalized_and_repaired(teacher, loopback):
     answers = iter(
         [{"delivery": 0, "other": 0, "refund": 0}, {"delivery": 0.6, "other": 0.2, "refund": 0.4}]
     )
@@ -113,7 +113,7 @@ def test_unsure_rows_are_abstained_from(teacher, loopback):
     assert teacher.set_params(abstain_label=None).score(TEXTS[2:5], ["delivery"] * 3) == 1 / 3
 
 
-def test_calibration_on_labelled_rows_tells_the_error_before_and_after(teacher, loopback):
+def test_calibration_on_labeled_rows_tells_the_error_before_and_after(teacher, loopback):
     loopback.reply = lambda body: by_logprobs(body, 0.97)
     labels = LABELS.copy()
     labels[[0, 1, 6, 7]] = "other"
@@ -326,21 +326,21 @@ def test_the_selector_counts_rows_and_not_requests(teacher, loopback):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("n_labelled", [0, 4])
+@pytest.mark.parametrize("n_labeled", [0, 4])
 def test_a_teacher_that_is_fitted_keeps_its_examples_and_calibration(
-    teacher, loopback, frozen, n_labelled
+    teacher, loopback, frozen, n_labeled
 ):
     teacher.set_params(n_examples=2, calibrate=True, random_state=0).fit(TEXTS, LABELS)
     assert teacher.calibration_ is not None
     n_before = len(loopback.requests)
     texts = [f"Where is {what} {i} of {i}?" for i in range(4) for what in ("parcel", "refund")]
-    y = np.array(["delivery", "refund"] * 2 + [None] * 4 if n_labelled else [None] * 8, object)
+    y = np.array(["delivery", "refund"] * 2 + [None] * 4 if n_labeled else [None] * 8, object)
     given = FrozenEstimator(teacher) if frozen else teacher
     LLKDSelector(teacher=given, strategy="all", calibration=None).fit(texts, y)
     prompts = loopback.prompts[n_before:]
-    assert len(prompts) == 8 - n_labelled
+    assert len(prompts) == 8 - n_labeled
     shown = teacher.examples_[0][0] in prompts[0]
-    assert shown == (frozen or not n_labelled)  # else it is shown the labelled rows
+    assert shown == (frozen or not n_labeled)  # else it is shown the labeled rows
 
 
 @pytest.mark.parametrize("seed", [0, None])

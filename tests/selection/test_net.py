@@ -228,8 +228,8 @@ def test_value_and_gradient_are_those_of_torchs_cross_entropy(criterion, params)
 def test_the_rule_in_a_batch_is_that_of_a_round():
     rule = LLKDSelector(strategy="llkd")._rule(by_batch=True)
     codes, weight = rule.meet_teacher(proba)
-    labelled = np.arange(300) < 20
-    lesson = BatchLesson(proba, np.where(labelled, 1, weight), rule, np.where(labelled, -1, codes))
+    labeled = np.arange(300) < 20
+    lesson = BatchLesson(proba, np.where(labeled, 1, weight), rule, np.where(labeled, -1, codes))
     q = np.random.default_rng(0).dirichlet([1, 1, 1], 300)
     found = lesson.weigh(np.arange(-300, 0), np.log(q.T))
     again = LLKDSelector(strategy="llkd")._rule(by_batch=False)

@@ -36,7 +36,7 @@ def test_sklearn_estimator_checks(estimator, check):
     check(estimator)
 
 
-def pool(n=400, n_labelled=30, accuracy=0.8, seed=0):
+def pool(n=400, n_labeled=30, accuracy=0.8, seed=0):
     """Rows, labels with -1, true labels, and a noisy teacher's probabilities."""
     X, truth = make_classification(
         n, 6, n_informative=5, n_redundant=0, n_classes=3, random_state=seed
@@ -48,7 +48,7 @@ def pool(n=400, n_labelled=30, accuracy=0.8, seed=0):
     proba = (np.eye(3)[said] * (1.5 * sure - 0.5)[:, None]) + ((1 - (1.5 * sure - 0.5)) / 3)[
         :, None
     ]
-    y = np.where(np.arange(n) < n_labelled, truth, -1)
+    y = np.where(np.arange(n) < n_labeled, truth, -1)
     return X, y, truth, proba
 
 
@@ -274,7 +274,7 @@ def test_arguments_without_use_are_errors():
 
 
 @quiet
-def test_unlabelled_rows_without_a_teacher_are_an_error_that_names_one():
+def test_unlabeled_rows_without_a_teacher_are_an_error_that_names_one():
     with pytest.raises(ValueError, match="Row 30 of y has no label, the first of 370 rows"):
         LLKDSelector().fit(X, y)
 
@@ -286,7 +286,7 @@ def test_a_frozen_teacher_equals_its_recorded_probabilities():
     np.testing.assert_allclose(frozen.predict_proba(X), recorded.predict_proba(X))
 
 
-def test_an_unfitted_teacher_is_fitted_on_the_labelled_rows_and_cloned():
+def test_an_unfitted_teacher_is_fitted_on_the_labeled_rows_and_cloned():
     teacher = KNeighborsClassifier(3)
     model = LLKDSelector(teacher=teacher, strategy="all").fit(X, y)
     assert not hasattr(teacher, "classes_")
@@ -549,7 +549,7 @@ def test_students_without_sample_weight_learn_hard_labels():
         assert model.score(X, truth) > 0.6
 
 
-def test_soft_labels_minimise_the_cross_entropy():
+def test_soft_labels_minimize_the_cross_entropy():
     model = LLKDSelector(LogisticRegression(C=1e6, max_iter=1000), strategy="all")
     model.fit(X, y, teacher_proba=proba)
     residual = model.predict_proba(X) - np.where((y == -1)[:, None], proba, np.eye(3)[truth])
@@ -592,9 +592,9 @@ def test_rows_are_resampled_from_any_sparse_format():
 
 
 @pytest.mark.parametrize("strategy", ["llkd", "student", "teacher"])
-@pytest.mark.parametrize("n_labelled", [0, 1])
-def test_no_label_is_needed(strategy, n_labelled):
-    few = np.where(np.arange(400) < n_labelled, truth, -1)
+@pytest.mark.parametrize("n_labeled", [0, 1])
+def test_no_label_is_needed(strategy, n_labeled):
+    few = np.where(np.arange(400) < n_labeled, truth, -1)
     model = LLKDSelector(LogisticRegression(), strategy=strategy)
     model.fit(X, few, teacher_proba=proba, classes=[0, 1, 2])
     assert model.score(X, truth) > 0.6

@@ -16,7 +16,7 @@ proba = np.column_stack([1 - truth, truth]) * 0.8 + 0.1
 
 
 @pytest.mark.parametrize("cv", [3, StratifiedKFold(4, shuffle=True, random_state=0)])
-def test_labelled_rows_are_tested_once_and_unlabelled_ones_always_train(cv):
+def test_labeled_rows_are_tested_once_and_unlabeled_ones_always_train(cv):
     splitter = UnlabeledSplit(cv)
     tested = []
     for train, test in splitter.split(X, y):
@@ -28,7 +28,7 @@ def test_labelled_rows_are_tested_once_and_unlabelled_ones_always_train(cv):
     assert splitter.get_n_splits(X, y) == len(list(splitter.split(X, y)))
 
 
-def test_without_unlabelled_rows_it_is_the_inner_splitter():
+def test_without_unlabeled_rows_it_is_the_inner_splitter():
     inner = StratifiedKFold(3)
     for ours, theirs in zip(UnlabeledSplit(3).split(X, truth), inner.split(X, truth), strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
@@ -38,8 +38,8 @@ def test_without_unlabelled_rows_it_is_the_inner_splitter():
 def test_groups_stay_together():
     groups = np.arange(90) // 9
     for train, test in UnlabeledSplit(GroupKFold(5)).split(X, y, groups):
-        labelled = train[y[train] != -1]
-        assert not set(groups[labelled]) & set(groups[test])
+        labeled = train[y[train] != -1]
+        assert not set(groups[labeled]) & set(groups[test])
 
 
 def test_no_label_or_a_bad_cv_is_an_error():

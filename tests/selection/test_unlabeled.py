@@ -26,7 +26,7 @@ STRINGS = ["a", None, "b"]
     ],
     ids=lambda y: f"{type(y).__name__}-{getattr(y, 'dtype', '')}",
 )
-def test_every_way_to_say_unlabelled_is_found(y):
+def test_every_way_to_say_unlabeled_is_found(y):
     np.testing.assert_array_equal(is_unlabeled(y), [False, True, False])
 
 
