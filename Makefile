@@ -4,25 +4,31 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-oldest wheel lint docs bench clean
+.PHONY: help demo test test-slow test-oldest wheel lint docs bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | test-oldest | wheel | lint | docs | bench | clean"
+	@echo "make demo | test | test-slow | test-oldest | wheel | lint | docs | bench | clean"
 
 demo: .venv/stamp-plot
 	$(BIN)/python -m skllmreg demo
 
+# The tests for every change: under two minutes on two cores.
 test: .venv/stamp-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+# Kills, crowds, fuzzing, extremes: the tests that are marked slow, and no others.
+test-slow: .venv/stamp-test
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 # The oldest Python with the lower bounds of pyproject.toml. On Linux, that torch brings 5 GB of CUDA.
 test-oldest:
 	python3.11 -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt \
 		--editable '.[test]'
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(PARALLEL) -m 'not live'
 
 # What users get: the wheel in a venv of its own, tried in a folder of its own.
 wheel: $(BIN)/python

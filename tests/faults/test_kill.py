@@ -7,7 +7,10 @@ import pytest
 from tests.faults.jobs import JOBS
 from tests.faults.killing import Undisturbed, kill
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+]
 
 
 @pytest.mark.parametrize("job", JOBS)

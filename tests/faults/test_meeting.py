@@ -6,7 +6,10 @@ import pytest
 
 from tests.faults.meeting import MEETINGS
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+]
 
 
 @pytest.mark.parametrize("meeting", MEETINGS)
