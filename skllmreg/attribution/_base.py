@@ -46,7 +46,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "module": [callable, None],
-        "attribution": [StrOptions({"gradient", "input_x_gradient", "integrated_gradients"})],
+        "alignment": [StrOptions({"gradient", "input_x_gradient", "integrated_gradients"})],
         "per_sample": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],

@@ -78,10 +78,10 @@ def fit_network(model, X, Y, sample_weight, X_unlabeled, *, loss, target, linear
     from skllmreg.nn import _net
     from skllmreg.nn._loss import AlignedLoss
 
-    if not model.per_sample and model.attribution != "gradient":
+    if not model.per_sample and model.alignment != "gradient":
         raise ValueError(
-            f"per_sample=False needs attribution='gradient': the mean over the rows of "
-            f"{model.attribution!r}, which is relative to the mean row, is about zero."
+            f"per_sample=False needs alignment='gradient': the mean over the rows of "
+            f"{model.alignment!r}, which is relative to the mean row, is about zero."
         )
     rng = check_random_state(model.random_state)
     seed = rng.randint(2**31 - 1)
@@ -106,7 +106,7 @@ def fit_network(model, X, Y, sample_weight, X_unlabeled, *, loss, target, linear
                 *_net.tensors((target, mean_row), like=network),
                 gamma=gamma,
                 alpha=alpha,
-                attribution=model.attribution,
+                attribution=model.alignment,
                 per_sample=model.per_sample,
             )
             n_steps = None  # of L-BFGS nobody knows

@@ -58,7 +58,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
     module : class, callable or torch.nn.Module, default=None
         A network of your own instead, from scaled features to one number. An instance is copied,
         else ``module(n_features, n_outputs)`` makes it. Its kind of number is kept (float32).
-    attribution : {"gradient", "input_x_gradient", "integrated_gradients"}, default="gradient"
+    alignment : {"gradient", "input_x_gradient", "integrated_gradients"}, default="gradient"
         What of the network is drawn to the scores. The last two are relative to the mean row.
     per_sample : bool, default=True
         Whether the attributions of every row are, or only their mean, as in the authors' code.
@@ -165,7 +165,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         tol=1e-6,
         hidden_layer_sizes=(),
         module=None,
-        attribution="gradient",
+        alignment="gradient",
         per_sample=True,
         max_epochs=30,
         batch_size=None,
@@ -188,7 +188,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self.tol = tol
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
-        self.attribution = attribution
+        self.alignment = alignment
         self.per_sample = per_sample
         self.max_epochs = max_epochs
         self.batch_size = batch_size

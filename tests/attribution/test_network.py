@@ -131,10 +131,10 @@ def test_larger_gamma_aligns_the_gradients_of_every_row(n_classes):
     assert bound > 0.95
 
 
-@pytest.mark.parametrize("attribution", ["input_x_gradient", "integrated_gradients"])
-def test_relative_attributions_align_the_gradients_too(attribution):
+@pytest.mark.parametrize("alignment", ["input_x_gradient", "integrated_gradients"])
+def test_relative_attributions_align_the_gradients_too(alignment):
     X, y, scores = toy()
-    model = classifier(scores, gamma=10.0, max_epochs=100, attribution=attribution).fit(X, y)
+    model = classifier(scores, gamma=10.0, max_epochs=100, alignment=alignment).fit(X, y)
     assert mean_cosine(model, X) > 0.8
 
 
@@ -300,7 +300,7 @@ def test_an_instance_is_the_start_and_stays_as_it_is():
         ({"module": torch.nn.Identity()}, "no parameters"),
         ({"hidden_layer_sizes": (8, 0)}, "positive integers"),
         ({"hidden_layer_sizes": (0.5,)}, "positive integers"),
-        ({"per_sample": False, "attribution": "input_x_gradient"}, "attribution='gradient'"),
+        ({"per_sample": False, "alignment": "input_x_gradient"}, "alignment='gradient'"),
     ],
 )
 def test_what_cannot_work_says_why(options, message):
