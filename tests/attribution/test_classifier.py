@@ -16,7 +16,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllmreg import ChatModel, LLMAttributionRegularizedClassifier
 from skllmreg.attribution._scores import SCORE_TRANSFORMS, target_direction
@@ -26,18 +25,6 @@ from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
 quiet = pytest.mark.filterwarnings(
     "ignore::skllmreg.exceptions.NoLLMWarning", "ignore::skllmreg.exceptions.PriorConflictWarning"
 )
-
-
-@quiet
-@parametrize_with_checks(
-    [
-        LLMAttributionRegularizedClassifier(),
-        LLMAttributionRegularizedClassifier(gamma=1.0, tol=1e-9),
-        LLMAttributionRegularizedClassifier(standardize=False, class_weight="balanced"),
-    ]
-)
-def test_sklearn_estimator_checks(estimator, check):
-    check(estimator)
 
 
 def toy(n=60, d=5, n_classes=2, seed=0):

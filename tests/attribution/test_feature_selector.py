@@ -8,7 +8,6 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllmreg import Attributions, ChatModel, LLMFeatureSelector
 from skllmreg.exceptions import NoLLMWarning
@@ -21,12 +20,6 @@ SCORES = {"age": -9, "bmi": 3, "dose": 5, "height": 3}
 def llm(loopback):
     loopback.reply = lambda body: json.dumps({k: abs(v) for k, v in SCORES.items()})
     return ChatModel("tiny", base_url=loopback.base_url)
-
-
-@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
-@parametrize_with_checks([LLMFeatureSelector(), LLMFeatureSelector(k=1)])
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
 
 
 @pytest.mark.parametrize(

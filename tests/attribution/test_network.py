@@ -11,7 +11,6 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllmreg import LLMAttributionRegularizedClassifier, LLMAttributionRegularizedRegressor
 from skllmreg.attribution._scores import SCORE_TRANSFORMS, target_direction
@@ -21,17 +20,6 @@ quiet = pytest.mark.filterwarnings(
     "ignore::skllmreg.exceptions.NoLLMWarning", "ignore::skllmreg.exceptions.PriorConflictWarning"
 )
 pytestmark = quiet
-
-
-@parametrize_with_checks(
-    [
-        LLMAttributionRegularizedClassifier(hidden_layer_sizes=(8,), max_epochs=5),
-        LLMAttributionRegularizedClassifier(hidden_layer_sizes=(8,), max_epochs=5, gamma=1.0),
-        LLMAttributionRegularizedRegressor(hidden_layer_sizes=(8,), max_epochs=5),
-    ]
-)
-def test_sklearn_estimator_checks(estimator, check):
-    check(estimator)
 
 
 def toy(n=40, d=4, n_classes=2, seed=0):

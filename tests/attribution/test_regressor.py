@@ -10,7 +10,6 @@ from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllmreg import LLMAttributionRegularizedRegressor
 from skllmreg.attribution._evidence import Prior, candidate_priors
@@ -22,17 +21,6 @@ from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
 quiet = pytest.mark.filterwarnings(
     "ignore::skllmreg.exceptions.NoLLMWarning", "ignore::skllmreg.exceptions.PriorConflictWarning"
 )
-
-
-@quiet
-@parametrize_with_checks(
-    [
-        LLMAttributionRegularizedRegressor(),
-        LLMAttributionRegularizedRegressor(gamma=1.0, tol=1e-9),
-    ]
-)
-def test_sklearn_estimator_checks(estimator, check):
-    check(estimator)
 
 
 def toy(n=60, d=5, seed=0):

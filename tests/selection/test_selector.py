@@ -21,19 +21,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllmreg import LLKDSelector, UnlabeledSplit
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.selection._strategies import STRATEGIES
 
 quiet = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
-
-
-@quiet
-@parametrize_with_checks([LLKDSelector(), LLKDSelector(strategy="llkd", labels="hard")])
-def test_sklearn_estimator_checks(estimator, check):
-    check(estimator)
 
 
 def pool(n=400, n_labeled=30, accuracy=0.8, seed=0):
