@@ -138,3 +138,7 @@ class UnscaledFeaturesWarning(UserWarning):
 
 class UnusedDescriptionWarning(UserWarning):
     """A description names no feature, but the name of one without a description is like it."""
+
+
+class VectorCacheWarning(UserWarning):
+    """A file for vectors of texts cannot be used; they are computed anew in this process."""

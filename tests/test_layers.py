@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "attribution": {"_doc_link", "_labels", "exceptions", "llm", "nn"},
     "selection": {"_doc_link", "_labels", "exceptions", "llm", "nn", "students"},
     "augmentation": {"_doc_link", "_labels", "exceptions", "llm", "nn", "students"},
-    "students": {"_doc_link", "exceptions", "nn"},
+    "students": {"_doc_link", "exceptions", "llm", "nn"},
 }
 
 # Where a heavy library may be imported at all (a part, or one module of it), and where it may
@@ -52,6 +52,8 @@ HEAVY = {
     "torch": {"nn", "students", "selection/_net"},
     "skorch": {"nn", "students", "selection/_net"},
     "transformers": {"students"},
+    "sentence_transformers": {"students"},
+    "huggingface_hub": {"students"},
     "pandas": set(MAY_IMPORT),
     "matplotlib": set(MAY_IMPORT),
     "polars": set(),

@@ -1,6 +1,7 @@
 """Students for texts, for any of the families."""
 
+from skllmreg.students._sentence_encoder import SentenceEncoder
 from skllmreg.students._text import TextClassifier
 from skllmreg.students._transformer import TransformerClassifier
 
-__all__ = ["TextClassifier", "TransformerClassifier"]
+__all__ = ["SentenceEncoder", "TextClassifier", "TransformerClassifier"]
