@@ -4,5 +4,24 @@ from skllmreg.augmentation._augmenter import GOLDAugmenter
 from skllmreg.augmentation._display import GenerationDisplay
 from skllmreg.augmentation._energy import energy_score
 from skllmreg.augmentation._request import GenerationRequest
+from skllmreg.augmentation._targets import (
+    answer_in,
+    exact_match,
+    json_schema,
+    matches,
+    rouge_l,
+    token_f1,
+)
 
-__all__ = ["GOLDAugmenter", "GenerationDisplay", "GenerationRequest", "energy_score"]
+__all__ = [
+    "GOLDAugmenter",
+    "GenerationDisplay",
+    "GenerationRequest",
+    "answer_in",
+    "energy_score",
+    "exact_match",
+    "json_schema",
+    "matches",
+    "rouge_l",
+    "token_f1",
+]
