@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AttributionDisplay": "skllmreg.attribution",
     "Attributions": "skllmreg.attribution",
+    "CascadeDisplay": "skllmreg.selection",
     "ChatModel": "skllmreg.llm",
     "GOLDAugmenter": "skllmreg.augmentation",
     "GenerationDisplay": "skllmreg.augmentation",
@@ -17,6 +18,7 @@ _HOME = {
     "LLKDSelector": "skllmreg.selection",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
+    "LLMCascadeClassifier": "skllmreg.selection",
     "LLMFeatureSelector": "skllmreg.attribution",
     "LLMTeacherClassifier": "skllmreg.selection",
     "SelectionDisplay": "skllmreg.selection",

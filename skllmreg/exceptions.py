@@ -132,6 +132,10 @@ class UndescribedClassWarning(UserWarning):
     """An LLM is asked about a class that only has a number for a name, or the one not described."""
 
 
+class UnkeptPromiseWarning(UserWarning):
+    """A cascade finds no rows that its student may answer alone: all go to the teacher."""
+
+
 class UnscaledFeaturesWarning(UserWarning):
     """Columns of very different spread are taken as they are."""
 

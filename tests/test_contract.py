@@ -13,6 +13,7 @@ from skllmreg import (
     LLKDSelector,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
+    LLMCascadeClassifier,
     LLMFeatureSelector,
 )
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 DEFAULTS = [
     GOLDAugmenter(),
     LLKDSelector(),
+    LLMCascadeClassifier(),
     LLMAttributionRegularizedClassifier(),
     LLMAttributionRegularizedRegressor(),
     LLMFeatureSelector(),

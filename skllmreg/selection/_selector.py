@@ -17,6 +17,7 @@ from skllmreg._labels import label_array
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.llm._progress import progress_bar
 from skllmreg.selection._lesson import Lesson
+from skllmreg.selection._report import Meter, answers_frame, summarize
 from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
 from skllmreg.selection._rows import check_labels
 from skllmreg.selection._sources import Reveal, find_source
@@ -56,7 +57,7 @@ def warn_of_silence(reveal):
             f"The teacher gave no answer for {len(silent)} of {reveal.n_calls} rows; the first is "
             f"row {silent[0]}. They are not learned from.",
             NoAnswerWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -150,6 +151,11 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         What the teacher said, uncalibrated; NaN for rows not asked about or without an answer.
     student_uncertainty_ : ndarray of shape (n_samples,)
         Entropy of the fitted student as a share of its maximum; NaN for labeled rows.
+    teacher_ : fitted classifier or None
+        None without one, or where its answers are recorded.
+    answer_source_ : ndarray of str of shape (n_samples,)
+        Where the teacher's answer comes from: "live", "cached" or "recorded"; empty for rows that
+        it was not asked about.
     n_teacher_calls_ : int
         Rows that the teacher was asked about, those without an answer included.
     n_calls_saved_ : int
@@ -272,6 +278,25 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         -------
         self
         """
+        self._fit(X, y, teacher_proba, classes)
+        return self
+
+    def _fit(self, X, y, teacher_proba, classes, reserve=None):
+        """Fit, without the rows that `reserve` draws.
+
+        Parameters
+        ----------
+        X, y, teacher_proba, classes
+            As for `fit`.
+        reserve : callable, default=None
+            Takes the rows that the teacher may be asked about and returns those that have to stay
+            unseen.
+
+        Returns
+        -------
+        Reveal or None
+            Asks the teacher about further rows; None without one.
+        """
         self._validate_params()
         X, n_samples = self._check_rows(X, reset=True), _num_samples(X)
         has_teacher = self.teacher is not None or teacher_proba is not None
@@ -281,7 +306,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             warnings.warn(
                 "There is no teacher: the student is fitted on the labels in y alone.",
                 NoLLMWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         elif self.teacher is not None and not len(pool):
             warnings.warn(
@@ -289,35 +314,80 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                 "(VotingClassifier and other tools number the sorted labels before they fit, and "
                 "of -1 make a class.)",
                 NoLLMWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         source = find_source(
             self.teacher, X, labeled, labels, teacher_proba, classes, self.random_state
         )
         reveal = None if source is None else Reveal(source, n_samples)
+        if reserve is not None and reveal is not None:
+            pool = np.setdiff1d(pool, reserve(pool[reveal.may_ask(pool)]))
+        self.teacher_ = getattr(source, "classifier", None)
         self.classes_ = np.unique(labels) if reveal is None else reveal.classes
         codes = np.searchsorted(self.classes_, labels)
         lesson = Lesson(X, self._student(X), self.classes_, labeled, codes, pool)
-        taught = self._teach(lesson, reveal)
+        with Meter(self.teacher_) as meter:
+            taught = self._teach(lesson, reveal)
 
         self.estimator_ = taught.student
         self.sample_indices_, self.soft_labels_, self.sample_weight_ = taught.training
         self.transduction_ = with_unlabeled(
             self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
         )
-        self.labeled_iter_ = np.zeros(n_samples, int)
+        self.labeled_iter_ = np.full(n_samples, -1)
+        self.labeled_iter_[labeled] = 0
         self.labeled_iter_[pool] = taught.first_round
         self.student_uncertainty_ = np.full(n_samples, np.nan)
         self.student_uncertainty_[pool] = taught.uncertainty
         self.teacher_proba_ = np.full((n_samples, len(self.classes_)), np.nan)
         self.n_teacher_calls_ = self.n_calls_saved_ = 0
+        self.answer_source_ = np.full(n_samples, "", dtype="<U8")
         if reveal is not None:
-            self.teacher_proba_, self.n_teacher_calls_ = reveal.proba, reveal.n_calls
+            self.teacher_proba_, self.n_teacher_calls_ = reveal.proba.copy(), reveal.n_calls
+            self.answer_source_ = reveal.source.copy()
             self.n_calls_saved_ = int(reveal.may_ask(pool).sum())
             warn_of_silence(reveal)
+        self._summary = summarize(reveal, meter)
         self.calibration_, self.history_ = taught.calibration, taught.history
         self.termination_condition_ = taught.condition
-        return self
+        return reveal
+
+    def to_frame(self):
+        """List the rows that the teacher was asked about.
+
+        Returns
+        -------
+        DataFrame
+            For each such row of X, in the index: the teacher's "label" (None for no answer) and
+            probabilities "proba_<class>"; the "round" in which the row was selected first (0 for
+            labeled rows, -1 for never), whether it was "used" in the end and with what "weight";
+            and the "source" of the answer: "live", "cached" or "recorded". Needs pandas.
+        """
+        check_is_fitted(self)
+        weight = np.zeros(len(self.labeled_iter_))
+        weight[self.sample_indices_] = self.sample_weight_
+        return answers_frame(
+            self.answer_source_ != "",
+            self.teacher_proba_,
+            self.classes_,
+            self.answer_source_,
+            round=self.labeled_iter_,
+            used=weight > 0,
+            weight=weight,
+        )
+
+    def summary(self):
+        """Sum up the last fit.
+
+        Returns
+        -------
+        dict
+            "rows" of X, "calls" of the teacher (of these "recorded" ones, and "cached" ones where
+            the LLM counts them), "tokens" and "dollars" of its LLM (None where nobody counts them),
+            "seconds", and "failures": rows without an answer.
+        """
+        check_is_fitted(self)
+        return dict(self._summary)
 
     def fit_resample(self, X, y=None, *, teacher_proba=None, classes=None):
         """Fit, and return the rows that the student was fitted on, with hard labels.

@@ -115,7 +115,8 @@ class RecordedTeacher:
         return ~np.isnan(self.table[rows]).all(axis=1)
 
     def __call__(self, rows):
-        return self.table[rows]
+        """Look up the probabilities of rows; and say where they come from."""
+        return self.table[rows], "recorded"
 
     def honest_answers(self, rows):
         """Those of the labeled rows that the table has an answer for."""
@@ -142,6 +143,7 @@ class LiveTeacher:
         self.columns = np.asarray(classifier.classes_)
 
     def __call__(self, rows):
+        """Ask for the probabilities of rows; and say where they come from."""
         try:
             proba = self.classifier.predict_proba(_safe_indexing(self.X, rows))
         except InvalidReplyError as error:
@@ -158,7 +160,7 @@ class LiveTeacher:
                 f"The teacher's predict_proba gave the shape {proba.shape} for {len(rows)} rows "
                 f"and {len(self.columns)} classes."
             )
-        return proba
+        return proba, "live"
 
     def can_answer(self, rows):
         """Whether there may be an answer."""
@@ -182,6 +184,8 @@ class Reveal:
     classes : ndarray of shape (n_classes,)
         The teacher's, sorted.
     can_answer, asked : ndarray of bool of shape (n_samples,)
+    source : ndarray of str of shape (n_samples,)
+        "recorded", "live" or "cached"; empty for rows not asked about.
     proba : ndarray of shape (n_samples, n_classes)
         NaN for rows not asked about, or without an answer.
     """
@@ -192,6 +196,7 @@ class Reveal:
         self.classes = np.unique(teacher.columns)
         self.position = np.searchsorted(self.classes, teacher.columns)
         self.asked = np.zeros(n_samples, bool)
+        self.source = np.full(n_samples, "", dtype="<U8")
         self.proba = np.full((n_samples, len(self.classes)), np.nan)
 
     @property
@@ -211,7 +216,7 @@ class Reveal:
         """Ask about rows; a row is asked about once, and NaN throughout is no answer."""
         if not len(rows):
             return
-        answer = self.teacher(rows)
+        answer, self.source[rows] = self.teacher(rows)
         self.asked[rows] = True
         there = ~np.isnan(answer).all(axis=1)
         rows, answer = rows[there], answer[there]

@@ -669,3 +669,18 @@ def test_resampled_labels_are_a_series_where_y_is_one(kind):
     assert isinstance(labels, kind)
     assert len(labels) == len(X) == 30
     assert set(labels.to_list()) == {0, 1}
+
+
+def test_a_frame_lists_what_was_asked_and_what_became_of_it():
+    model = LLKDSelector(max_teacher_calls=60, random_state=0).fit(X, y, teacher_proba=proba)
+    frame = model.to_frame()
+    assert len(frame) == 60
+    np.testing.assert_allclose(frame.filter(like="proba_"), model.teacher_proba_[frame.index])
+    np.testing.assert_array_equal(frame["label"], proba[frame.index].argmax(axis=1))
+    assert set(frame["source"]) == {"recorded"}
+    # Labeled rows are asked about for the calibration, and learned from for their label.
+    np.testing.assert_array_equal(frame["round"] == 0, frame.index < 30)
+    assert frame["used"].all()
+    found = model.summary()
+    assert (found["rows"], found["calls"], found["recorded"], found["failures"]) == (400, 60, 60, 0)
+    assert found["seconds"] > 0
