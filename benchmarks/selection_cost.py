@@ -25,11 +25,11 @@ import torch
 from _results import made_by, options, output_folder
 from skorch import NeuralNetClassifier
 
-from skllmreg.selection._net import BatchLesson, fit_net
 from skllmreg.selection._selector import LLKDSelector
 from skllmreg.selection._strategies import rows_to_ask
-from skllmreg.selection._students import fit_student
 from skllmreg.selection._thresholds import uncertainty
+from skllmreg.students._fitting import fit_student
+from skllmreg.students._net import BatchLesson, fit_net
 
 N_FEATURES, N_CLASSES, EPOCHS = 300, 6, 2
 BATCHES = (128, 256, 512)  # 128 is skorch's own; a larger one suits so many rows
@@ -87,8 +87,8 @@ def cost_of_a_round(X, proba):
 
     classes, rng = np.arange(N_CLASSES), np.random.RandomState(0)
     student = SGDClassifier(loss="log_loss", max_iter=5, tol=None, random_state=0)
-    ones, fitted = np.ones(len(X)), []
-    training = seconds(lambda: fitted.append(fit_student(student, X, proba, ones, classes)))
+    fitted = []
+    training = seconds(lambda: fitted.append(fit_student(student, X, proba, classes)))
     q = fitted[0].predict_proba(X)
     predicting = seconds(lambda: fitted[0].predict_proba(X))
     share = np.full(N_CLASSES, 1 / N_CLASSES)

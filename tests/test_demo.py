@@ -24,8 +24,8 @@ def test_demo_works_without_matplotlib(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for module, computed in (
         (demo, "learning_curves"),
-        (demo._demo_distill, "accuracies"),
-        (demo._demo_generate, "accuracies"),
+        (demo._distill, "accuracies"),
+        (demo._generate, "accuracies"),
     ):
         monkeypatch.setattr(module, computed, lambda n_splits, tick: {})
     assert demo.main(["--splits", "1", "--output", str(tmp_path / "curve.png")]) == 0

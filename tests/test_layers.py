@@ -22,35 +22,25 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "__init__": set(),
     "__main__": {"__init__", "llm", "demo"},
-    "demo": {
-        "__init__",
-        "_demo_distill",
-        "_demo_generate",
-        "attribution",
-        "datasets",
-        "exceptions",
-        "llm",
-    },
-    "_demo_distill": {"datasets", "selection", "students"},
-    "_demo_generate": {"datasets", "augmentation", "students"},
-    "_doc_link": {"__init__"},
-    "_labels": set(),
+    "demo": {"attribution", "augmentation", "datasets", "exceptions", "llm", "selection"}
+    | {"students", "utils"},
     "exceptions": set(),
-    "llm": {"__init__", "exceptions"},
-    "nn": {"exceptions"},
-    "datasets": {"exceptions", "llm"},
-    "attribution": {"_doc_link", "_labels", "exceptions", "llm", "nn"},
-    "selection": {"_doc_link", "_labels", "exceptions", "llm", "nn", "students"},
-    "augmentation": {"_doc_link", "_labels", "exceptions", "llm", "nn", "students"},
-    "students": {"_doc_link", "exceptions", "llm", "nn"},
+    "utils": {"__init__", "exceptions"},
+    "llm": {"__init__", "exceptions", "utils"},
+    "nn": {"exceptions", "utils"},
+    "datasets": {"exceptions", "llm", "utils"},
+    "students": {"exceptions", "nn", "utils"},
+    "attribution": {"exceptions", "llm", "nn", "utils"},
+    "selection": {"exceptions", "llm", "nn", "students", "utils"},
+    "augmentation": {"exceptions", "llm", "nn", "students", "utils"},
 }
 
 # Where a heavy library may be imported at all (a part, or one module of it), and where it may
 # stand at the top of a module, because that module is itself imported only when needed.
 HEAVY = {
     "openai": {"llm"},
-    "torch": {"nn", "students", "selection/_net"},
-    "skorch": {"nn", "students", "selection/_net"},
+    "torch": {"nn", "students"},
+    "skorch": {"nn", "students"},
     "transformers": {"students"},
     "sentence_transformers": {"students"},
     "huggingface_hub": {"students"},
@@ -130,7 +120,7 @@ def defines_estimator(path):
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.stem != "__init__"], ids=name_of)
 def test_only_estimators_import_estimators(path):
-    if defines_estimator(path) or part_of(path) in ("demo", "_demo_distill", "_demo_generate"):
+    if defines_estimator(path) or part_of(path) == "demo":
         return
     estimators = {
         f"skllmreg.{name_of(p).replace('/', '.')}" for p in MODULES if defines_estimator(p)

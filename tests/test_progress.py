@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import tqdm
+import tqdm.auto
 from sklearn.frozen import FrozenEstimator
 from sklearn.naive_bayes import GaussianNB
 
@@ -35,7 +35,7 @@ def bars(monkeypatch):
         def update(self, n):
             self.done += n
 
-    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     monkeypatch.setitem(sys.modules, "ipykernel", None)  # as in a notebook
     return Bar.shown
 

@@ -2,7 +2,7 @@
 
 import json
 
-from skllmreg.llm._wording import sendable
+from skllmreg.utils._text import sendable
 
 _FORMAT = "skllmreg attributions 1"
 _PROVENANCE = {"task": str, "model": str, "date": str, "prompt_hash": str, "n_described": int}

@@ -1,6 +1,5 @@
 """What the attribution-regularized classifier and regressor share."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +7,6 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skllmreg._doc_link import DocLinkMixin
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
 from skllmreg.attribution._elicit import elicit_attributions
 from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
@@ -23,6 +21,8 @@ from skllmreg.attribution._scores import (
     target_direction,
 )
 from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning, UnscaledFeaturesWarning
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._warn import warn
 
 MOST_UNEQUAL = 1e3  # spread of a column by that of another, as it may be without a scaler
 MOST_ROWS = 1e12  # by weight: beyond, the priors drown in rounding
@@ -75,10 +75,9 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             )
         if attributions is None:
             if self.gamma != 0:
-                warnings.warn(
+                warn(
                     "Neither `llm` nor `attributions` is given: this is a plain ridge model.",
                     NoLLMWarning,
-                    stacklevel=3,
                 )
             return
         self.attribution_estimates_ = parse_attributions(
@@ -105,12 +104,11 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         if not scale.size or scale.max() <= MOST_UNEQUAL * scale.min():
             return
         low, high = names[[scale.argmin(), scale.argmax()]].tolist()
-        warnings.warn(
+        warn(
             "With standardize=False X is taken as it is, but the spread of column "
             f"{high!r} is {scale.max() / scale.min():.0e} times that of {low!r}. Scores are about "
             "features of comparable spread: put a scaler in front, or leave standardize=True.",
             UnscaledFeaturesWarning,
-            stacklevel=4,
         )
 
     def _fit_network(self, X, Y, sample_weight, X_unlabeled, location, loss, linear):
@@ -176,12 +174,11 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         )
         fits = [fit_candidate(X, Y, sample_weight, prior) for prior in priors]
         if not all(fit.converged for fit in fits):
-            warnings.warn(
+            warn(
                 "Some candidate priors could not be fitted to the end: are there sample weights "
                 f"that differ by orders of magnitude ({sample_weight.min():.3g} to "
                 f"{sample_weight.max():.3g})?",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         weights, coef, intercept = model_average(priors, fits)
         self.candidates_ = {
@@ -223,13 +220,12 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             # Scores that rank almost as well as the model contradict nothing.
             against = self.agreement_ - chance < min(needed, 0.9 * best)
         if against:
-            warnings.warn(
+            warn(
                 "The labels contradict the attribution scores: on the training rows, these alone "
                 f"have {measure} of {self.agreement_:.2f}, and the odds that they help went from "
                 f"{before:.0f} to {odds:.2g}. The model follows the labels; check what the scores "
                 "speak for, and how the features are coded.",
                 PriorConflictWarning,
-                stacklevel=3,
             )
 
     def _fit_fixed(self, X, Y, sample_weight, loss):
@@ -248,20 +244,18 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         )
         self.gamma_ = float(self.gamma)
         if not converged:
-            warnings.warn(
+            warn(
                 f"The solver stopped after {self.n_iter_} iterations; raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         # What is the same for all rows, scores or labels, contradicts nothing.
         told = np.ptp(np.asarray(X @ target.T), axis=0).any() and np.ptp(Y, axis=0).any()
         if np.linalg.norm(coef) <= MIN_LENGTH * 1.001 and self.gamma > 0 and told:
-            warnings.warn(
+            warn(
                 "The labels contradict the attribution scores, and with this gamma the scores "
                 "win: the coefficients keep their direction, with next to no slope. Lower gamma, "
                 'or let the labels decide with gamma="auto".',
                 PriorConflictWarning,
-                stacklevel=3,
             )
         return coef, intercept
 

@@ -8,13 +8,13 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from skllmreg._labels import label_array
 from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._evidence import fit_candidate
 from skllmreg.attribution._loss import LOG_LOSS, encode_labels
 from skllmreg.attribution._network import has_network
 from skllmreg.attribution._numbers import validate_numbers
+from skllmreg.utils._labels import label_array
 
 
 class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):

@@ -2,12 +2,10 @@
 
 import datetime
 import hashlib
-import warnings
 from numbers import Integral
 
 import numpy as np
 
-from skllmreg._labels import about_numbers
 from skllmreg.attribution._attributions import Attributions
 from skllmreg.attribution._features import check_names, features_with_text, few
 from skllmreg.attribution._prompts import (
@@ -21,6 +19,8 @@ from skllmreg.attribution._prompts import (
 )
 from skllmreg.attribution._scores import SCALE
 from skllmreg.exceptions import UndescribedClassWarning
+from skllmreg.utils._labels import about_numbers
+from skllmreg.utils._warn import warn
 
 
 def elicit_attributions(
@@ -202,12 +202,11 @@ def _check_classes(labels, class_descriptions):
             raise TypeError(f"The description of class {label!r} is {text!r:.100}, not a str.")
     mute = [label for label in mute if not isinstance(label, str)]
     if mute:
-        warnings.warn(
+        warn(
             f"The LLM is asked about {few(mute)} without being told which class that is: give "
             "class_descriptions={label: what it means}, or the signs of the scores may be wrong."
             f"{about_numbers(labels)}",
             UndescribedClassWarning,
-            stacklevel=3,
         )
     return described
 

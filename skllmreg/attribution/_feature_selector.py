@@ -1,6 +1,5 @@
 """`LLMFeatureSelector`: keep the features that an LLM finds most useful."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -9,11 +8,13 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skllmreg._doc_link import DocLinkMixin
 from skllmreg.attribution._elicit import elicit_importances
 from skllmreg.attribution._features import column_names
 from skllmreg.attribution._scores import is_by_class, parse_attributions
 from skllmreg.exceptions import NoLLMWarning
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._frames import is_frame
+from skllmreg.utils._warn import warn
 
 
 class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
@@ -126,7 +127,7 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
         self
         """
         self._validate_params()
-        frame = hasattr(X, "columns")  # may mix what no array holds, such as dates and numbers
+        frame = is_frame(X)  # may mix what no array holds, such as dates and numbers
         validate_data(
             self,
             X,
@@ -142,10 +143,9 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
         names, attributions = getattr(self, "feature_names_in_", None), self.attributions
         self.elicited_attributions_ = None
         if attributions is None and self.llm is None:
-            warnings.warn(
+            warn(
                 "Neither `llm` nor `attributions` is given: all features are kept.",
                 NoLLMWarning,
-                stacklevel=3,
             )
             return np.full(self.n_features_in_, np.nan)
         if attributions is None:

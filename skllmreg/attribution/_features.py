@@ -2,10 +2,10 @@
 
 import difflib
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 
 from skllmreg.exceptions import UnusedDescriptionWarning
+from skllmreg.utils._warn import warn
 
 _HOW_TO_NAME = (
     "An LLM can only judge features that it is told about. Give X as a data frame whose "
@@ -119,11 +119,10 @@ def _warn_of_slips(descriptions, undescribed, names):
         if any(bare == key or bare.startswith(f"{key}_") for bare in taken):
             continue
         for near in difflib.get_close_matches(key, undescribed, n=1, cutoff=0.8):
-            warnings.warn(
+            warn(
                 f"feature_descriptions describes {key!r}, which is no feature, but does not "
                 f"describe {near!r}: is that the one?",
                 UnusedDescriptionWarning,
-                stacklevel=4,
             )
 
 

@@ -26,7 +26,7 @@ from sklearn.utils import check_random_state
 
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR, LOG_LOSS
 from skllmreg.attribution._scaling import scaled
-from skllmreg.llm._progress import progress_bar
+from skllmreg.utils._progress import progress_bar
 
 LOSSES = {"log_loss": LOG_LOSS, "squared_error": HALF_SQUARED_ERROR}
 PSEUDO_ROWS = 40.0

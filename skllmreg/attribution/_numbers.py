@@ -7,6 +7,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
+from skllmreg.utils._frames import column_name
+
 
 def validate_numbers(estimator, X, y="no_validation", **options):
     """Validate X, and y if there is one; what is no finite number among them is named.
@@ -52,7 +54,7 @@ def _not_finite_in(X):
     for i, row in enumerate(np.asarray(X, dtype=object)):
         for j, value in enumerate(row):
             if not _is_finite(value):
-                return f"Column {_name(X, j)!r} of X is {value} in row {i}. "
+                return f"Column {column_name(X, j)!r} of X is {value} in row {i}. "
     return ""
 
 
@@ -73,18 +75,14 @@ def _text_in(X):
         )
     for j in range(rows.shape[1] if rows.ndim == 2 else 0):
         if isinstance(rows[0, j], datetime.date):
-            return f"Column {_name(X, j)!r} of X holds dates or times; numbers are needed."
+            return f"Column {column_name(X, j)!r} of X holds dates or times; numbers are needed."
         if (text := _first_text(rows[:, j])) is not None:
             return (
-                f"Column {_name(X, j)!r} of X holds text such as {text!r:.50}; numbers are needed. "
-                "Encode it, as by OneHotEncoder(sparse_output=False) in a ColumnTransformer with "
-                '.set_output(transform="pandas"), which keeps the names.'
+                f"Column {column_name(X, j)!r} of X holds text such as {text!r:.50}; numbers are "
+                "needed. Encode it, as by OneHotEncoder(sparse_output=False) in a "
+                'ColumnTransformer with .set_output(transform="pandas"), which keeps the names.'
             )
     return None
-
-
-def _name(X, j):
-    return list(X.columns)[j] if hasattr(X, "columns") else j
 
 
 def _first_text(values):

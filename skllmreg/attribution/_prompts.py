@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skllmreg.attribution._scores import SCALE
-from skllmreg.llm._wording import answer_keys, on_one_line, sendable
+from skllmreg.utils._text import answer_keys, sendable, single_line
 
 # More features are asked about in parts: servers cap the properties of a schema (100 at some), and
 # an answer stays near a thousand tokens, which every model can write with care.
@@ -104,7 +104,7 @@ def score_question(task, goal, features, position="", least=-SCALE):
     keys = answer_keys(features)
     return _question(
         "You know the subject, but no rows of the data are shown: answer from what is generally "
-        f"known.\n\nTask: {on_one_line(task)}\n{goal}\n"
+        f"known.\n\nTask: {single_line(task)}\n{goal}\n"
         "Judge each feature by itself; let the scores tell strong features from weak ones.\n"
         'A feature for a category, as in "colour = red" or colour_red, is 1 where that holds and 0 '
         f"elsewhere.\n\n{position}{_feature_lines(keys, features)}\n\n"
@@ -122,7 +122,7 @@ def description_question(task, feature_names, position=""):
     keys = answer_keys(features)
     return _question(
         "The columns of a table have names only. Say what each probably holds.\n\n"
-        f"Task the table is for: {on_one_line(task)}\n\n"
+        f"Task the table is for: {single_line(task)}\n\n"
         f"{position}{_feature_lines(keys, features)}\n\n"
         "Describe each feature in one line of at most 20 words: what is measured, the unit if it "
         "is certain, what a larger value means. Where the name and the task do not tell, write an "
@@ -161,7 +161,7 @@ def _feature_lines(keys, features):
         if key != name:
             line += f" stands for {json.dumps(name, ensure_ascii=False)}"
         if features[name]:
-            line += f": {on_one_line(features[name])}"
+            line += f": {single_line(features[name])}"
         lines.append(line)
     return "\n".join(lines)
 
@@ -172,4 +172,4 @@ def _class_list(labels, class_descriptions):
 
 def _class_text(label, class_descriptions):
     description = (class_descriptions or {}).get(label)
-    return on_one_line(f"{label}" + (f" ({description})" if description else ""))
+    return single_line(f"{label}" + (f" ({description})" if description else ""))

@@ -11,8 +11,8 @@ from numbers import Real
 
 import numpy as np
 
-from skllmreg._labels import about_numbers
 from skllmreg.attribution._features import own_name
+from skllmreg.utils._labels import about_numbers
 
 SCALE = 10  # scores go from -10 to 10
 

@@ -1,6 +1,5 @@
 """`GOLDAugmenter`: an LLM writes training rows where the student is weak."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,29 +16,18 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import is_missing, is_string, label_array
-from skllmreg.augmentation._rows import joined, labeled
+from skllmreg.augmentation._rows import labeled
 from skllmreg.augmentation._setup import check_params, make_loop, make_scores
-from skllmreg.augmentation._student import default_student, fit_student
+from skllmreg.augmentation._student import default_student
 from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
-from skllmreg.students._any import student_predict
-from skllmreg.students._checks import check_rows
+from skllmreg.students._fitting import fit_student, student_has, student_predict
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._frames import joined
+from skllmreg.utils._labels import is_missing, is_string, label_array
+from skllmreg.utils._validation import check_rows
+from skllmreg.utils._warn import warn
 
 STRATEGIES = ("gold", "random-feedback", "no-feedback")
-
-
-def _student_has(method):
-    """Whether the student, fitted or not, has a method; those made here have all."""
-
-    def check(self):
-        for student in (getattr(self, "estimator_", None), self.final_estimator, self.estimator):
-            if student is not None:
-                getattr(student, method)
-                break
-        return True
-
-    return check
 
 
 class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -300,7 +288,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         seed = rng.randint(2**31 - 1)  # of every student
         if self.llm is None and self.generator is None:
             message = "There is no LLM and no generator: the student learns the labeled rows."
-            warnings.warn(message, NoLLMWarning, stacklevel=3)
+            warn(message, NoLLMWarning)
             self._keep(X[:0], None)
         else:
             data = labeled(X, codes, self.classes_, self.feature_descriptions)
@@ -313,7 +301,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
             self._warn_if_stopped(loop)
             X = joined(X, self.X_generated_)
             codes = np.append(codes, [one.code for one in loop.accepted])
-        self.estimator_ = fit_student(final, X, codes, self.classes_, seed)
+        self.estimator_ = fit_student(final, X, codes, self.classes_, random_state=seed)
         return self
 
     def fit_resample(self, X, y):
@@ -336,7 +324,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         y = y if np.ndim(y) == 1 else column_or_1d(y)
         return joined(X, self.X_generated_), joined(y, self.y_generated_)
 
-    @available_if(_student_has("predict"))
+    @available_if(student_has("predict"))
     def predict(self, X):
         """Predict the classes by the student.
 
@@ -351,7 +339,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         X = self._checked(X)
         return student_predict(self.estimator_, X, self.classes_)
 
-    @available_if(_student_has("predict_proba"))
+    @available_if(student_has("predict_proba"))
     def predict_proba(self, X):
         """Compute the classes' probabilities by the student.
 
@@ -366,7 +354,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         X = self._checked(X)
         return self.estimator_.predict_proba(X)
 
-    @available_if(_student_has("decision_function"))
+    @available_if(student_has("decision_function"))
     def decision_function(self, X):
         """Call the student's decision function.
 
@@ -429,7 +417,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
             reasons["nothing_new"] = f"rounds brought (almost) nothing new{of_which}"
         if reason := reasons.get(self.termination_condition_):
             message = f"Generation stopped with {len(self.y_generated_)} rows: {reason}."
-            warnings.warn(message, GenerationStoppedWarning, stacklevel=4)
+            warn(message, GenerationStoppedWarning)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -5,7 +5,7 @@ from typing import Any
 
 from skllmreg.augmentation._duplicates import TextIndex
 from skllmreg.augmentation._row_duplicates import RowIndex
-from skllmreg.augmentation._text import clean_text, shown
+from skllmreg.utils._text import clean_text, short_repr
 
 # A text may have this many times the characters of the longest labeled one, and this many at
 # least: what is longer is no text of its kind, whatever it is.
@@ -77,7 +77,7 @@ class Curator:
 
     def _text_problem(self, text):
         if not isinstance(text, str):
-            return f"{shown(text)} is no text"
+            return f"{short_repr(text)} is no text"
         if len(text) > self.most_characters:
             return f"{len(text):,} characters, more than {self.most_characters:,}"
         if text != clean_text(text):

@@ -8,9 +8,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skllmreg.augmentation._rows import joined
 from skllmreg.augmentation._student import table_features
-from skllmreg.students._checks import check_texts, is_text
+from skllmreg.utils._frames import is_frame, joined
+from skllmreg.utils._validation import check_texts, is_text
 
 ACCEPTED, SHOWN = "#2a78b5", "#e07b39"
 REFUSED = {
@@ -214,11 +214,11 @@ class GenerationDisplay:
 def like(generated, X, name):
     """X, with the generated rows' columns; an error where it is something else."""
     X = check_texts(X) if is_text(X) else X
-    if hasattr(generated, "columns") and hasattr(X, "columns"):
+    if is_frame(generated) and is_frame(X):
         if missing := [column for column in generated.columns if column not in X.columns]:
             raise ValueError(f"{name} has no column {missing[0]!r}.")
         return X[list(generated.columns)]
-    if hasattr(generated, "columns") or np.shape(X)[1:] != generated.shape[1:]:
+    if is_frame(generated) or np.shape(X)[1:] != generated.shape[1:]:
         raise ValueError(f"{name} is of another kind than what the augmenter was fitted on.")
     return X
 

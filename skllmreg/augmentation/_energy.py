@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing, gen_batches
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.students._any import is_net, last_step
+from skllmreg.students._fitting import is_net, last_step
 
 CHUNK_ROWS = 8192  # scored at a time: memory grows by one number a row
 CHUNK_VALUES = 2**22
@@ -113,9 +113,9 @@ def check_ood_score(ood_score, student):
         return
     last = last_step(student)
     if is_net(last):
-        from skllmreg.nn._logits import check_net
+        from skllmreg.nn._logits import check_logits
 
-        check_net(last)
+        check_logits(last)
     elif not hasattr(student, "decision_function"):
         raise ValueError(
             f"{type(last).__name__} has no decision_function, and energy needs logits: of "

@@ -7,8 +7,9 @@ from typing import Any
 
 from skllmreg.augmentation._prompts import rows_question
 from skllmreg.augmentation._schema import table_rows
-from skllmreg.augmentation._text import clean_if_text, shown
 from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
+from skllmreg.utils._frames import is_frame
+from skllmreg.utils._text import clean_if_text, short_repr
 
 # Of a reply with more rows than this times what was asked for, the rest is not looked at.
 MOST_TIMES = 4
@@ -132,7 +133,7 @@ class LLMGenerator:
     def _problem(self, row):
         if self.schema is not None:
             return self.schema.problem(row)
-        return "" if isinstance(row, str) else f"{shown(row)} is no text"
+        return "" if isinstance(row, str) else f"{short_repr(row)} is no text"
 
     def _clean(self, row):
         if self.schema is not None:
@@ -183,7 +184,7 @@ class FunctionGenerator:
 
     def _answer(self, request):
         found = self.function(request)
-        is_table = hasattr(found, "columns")
+        is_table = is_frame(found)
         if self.schema is not None and is_table:
             found, is_table = table_rows(found), False
         try:
@@ -193,7 +194,9 @@ class FunctionGenerator:
             most = None if hasattr(found, "__len__") else MOST_TIMES * request.n_rows
             rows = list(islice(found, most))
         except TypeError:
-            return Answer(problem=f"the generator gave {shown(found)}, no list", text=shown(found))
+            return Answer(
+                problem=f"the generator gave {short_repr(found)}, no list", text=short_repr(found)
+            )
         problem = "" if rows else "the generator gave no row"
         return Answer([self._clean(row) for row in rows], problem)
 

@@ -5,15 +5,14 @@ no reason against one: a label is believed unless another one is several times l
 """
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
-from sklearn.utils import _safe_indexing
 
-from skllmreg.augmentation._rows import joined
-from skllmreg.augmentation._student import fit_student, table_features
-from skllmreg.students._any import is_net, last_step, student_proba
-from skllmreg.students._checks import is_text
+from skllmreg.augmentation._student import table_features
+from skllmreg.students._calibration import fit_calibration
+from skllmreg.students._fitting import is_net, last_step, out_of_fold_proba, student_proba
+from skllmreg.utils._frames import joined
+from skllmreg.utils._validation import is_text
 
 # A teacher abstains below this probability.
 SURE = 0.7
@@ -111,12 +110,12 @@ def teacher_classes(teacher, classes):
 
 def _by_student(X, codes, folds, classes, student, seed):
     n_labeled = len(codes) - len(folds)
-    proba = np.empty((len(folds), len(classes)))
-    for train, test in _splits(folds, n_labeled):
-        fitted = fit_student(student, _safe_indexing(X, train), codes[train], classes, seed)
-        proba[test - n_labeled] = student_proba(fitted, _safe_indexing(X, test), classes)
+    # Labeled rows train every student, and are not scored.
+    fold = np.append(np.full(n_labeled, -1), folds)
+    proba = out_of_fold_proba(student, X, codes, fold, classes, random_state=seed)[n_labeled:]
     own = codes[n_labeled:]
-    proba = calibrated(proba, own)
+    # A student fitted to few rows is far too sure, or not sure enough, of rows it has not seen.
+    proba = fit_calibration(proba, own, slope_sd=np.inf, floor=1e-9)(proba)
     label = proba[np.arange(len(own)), own]
     return proba, proba.max(axis=1) > TIMES * label
 
@@ -141,23 +140,6 @@ def _by_dynamics(X, codes, folds, n_classes, seed):
             variance[rows] += label * (1 - label) / N_CHECKPOINTS
     never_likely = mean[np.arange(len(own)), own] <= MOST_CONFIDENCE / n_classes
     return mean, never_likely & (variance <= MOST_VARIANCE * np.ptp(variance))
-
-
-def calibrated(proba, codes):
-    """Raise probabilities to the power that makes the labels likeliest, and normalize them.
-
-    A student fitted to few rows is far too sure, or not sure enough, of rows that it has not seen.
-    """
-    logs = np.log(np.clip(proba, 1e-9, None))
-
-    def loss(log_power):
-        scaled = np.exp(log_power) * logs
-        total = np.logaddexp.reduce(scaled, axis=1)
-        return np.mean(total - scaled[np.arange(len(codes)), codes])
-
-    power = np.exp(minimize_scalar(loss, bounds=(-4, 2), method="bounded").x)
-    scaled = power * logs
-    return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True))
 
 
 def _folds(codes, rng):

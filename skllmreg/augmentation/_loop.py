@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skllmreg.augmentation._feedback import choose_feedback
-from skllmreg.augmentation._text import harmless, shown
 from skllmreg.exceptions import BudgetExceededError, GenerationError
-from skllmreg.llm._progress import progress_bar
+from skllmreg.utils._progress import progress_bar
+from skllmreg.utils._text import harmless, short_repr
 
 # After so many rounds in succession that bring less than this share of new rows, a class is given
 # up, or all of it ends.
@@ -230,7 +230,7 @@ class GenerationLoop:
                 for row, reason in zip(answer.rows, reasons, strict=True)
             ]
             written += rows
-            text = answer.text or "; ".join(shown(row) for row in answer.rows)
+            text = answer.text or "; ".join(short_repr(row) for row in answer.rows)
             self._replies.append((text, "", rows))
         del self._replies[:-SHOWN_REPLIES]
         self._reject(written)

@@ -6,8 +6,7 @@ and what it asks for is data. Texts of the user are only ever joined, never used
 
 import json
 
-from skllmreg.augmentation._text import clean_text
-from skllmreg.llm._wording import answer_keys, on_one_line, sendable
+from skllmreg.utils._text import answer_keys, clean_text, sendable, single_line
 
 # Of a long example, this many characters are shown.
 MOST_SHOWN = 2000
@@ -39,7 +38,7 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
     rows = "texts" if schema is None else "rows of a table"
     parts = [
         "You write training data for a classifier.",
-        f"Task: {on_one_line(task)}\n{_class_lines(classes, class_descriptions)}",
+        f"Task: {single_line(task)}\n{_class_lines(classes, class_descriptions)}",
         f"Write {request.n_rows} new {rows} of the class {_name(request.label)}. A careful reader "
         "who does not know the class would put each into this one and into no other.",
     ]
@@ -65,7 +64,7 @@ def rows_question(task, request, classes, class_descriptions, schema=None):
         parts.append(
             f"Spread the {rows} over these, freely combined:\n"
             + "\n".join(
-                f"- {on_one_line(name)}: {on_one_line(values)}"
+                f"- {single_line(name)}: {single_line(values)}"
                 for name, values in request.attributes.items()
             )
         )
@@ -111,7 +110,7 @@ def attributes_question(task, classes, class_descriptions, schema=None):
     parts = [
         "Training data for a classifier are to be written, as varied as real data. Say what they "
         "differ in.",
-        f"Task: {on_one_line(task)}\n{_class_lines(classes, class_descriptions)}",
+        f"Task: {single_line(task)}\n{_class_lines(classes, class_descriptions)}",
         *([] if schema is None else [f"The columns:\n{schema.describe()}"]),
         f"Answer with one JSON object and nothing else:\n{what}",
     ]
@@ -132,7 +131,7 @@ def read_attributes(value):
 
 
 def _clean_values(texts):
-    clean = (on_one_line(clean_text(text[:MOST_VALUE])) for text in texts)
+    clean = (single_line(clean_text(text[:MOST_VALUE])) for text in texts)
     return [text for text in dict.fromkeys(clean) if text]
 
 
@@ -158,12 +157,12 @@ def _class_lines(classes, class_descriptions):
     lines = ["Classes:"]
     for label in classes:
         description = (class_descriptions or {}).get(label)
-        lines.append(f"- {_name(label)}" + (f": {on_one_line(description)}" if description else ""))
+        lines.append(f"- {_name(label)}" + (f": {single_line(description)}" if description else ""))
     return "\n".join(lines)
 
 
 def _name(label):
-    return json.dumps(on_one_line(label), ensure_ascii=False)
+    return json.dumps(single_line(label), ensure_ascii=False)
 
 
 def _shown(rows, schema):

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from skllmreg.augmentation._schema import TableSchema, is_enum
+from skllmreg.augmentation._schema import TableSchema
+from skllmreg.utils._frames import is_frame
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Labeled:
 
 def labeled(X, codes, classes, feature_descriptions):
     """Take checked rows in; of a table the schema is learned."""
-    if not hasattr(X, "columns") and X.ndim == 1:
+    if not is_frame(X) and X.ndim == 1:
         if feature_descriptions:
             raise ValueError("feature_descriptions are of a table's columns; X is texts.")
         return Labeled(X, codes, classes, X.tolist(), None)
@@ -48,34 +49,6 @@ def labeled(X, codes, classes, feature_descriptions):
     rows = schema.rows(X)
     if len(schema.columns) == 1 and isinstance(next(iter(rows[0].values())), str):
         name = schema.columns[0].name
-        texts = f"X[{name!r}]" if hasattr(X, "columns") else "X[:, 0]"
+        texts = f"X[{name!r}]" if is_frame(X) else "X[:, 0]"
         raise ValueError(f"X is a table of one column, {name!r}, of texts: pass {texts}.")
     return Labeled(X, codes, classes, rows, schema)
-
-
-def joined(old, new):
-    """Append rows or labels; the result is of the type that the old ones are.
-
-    Index labels of pandas start anew: generated rows have none.
-    """
-    if isinstance(old, list | tuple):
-        return type(old)([*old, *np.asarray(new).tolist()])
-    if hasattr(old, "iloc"):
-        import pandas as pd
-
-        if old.ndim == 1:
-            if isinstance(old.dtype, pd.CategoricalDtype):
-                strange = [value for value in dict.fromkeys(new) if value not in old.cat.categories]
-                old = old.cat.add_categories(strange)
-            new = pd.Series(new, dtype=old.dtype, name=old.name)
-        return pd.concat([old, new], ignore_index=True)
-    if hasattr(old, "vstack"):  # polars: a frame, or
-        return old.vstack(new)
-    if hasattr(old, "extend"):  # a series
-        new = type(old)(old.name, np.asarray(new).tolist())
-        if is_enum(old.dtype) and not new.is_in(old.dtype.categories).all():
-            old = old.cast(new.dtype)  # an enumeration of the old texts
-        return old.clone().extend(new.cast(old.dtype))
-    old, new = np.asarray(old), np.asarray(new)
-    # Strings of a fixed length: the longest decides.
-    return np.concatenate([old, new.astype(str if old.dtype.kind == "U" else old.dtype)])

@@ -14,9 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from skllmreg._labels import is_missing
-from skllmreg.augmentation._text import clean_if_text, clean_text, shown
-from skllmreg.llm._wording import answer_keys, on_one_line
+from skllmreg.utils._frames import (
+    column_dtype,
+    column_values,
+    frame_like,
+    is_enum,
+    no_rows,
+    table_rows,
+)
+from skllmreg.utils._labels import is_missing
+from skllmreg.utils._text import answer_keys, clean_if_text, clean_text, short_repr, single_line
 
 # A column of strings with more values than this, or with values of more words, is free text.
 MOST_CATEGORIES = 100
@@ -94,7 +101,7 @@ class Column:
         if value is None:
             return "" if self.may_miss else f"{self.key} is missing"
         wanted = self._wanted(value)
-        return f"{self.key} is {shown(value)}, not {wanted}" if wanted else ""
+        return f"{self.key} is {short_repr(value)}, not {wanted}" if wanted else ""
 
     def _wanted(self, value: Any) -> str:
         if self.kind in ("integer", "number"):
@@ -127,7 +134,7 @@ class Column:
             what = {"boolean": "true or false", "text": "text"}[self.kind]
         if self.may_miss:
             what += "; leave it out where the value is not known"
-        return what + (f"; {on_one_line(self.description)}" if self.description else "")
+        return what + (f"; {single_line(self.description)}" if self.description else "")
 
     def json_schema(self):
         """The schema of a value: types and categories.
@@ -175,7 +182,7 @@ class TableSchema:
             If a column holds no value, or others than numbers, texts and categories; if names are
             doubled or of several levels; if a description is of no column.
         """
-        values = _column_values(X)
+        values = column_values(X)
         described = dict(feature_descriptions or {})
         if unknown := [name for name in described if name not in values]:
             raise ValueError(
@@ -184,10 +191,10 @@ class TableSchema:
             )
         keys = answer_keys([str(name) for name in values])
         columns = [
-            _infer(name, keys[str(name)], described.get(name, ""), column, _dtype(X, name))
+            _infer(name, keys[str(name)], described.get(name, ""), column, column_dtype(X, name))
             for name, column in values.items()
         ]
-        return cls(columns, X[:0] if hasattr(X, "columns") else np.asarray(X)[:0])
+        return cls(columns, no_rows(X))
 
     def rows(self, X):
         """Turn a table into a list of rows ``{column: value}``."""
@@ -209,10 +216,10 @@ class TableSchema:
     def problem(self, row):
         """Say what is wrong with a clean row, "" if nothing is."""
         if not isinstance(row, dict):
-            return f"a row is {{column: value}}, not {shown(row)}"
+            return f"a row is {{column: value}}, not {short_repr(row)}"
         names = {column.name for column in self.columns}
         if unknown := [name for name in row if name not in names]:
-            return f"{shown(unknown[0])} is no column"
+            return f"{short_repr(unknown[0])} is no column"
         problems = (column.problem(row.get(column.name)) for column in self.columns)
         return next(filter(None, problems), "")
 
@@ -260,60 +267,12 @@ class TableSchema:
         data frame or ndarray of shape (n_rows, n_features)
         """
         names = [column.name for column in self.columns]
-        if not hasattr(self.template, "columns"):
-            cells = [[row.get(name) for name in names] for row in rows]
-            # Strings of a fixed length: the longest decides.
-            dtype = str if self.template.dtype.kind == "U" else self.template.dtype
-            return np.array(cells, dtype=dtype).reshape(len(rows), len(names))
-        values = {name: [row.get(name) for row in rows] for name in names}
-        if hasattr(self.template, "schema"):  # polars
-            return type(self.template)(values, schema=self.template.schema)
-        import pandas as pd
-
-        # Column by column: all at once, integers beside a missing one pass through floats.
-        dtypes = list(self.template.dtypes)
-        columns = [pd.Series(values[n], dtype=t) for n, t in zip(names, dtypes, strict=True)]
-        frame = pd.DataFrame(dict(enumerate(columns)))
-        frame.columns = self.template.columns
-        return frame
+        return frame_like(self.template, names, rows)
 
 
 def quoted(text):
     """A text as JSON writes it: it cannot end before its end."""
-    return json.dumps(on_one_line(text), ensure_ascii=False)
-
-
-def table_rows(X):
-    """Turn any table into a list of rows ``{column: value}``, as they are."""
-    columns = _column_values(X)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _column_values(X):
-    if hasattr(X, "columns"):
-        if getattr(X.columns, "nlevels", 1) > 1:
-            raise ValueError(
-                "The columns of X have names of several levels: give them simple ones, as by "
-                "X.columns = X.columns.map('_'.join)."
-            )
-        if len(set(X.columns)) < len(X.columns):
-            raise ValueError("Two columns of X have the same name.")
-        return {name: np.asarray(X[name], dtype=object) for name in X.columns}
-    X = np.asarray(X)
-    return {f"x{i}": X[:, i].astype(object) for i in range(X.shape[1])}
-
-
-def is_enum(dtype):
-    """Whether it is polars' type with declared categories; without an import of polars."""
-    return type(dtype).__name__ == "Enum"
-
-
-def _dtype(X, name):
-    """The type of a column; NumPy's, where there is one for it."""
-    dtype = X[name].dtype if hasattr(X, "columns") else np.asarray(X).dtype
-    if hasattr(dtype, "is_numeric") and not is_enum(dtype):  # polars
-        dtype = np.asarray(X[name][:0]).dtype
-    return getattr(dtype, "numpy_dtype", dtype)
+    return json.dumps(single_line(text), ensure_ascii=False)
 
 
 def _infer(name, key, description, values, dtype):
@@ -336,13 +295,13 @@ def _infer(name, key, description, values, dtype):
     strange = [v for v in present if isinstance(v, str) != isinstance(present[0], str)]
     if strange:
         raise ValueError(
-            f"Column {name!r} of X holds texts beside other values, {shown(present[0])} and "
-            f"{shown(strange[0])}: make all of them texts, or none."
+            f"Column {name!r} of X holds texts beside other values, {short_repr(present[0])} and "
+            f"{short_repr(strange[0])}: make all of them texts, or none."
         )
     strange = [v for v in present if not isinstance(v, str | Real)]
     if strange and not categorical:
         raise ValueError(
-            f"Column {name!r} of X holds {shown(strange[0])}: turn such into numbers or texts."
+            f"Column {name!r} of X holds {short_repr(strange[0])}: turn such into numbers or texts."
         )
     declared = dtype.categories if categorical else None  # of polars' Enum, too
     categories = {clean_text(str(v)): v for v in (present if declared is None else list(declared))}

@@ -10,7 +10,6 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, check_random_state
 
-from skllmreg._labels import about_numbers
 from skllmreg.augmentation._asking import Asker, Plan
 from skllmreg.augmentation._attributes import AttributeGrid
 from skllmreg.augmentation._curation import Curator
@@ -18,11 +17,11 @@ from skllmreg.augmentation._energy import check_ood_score, ood_scores
 from skllmreg.augmentation._generators import FunctionGenerator, LLMGenerator
 from skllmreg.augmentation._label_check import doubt_labels, teacher_classes
 from skllmreg.augmentation._loop import GenerationLoop
-from skllmreg.augmentation._rows import joined
-from skllmreg.augmentation._student import fit_student
 from skllmreg.exceptions import InvalidReplyError, NoAttributesWarning, UndescribedClassWarning
-from skllmreg.students._any import last_step
-from skllmreg.students._seeds import seeded
+from skllmreg.students._fitting import fit_student, last_step, seeded
+from skllmreg.utils._frames import joined
+from skllmreg.utils._labels import about_numbers
+from skllmreg.utils._warn import warn
 
 # Where nothing else says how many.
 DEFAULT_ROUNDS = 5
@@ -80,12 +79,11 @@ def check_params(params, classes):
     if isinstance(params.n_samples, dict) and not sum(wanted.values()):
         raise ValueError("n_samples asks for no rows.")
     if params.llm is not None and (numbers := [k for k in mute if not isinstance(k, str)]):
-        warnings.warn(
+        warn(
             f"The LLM is asked for rows of {', '.join(map(repr, numbers[:5]))} without being told "
             "which class that is: give class_descriptions={label: what it means}."
             f"{about_numbers(classes)}{' (-1 is a class here.)' if -1 in numbers else ''}",
             UndescribedClassWarning,
-            stacklevel=5,
         )
 
 
@@ -194,7 +192,7 @@ def make_grid(params, data, seed):
             "The LLM named no attributes that rows can differ in, and writes them without. Give "
             f"attributes= yourself, or None. {error}"
         )
-        warnings.warn(message, NoAttributesWarning, stacklevel=5)
+        warn(message, NoAttributesWarning)
         return None
 
 
@@ -267,7 +265,7 @@ def make_scores(params, data, student, seed):
         X, fitted = joined(data.X, data.as_X(rows)), None
         if by_energy:
             codes = np.append(data.codes, np.asarray(codes, dtype=int))
-            fitted = fit_student(student, X, codes, data.classes, seed)
+            fitted = fit_student(student, X, codes, data.classes, random_state=seed)
         return ood_scores(score, fitted, data.as_X(new), X, temperature=params.temperature)
 
     needed = strategy_for(params, data) != "no-feedback" and params.n_feedback > 0
@@ -278,12 +276,12 @@ def make_scores(params, data, student, seed):
             times = math.ceil(REHEARSED_ROWS / np.bincount(data.codes).min())
             rows = np.tile(np.arange(len(data.codes)), times)
             X, codes = _safe_indexing(data.X, rows), data.codes[rows]
-            fit_student(params.final_estimator, X, codes, data.classes, seed)
+            fit_student(params.final_estimator, X, codes, data.classes, random_state=seed)
         if needed:
             check_ood_score(params.ood_score, student)
             scores([], [], data.rows)
         else:
-            fit_student(student, data.X, data.codes, data.classes, seed)
+            fit_student(student, data.X, data.codes, data.classes, random_state=seed)
     return scores if needed else None
 
 

@@ -9,11 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from skllmreg._labels import is_missing
 from skllmreg.students import TextClassifier
-from skllmreg.students._any import is_net, last_step
-from skllmreg.students._checks import is_text
-from skllmreg.students._seeds import seeded, torch_seeded
+from skllmreg.utils._frames import is_frame, is_numeric, is_pandas
+from skllmreg.utils._labels import is_missing
+from skllmreg.utils._validation import is_text
 
 
 def default_student(X):
@@ -26,7 +25,7 @@ def default_student(X):
 def table_features(X):
     """Numbers of columns: numeric ones standardized, the rest one-hot."""
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
-    if hasattr(X, "columns"):
+    if is_frame(X):
         names = list(X.columns)
         numeric = [name for name in names if is_numeric(X[name].dtype)]
     elif is_numeric(X.dtype):
@@ -49,7 +48,7 @@ def as_floats(X):
 
 def none_for_na(X):
     """None in place of pandas.NA, which the encoder does not sort."""
-    if hasattr(X, "iloc"):
+    if is_pandas(X):
         return X.astype(object).where(X.notna(), None)
     if not isinstance(X, np.ndarray) or X.dtype.kind != "O":
         return X
@@ -61,18 +60,3 @@ def replace_missing(X, value):
     X = np.array(X, dtype=object)
     X[np.vectorize(is_missing, otypes=[bool])(X)] = value
     return X
-
-
-def is_numeric(dtype):
-    """Whether a column of this type, of pandas or polars, holds numbers."""
-    return dtype.kind in "biuf" if hasattr(dtype, "kind") else dtype.is_numeric()
-
-
-def fit_student(estimator, X, codes, classes, random_state):
-    """Fit a seeded clone; nets, which know classes by position, to the positions."""
-    student = seeded(estimator, random_state)
-    last = last_step(student)
-    if not is_net(last):
-        return student.fit(X, classes[codes])
-    with torch_seeded(random_state, last.device):
-        return student.fit(X, np.asarray(codes, dtype=np.int64))

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import CacheError
-from skllmreg.llm._fork import uncut
 from skllmreg.llm._record import is_record
+from skllmreg.utils._fork import uncut
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
 SCHEMA_VERSION = 1

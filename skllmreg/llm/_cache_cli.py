@@ -11,7 +11,8 @@ from typing import Any
 from skllmreg.exceptions import CacheError
 from skllmreg.llm import _ledger
 from skllmreg.llm._cache import Store, open_store
-from skllmreg.llm._text import one_line, read_json
+from skllmreg.llm._text import read_json
+from skllmreg.utils._text import short_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,11 +110,11 @@ def _list(store: Store, args: argparse.Namespace) -> int:
     for entry in _entries(store, keys[:n_shown]):
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["created"]))
         try:
-            prompt = one_line(entry["request"]["messages"][-1]["content"])
-            reply = one_line(entry["reply"]["text"] or "")
+            prompt = short_line(entry["request"]["messages"][-1]["content"])
+            reply = short_line(entry["reply"]["text"] or "")
         except (KeyError, TypeError, AttributeError):
             prompt, reply = "damaged", "prune it"
-        print(f"{entry['key'][:12]}  {day}  {one_line(entry['model'])}")
+        print(f"{entry['key'][:12]}  {day}  {short_line(entry['model'])}")
         print(f"    {prompt}\n    -> {reply}")
     print(f"{len(keys):,} entries in {store.path}" + (f", {n_shown} shown" if n_shown else ""))
     return 0
@@ -141,7 +142,7 @@ def _prune(store: Store, args: argparse.Namespace) -> int:
 
 def _pauses(store: Store, args: argparse.Namespace) -> int:
     for name, end in _ledger.pauses(store).items():
-        print(f"{one_line(name)}  {end - time.time():,.0f} s")
+        print(f"{short_line(name)}  {end - time.time():,.0f} s")
     if args.lift:
         _ledger.lift_pauses(store)
         print("lifted")

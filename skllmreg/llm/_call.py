@@ -14,7 +14,8 @@ from skllmreg.llm._prompts import Messages, number_samples
 from skllmreg.llm._refusal import is_about_prompt
 from skllmreg.llm._reply import Reply
 from skllmreg.llm._source import Source
-from skllmreg.llm._text import map_strings, one_line
+from skllmreg.llm._text import map_strings
+from skllmreg.utils._text import short_line
 
 MAX_REPAIRS = 2
 MOST_PROBLEMS = 20  # in a message
@@ -242,7 +243,7 @@ def _sentence(text: str) -> str:
 
 def _invalid(record: dict[str, Any], problems: list[str], what: str) -> InvalidReplyError:
     text = record["text"] or ""
-    listed = "; ".join(one_line(problem, 300) for problem in problems[:MOST_PROBLEMS])
+    listed = "; ".join(short_line(problem, 300) for problem in problems[:MOST_PROBLEMS])
     if len(problems) > MOST_PROBLEMS:
         listed += f" and {len(problems) - MOST_PROBLEMS:,} more problems"
     return InvalidReplyError(

@@ -14,10 +14,10 @@ from skllmreg.llm._json import check_schema
 from skllmreg.llm._keys import resolve_url
 from skllmreg.llm._labels import label_probabilities
 from skllmreg.llm._params import check_params, price_of, without_secrets
-from skllmreg.llm._progress import progress_bar
 from skllmreg.llm._prompts import Messages, as_conversations, estimate_tokens
 from skllmreg.llm._reply import LabelProbabilities, Quote, Reply, Usage
 from skllmreg.llm._source import Source
+from skllmreg.utils._progress import progress_bar
 
 GUESSED_COMPLETION = 256
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from skllmreg.exceptions import RequestError
-from skllmreg.llm._fork import uncut
 from skllmreg.llm._keys import Secret, is_loopback, read_key
 from skllmreg.llm._record import parse_payload, read_record
 from skllmreg.llm._refusal import refusal
 from skllmreg.llm._text import read_json
 from skllmreg.llm._wire import Exchange, TooLateError, exchange, guard
+from skllmreg.utils._fork import uncut
 
 LARGEST_REPLY = 32 * 2**20
 

@@ -9,7 +9,8 @@ from skllmreg.exceptions import RequestError
 from skllmreg.llm import _client, _keys
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.llm._structured import in_form
-from skllmreg.llm._text import one_line, read_json
+from skllmreg.llm._text import read_json
+from skllmreg.utils._text import short_line
 
 # A prompt that asks for prose: only a server that keeps to the schema answers with JSON.
 PROSE = "Tell me in one short sentence of plain prose how warm it is in summer."
@@ -59,7 +60,7 @@ def _models(url: str, args: argparse.Namespace) -> list[str]:
         if error.status is None or args.model is None:
             raise
         models = []  # not every server lists its models
-    shown = ", ".join(map(one_line, models[:8]))
+    shown = ", ".join(map(short_line, models[:8]))
     shown += f" and {len(models) - 8} more" if len(models) > 8 else ""
     print(f"models       {shown or 'it lists none'}")
     if args.model and models and args.model not in models:
@@ -73,7 +74,7 @@ def _check_model(url: str, model: str, args: argparse.Namespace) -> None:
         return _client.send(url, args.api_key_env, args.timeout, body)
 
     record = ask("Answer with the single word: yes.")
-    print(f"model        {model} answers ({one_line(record['text'] or '', 40)!r})")
+    print(f"model        {model} answers ({short_line(record['text'] or '', 40)!r})")
     if record["completion_tokens"] is None:
         print("usage        not counted by the server -> token budgets rest on estimates")
     strict = _report("json_schema", lambda: _keeps_to_schema(ask, 0))

@@ -9,7 +9,8 @@ from typing import Any
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._refusal import refusal
-from skllmreg.llm._text import is_web_page, one_line, page_text, read_json
+from skllmreg.llm._text import is_web_page, page_text, read_json
+from skllmreg.utils._text import short_line
 
 FIELDS = {
     "text",
@@ -39,7 +40,7 @@ def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, 
         payload = None
     if not isinstance(payload, dict):
         raise RequestError(
-            f"{url} answered with malformed JSON: {one_line(hide(text))!r}.",
+            f"{url} answered with malformed JSON: {short_line(hide(text))!r}.",
             transient=True,
             sent=True,
         )
@@ -59,7 +60,7 @@ def read_record(payload: dict[str, Any], url: str, hide: Callable[[str], str]) -
     choices = payload.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise RequestError(
-            f"{url} answered without a list of choices: {one_line(json.dumps(payload), 200)}. "
+            f"{url} answered without a list of choices: {short_line(json.dumps(payload), 200)}. "
             "Is it the chat completions API?",
             sent=True,
         )

@@ -7,7 +7,8 @@ from typing import Any
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._limits import LONGEST_PAUSE
-from skllmreg.llm._text import is_web_page, one_line, page_text
+from skllmreg.llm._text import is_web_page, page_text
+from skllmreg.utils._text import short_line
 
 # Refusals of what a prompt says (Azure's filter, OpenAI's), and of its length (OpenAI's).
 _PROMPT_CODES = {
@@ -47,7 +48,7 @@ def refusal(url: str, status: int | None, said: Any, headers: Any) -> RequestErr
     hours = (pause or 0.0) / 3600
     too_long = (pause or 0.0) > LONGEST_PAUSE
     head = "an error" if status is None else f"status {status}"
-    what = one_line(message, 500) or "no message"
+    what = short_line(message, 500) or "no message"
     if is_web_page(message):
         what = f"a web page, perhaps of a proxy on the way: {page_text(message)!r}"
     return RequestError(

@@ -8,7 +8,6 @@ import shlex
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from skllmreg.llm import _cache, _client, _ledger, _limits
 from skllmreg.llm._nearest import describe_miss
 from skllmreg.llm._prompts import Messages, cache_key, canonical, equal_form, estimate_tokens
 from skllmreg.llm._structured import ask_structured
+from skllmreg.utils._warn import warn
 
 _logger = logging.getLogger("skllmreg.llm")
 
@@ -135,10 +135,9 @@ class Source:
             self.store.put(key, self.url, self.model, request, record)
         except CacheError as error:
             self.n_not_stored += 1
-            warnings.warn(
+            warn(
                 f"An answer was paid for but is not stored: {error}",
                 AnswerNotStoredWarning,
-                stacklevel=2,
             )
         return record, cost, False
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from skllmreg.utils._text import short_line
+
 
 def read_json(text: str, change: Callable[[str], str] | None = None) -> Any:
     """Parse JSON; ValueError is all that it raises.
@@ -46,10 +48,4 @@ def is_web_page(text: str) -> bool:
 def page_text(text: str) -> str:
     """What the beginning of a web page says, on one short line."""
     tags = r"<(script|style).*?</\1>|<[^<>]*>"  # takes time that grows with the square
-    return one_line(re.sub(tags, " ", text[:10_000], flags=re.I | re.S))
-
-
-def one_line(text: str, width: int = 90) -> str:
-    """One printable line: control characters would be obeyed by a terminal."""
-    line = "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * width].split()))
-    return line if len(line) <= width else line[: width - 3] + "..."
+    return short_line(re.sub(tags, " ", text[:10_000], flags=re.I | re.S))

@@ -7,7 +7,7 @@ import torch
 ON_PROBABILITIES = (torch.nn.NLLLoss, torch.nn.BCELoss)
 
 
-def check_net(net):
+def check_logits(net):
     """Raise if a net, fitted or not, has no logits to give."""
     criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
     if issubclass(criterion, ON_PROBABILITIES):

@@ -4,10 +4,15 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.selection._students import fit_student, out_of_fold_proba
 from skllmreg.selection._trust import fold_of_rows, second_opinion
-from skllmreg.students._any import is_net, last_step, student_proba
-from skllmreg.students._checks import is_text
+from skllmreg.students._fitting import (
+    fit_student,
+    is_net,
+    last_step,
+    out_of_fold_proba,
+    student_proba,
+)
+from skllmreg.utils._validation import is_text
 
 REHEARSED_ROWS = 50  # or two of each class
 
@@ -60,7 +65,7 @@ class Lesson:
         if not len(rows):
             raise ValueError("No row is selected and none has a label: lower the thresholds.")
         student = fit_student(
-            self.estimator, _safe_indexing(self.X, rows), target, weight, self.classes
+            self.estimator, _safe_indexing(self.X, rows), target, self.classes, weight=weight
         )
         self.tick(1)
         return student
@@ -74,7 +79,7 @@ class Lesson:
         share : ndarray of shape (len(rows),)
             In which share of its presentations a row was learned from.
         """
-        from skllmreg.selection._net import fit_net
+        from skllmreg.students._net import fit_net
 
         everyone, target, weight = self.training_rows(rows, target, weight)
         asked = ~np.isin(everyone, self.labeled)
@@ -112,7 +117,7 @@ class Lesson:
             try:
                 weight = np.ones(n_rows)
                 weight[: n_rows // 2] -= 0.5 * weighted
-                student = fit_student(self.estimator, some, target, weight, self.classes)
+                student = fit_student(self.estimator, some, target, self.classes, weight=weight)
                 slow = is_net(last_step(student)) or is_text(self.X)
                 student_proba(student, some if slow else self.X, self.classes)
                 return
@@ -146,6 +151,11 @@ class Lesson:
         if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
             return proba
         student = out_of_fold_proba(
-            self.estimator, _safe_indexing(self.X, everyone), target, fold, self.classes, self.tick
+            self.estimator,
+            _safe_indexing(self.X, everyone),
+            target,
+            fold,
+            self.classes,
+            tick=self.tick,
         )
         return second_opinion(proba, student[asked])

@@ -1,6 +1,5 @@
 """`LLMTeacherClassifier`: an LLM as a classifier of texts or of table rows."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,11 +10,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import is_missing, label_array
 from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
 from skllmreg.llm import Reply
-from skllmreg.selection._calibration import expected_calibration_error, fit_calibration
 from skllmreg.selection._prompts import (
     read_stated,
     row_question,
@@ -25,6 +21,10 @@ from skllmreg.selection._prompts import (
 )
 from skllmreg.selection._rows import unanswered
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.students._calibration import expected_calibration_error, fit_calibration
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._labels import is_missing, label_array
+from skllmreg.utils._warn import warn
 
 
 class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
@@ -161,10 +161,9 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
             )
         mute = [label for label in np.unique(labels).tolist() if label not in described]
         if described and mute:
-            warnings.warn(
+            warn(
                 f"class_descriptions has {[*described]}, and not {mute[0]!r}, which y holds.",
                 UndescribedClassWarning,
-                stacklevel=2,
             )
         self._classes = np.unique(np.array([*np.unique(labels).tolist(), *described]))
         if len(self._classes) < 2:

@@ -7,11 +7,11 @@ import math
 import re
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
-from skllmreg._labels import is_missing
-from skllmreg.llm._wording import on_one_line, sendable
-from skllmreg.students._checks import check_texts, is_text
+from skllmreg.utils._frames import is_frame, iterate_rows
+from skllmreg.utils._labels import is_missing
+from skllmreg.utils._text import sendable, single_line
+from skllmreg.utils._validation import check_texts, is_text
 
 
 def row_question(task, labels, class_descriptions, examples, text):
@@ -32,9 +32,9 @@ def row_question(task, labels, class_descriptions, examples, text):
     -------
     str
     """
-    parts = [f"Task: {on_one_line(task)}"]
+    parts = [f"Task: {single_line(task)}"]
     described = [
-        f"- {label}: {on_one_line(class_descriptions[label])}"
+        f"- {label}: {single_line(class_descriptions[label])}"
         for label in labels
         if class_descriptions.get(label)
     ]
@@ -85,8 +85,8 @@ def rows_as_text(X):
     """Turn rows into what is shown to the LLM: texts as they are, table rows as name: value."""
     if is_text(X):
         return check_texts(X).tolist()
-    if hasattr(X, "columns"):
-        names, rows = list(X.columns), frame_rows(X)
+    if is_frame(X):
+        names, rows = list(X.columns), iterate_rows(X)
     else:
         rows = X if isinstance(X, np.ndarray) else np.asarray(X, dtype=object)
         if rows.ndim != 2:
@@ -95,20 +95,10 @@ def rows_as_text(X):
     return [row_text(names, row) for row in rows]
 
 
-def frame_rows(X):
-    """Rows of a data frame; short floats stay short, as Python floats they have digits of noise."""
-    columns = [*np.asarray(X, dtype=object).T]
-    for i in range(len(columns)):
-        column = _safe_indexing(X, i, axis=1)
-        if str(column.dtype).lower() in ("float16", "float32"):
-            columns[i] = np.asarray(column)
-    return zip(*columns, strict=True)
-
-
 def row_text(names, values):
     """Write a table's row as lines of name and value; missing values are left out."""
     return "\n".join(
-        f"{on_one_line(name)}: {on_one_line(value)}"
+        f"{single_line(name)}: {single_line(value)}"
         for name, value in zip(names, values, strict=True)
         if not is_missing(value)
     )

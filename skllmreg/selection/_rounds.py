@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from skllmreg.selection._calibration import Calibration, fit_calibration
 from skllmreg.selection._strategies import PaperRule, mean_one, rows_to_ask
 from skllmreg.selection._thresholds import uncertainty
+from skllmreg.students._calibration import Calibration, fit_calibration
 
 
 @dataclass(frozen=True)

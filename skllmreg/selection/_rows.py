@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skllmreg._labels import label_array
 from skllmreg.llm._call import unusable_replies
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.utils._labels import label_array
 
 
 def check_labels(y, n_samples, has_teacher):

@@ -1,6 +1,5 @@
 """`LLKDSelector`: a student learns the right rows from a teacher."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,30 +9,34 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _estimator_has, _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import label_array
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
-from skllmreg.llm._progress import progress_bar
 from skllmreg.selection._lesson import Lesson
 from skllmreg.selection._report import Meter, answers_frame, summarize
 from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
 from skllmreg.selection._rows import check_labels
 from skllmreg.selection._sources import Reveal, find_source
 from skllmreg.selection._strategies import STRATEGIES, PaperRule
-from skllmreg.selection._students import check_student
 from skllmreg.selection._unlabeled import known_labels, with_unlabeled
 from skllmreg.students import TextClassifier
-from skllmreg.students._any import (
+from skllmreg.students._fitting import (
+    check_student,
     is_net,
     last_step,
+    seeded,
     student_decision,
+    student_has,
     student_predict,
     student_proba,
+    torch_seeded,
 )
-from skllmreg.students._checks import check_rows, is_text
-from skllmreg.students._seeds import seeded, torch_seeded
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._frames import series_like
+from skllmreg.utils._labels import label_array
+from skllmreg.utils._progress import progress_bar
+from skllmreg.utils._validation import check_rows, is_text
+from skllmreg.utils._warn import warn
 
 # Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.
@@ -43,21 +46,14 @@ MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
 CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
 
 
-def _student_has(method):
-    """Whether the student has a method; the default ones have all three."""
-    found = _estimator_has(method)
-    return lambda selector: selector.estimator is None or found(selector)
-
-
 def warn_of_silence(reveal):
     """Name the rows that the teacher was asked about in vain."""
     silent = np.flatnonzero(reveal.asked & np.isnan(reveal.proba[:, 0]))
     if len(silent):
-        warnings.warn(
+        warn(
             f"The teacher gave no answer for {len(silent)} of {reveal.n_calls} rows; the first is "
             f"row {silent[0]}. They are not learned from.",
             NoAnswerWarning,
-            stacklevel=4,
         )
 
 
@@ -303,18 +299,16 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         unlabeled, labels = check_labels(y, n_samples, has_teacher)
         labeled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
         if not has_teacher:
-            warnings.warn(
+            warn(
                 "There is no teacher: the student is fitted on the labels in y alone.",
                 NoLLMWarning,
-                stacklevel=3,
             )
         elif self.teacher is not None and not len(pool):
-            warnings.warn(
+            warn(
                 "Every row of y has a label (-1, None and NaN are none): the teacher is not asked. "
                 "(VotingClassifier and other tools number the sorted labels before they fit, and "
                 "of -1 make a class.)",
                 NoLLMWarning,
-                stacklevel=3,
             )
         source = find_source(
             self.teacher, X, labeled, labels, teacher_proba, classes, self.random_state
@@ -408,15 +402,10 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
         if issparse(X):
             X = X.tocsr()
-        labels = self.transduction_[self.sample_indices_]
-        y = y.iloc[:, 0] if getattr(y, "ndim", 1) == 2 and hasattr(y, "iloc") else y
-        if hasattr(y, "iloc"):
-            labels = type(y)(labels, index=y.index[self.sample_indices_], name=y.name)
-        elif hasattr(y, "to_frame"):  # polars
-            labels = type(y)(y.name, labels)
-        return _safe_indexing(X, self.sample_indices_), labels
+        rows = self.sample_indices_
+        return _safe_indexing(X, rows), series_like(y, self.transduction_[rows], rows)
 
-    @available_if(_student_has("predict"))
+    @available_if(student_has("predict"))
     def predict(self, X):
         """Predict the classes by the student.
 
@@ -431,7 +420,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         check_is_fitted(self)
         return student_predict(self.estimator_, self._check_rows(X, reset=False), self.classes_)
 
-    @available_if(_student_has("predict_proba"))
+    @available_if(student_has("predict_proba"))
     def predict_proba(self, X):
         """Compute the classes' probabilities by the student.
 
@@ -446,7 +435,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         check_is_fitted(self)
         return student_proba(self.estimator_, self._check_rows(X, reset=False), self.classes_)
 
-    @available_if(_student_has("decision_function"))
+    @available_if(student_has("decision_function"))
     def decision_function(self, X):
         """Call the student's decision function.
 

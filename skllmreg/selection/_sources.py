@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from skllmreg.exceptions import InvalidReplyError
 from skllmreg.selection._rows import unanswered
 from skllmreg.selection._unlabeled import is_unlabeled
-from skllmreg.students._seeds import seeded
+from skllmreg.students._fitting import seeded
+from skllmreg.utils._frames import is_frame, to_floats
 
 # Tables are often rounded to two digits.
 ROUNDING = 0.05
@@ -107,7 +108,7 @@ class RecordedTeacher:
     """
 
     def __init__(self, proba, columns):
-        self.table = as_numbers(proba)
+        self.table = to_floats(proba)
         self.columns = columns
 
     def can_answer(self, rows):
@@ -152,9 +153,9 @@ class LiveTeacher:
             failures = {int(rows[i]): failure for i, failure in error.failures.items()}
             # The teacher counted the rows that it got.
             raise unanswered(failures, error.replies) from None
-        if hasattr(proba, "columns") and set(proba.columns) == set(self.columns.tolist()):
+        if is_frame(proba) and set(proba.columns) == set(self.columns.tolist()):
             proba = proba[self.columns.tolist()]
-        proba = as_numbers(proba)
+        proba = to_floats(proba)
         if proba.shape != (len(rows), len(self.columns)):
             raise ValueError(
                 f"The teacher's predict_proba gave the shape {proba.shape} for {len(rows)} rows "
@@ -225,13 +226,6 @@ class Reveal:
         self.proba[np.ix_(rows, self.position)] = answer / answer.sum(axis=1, keepdims=True)
 
 
-def as_numbers(proba):
-    """Probabilities as floats, of pandas' nullable types, too."""
-    if hasattr(proba, "iloc"):
-        return proba.to_numpy(dtype=float, na_value=np.nan)
-    return np.asarray(proba, dtype=float)
-
-
 def check_proba(proba, rows):
     """Raise a ValueError that names the first row without a distribution over the classes."""
     with np.errstate(invalid="ignore"):
@@ -255,7 +249,7 @@ def recorded_teacher(proba, labels, classes, n_samples):
         )
     if classes is not None and not hasattr(classes, "__iter__"):
         raise ValueError(f"classes is {classes!r}; a class for each column is wanted.")
-    if hasattr(proba, "columns"):
+    if is_frame(proba):
         columns = list(proba.columns)
         if classes is not None and set(columns) != set(classes):
             raise ValueError(f"teacher_proba has the columns {columns}, classes is {classes!r}.")

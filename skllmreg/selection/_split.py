@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 
-from skllmreg._labels import label_array
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.utils._labels import label_array
 
 
 class UnlabeledSplit:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import softmax
 
-from skllmreg.selection._calibration import fit_calibration, log_proba
+from skllmreg.students._calibration import fit_calibration, log_proba
 
 
 def second_opinion(teacher, student):

@@ -4,7 +4,7 @@ from numbers import Real
 
 import numpy as np
 
-from skllmreg._labels import is_missing, is_string, label_array
+from skllmreg.utils._labels import is_missing, is_string, label_array
 
 
 def is_unlabeled(y):

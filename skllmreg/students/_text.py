@@ -11,8 +11,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg.students._checks import check_texts
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._validation import check_texts
 
 
 class TextClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):

@@ -15,8 +15,8 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg.students._checks import check_texts
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._validation import check_texts
 
 
 class TransformerClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):

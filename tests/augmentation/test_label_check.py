@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skllmreg.augmentation._label_check import SURE, calibrated, doubt_labels
+from skllmreg.augmentation._label_check import SURE, doubt_labels
 from skllmreg.students import TextClassifier
 
 CLASSES = np.array(["cats", "dogs", "fish"])
@@ -109,15 +109,3 @@ def test_tables_are_checked_too(method, make):
 def test_a_single_row_of_a_class_is_no_error():
     for method in ("student", "dynamics"):
         assert len(doubt(method, np.array(["purr bark"], object), np.array(["cats"]))) == 1
-
-
-def test_calibration_undoes_certainty_that_the_labels_contradict():
-    rng = np.random.default_rng(0)
-    codes = rng.integers(3, size=300)
-    said = np.where(rng.random(300) < 0.6, codes, (codes + 1) % 3)
-    proba = np.full((300, 3), 1e-4)
-    proba[np.arange(300), said] = 1 - 2e-4
-    found = calibrated(proba, codes)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    assert 0.5 < found.max(axis=1).mean() < 0.7
-    assert (found.argmax(axis=1) == said).all()

@@ -13,8 +13,8 @@ from skllmreg.augmentation._prompts import (
     rows_question,
 )
 from skllmreg.augmentation._schema import TableSchema
-from skllmreg.augmentation._text import clean_text
 from skllmreg.llm._json import check_schema, is_closed
+from skllmreg.utils._text import clean_text
 
 SCHEMA = TableSchema.from_frame(pd.DataFrame({"age": [20, 40], "city": ["Rome", "Oslo"]}))
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skllmreg._labels import is_missing
 from skllmreg.augmentation._schema import MARGIN, MARGIN_ROWS, TableSchema
-from skllmreg.augmentation._text import shown
 from skllmreg.llm._json import check_schema, is_closed
+from skllmreg.utils._labels import is_missing
+from skllmreg.utils._text import short_repr
 
 
 def frame(n=40):
@@ -104,7 +104,7 @@ def test_rows_make_the_same_table_again(X):
         ({"extra": 1}, "'extra' is no column"),
         ({5: 1}, "5 is no column"),
     ],
-    ids=shown,
+    ids=short_repr,
 )
 def test_what_does_not_fit_is_named(schema, row, change, problem):
     assert schema.problem(row) == ""

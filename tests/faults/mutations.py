@@ -18,7 +18,7 @@ from tests.faults.faults import FAULTS, RESULT
 
 ROOT = Path(__file__).parents[2]
 
-WORDS_OF_SERVER = ("_refusal.py", "what = one_line(message, 500) or", "what =")
+WORDS_OF_SERVER = ("_refusal.py", "what = short_line(message, 500) or", "what =")
 NO_CONNECTION = ("_client.py", "elif isinstance(error, openai.APIConnectionError):", "elif False:")
 NO_RETRY = ("_client.py", "transient=not down, sent", "transient=False, sent")
 BROKEN_OFF = (

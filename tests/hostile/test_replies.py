@@ -15,10 +15,10 @@ from skllmreg.attribution._prompts import description_question, score_question, 
 from skllmreg.augmentation._prompts import attributes_question, read_attributes, rows_question
 from skllmreg.augmentation._request import GenerationRequest
 from skllmreg.augmentation._schema import TableSchema
-from skllmreg.augmentation._text import clean_text
 from skllmreg.exceptions import GenerationError, InvalidReplyError
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.selection._prompts import read_stated, stated_question
+from skllmreg.utils._text import clean_text
 from tests.hostile.strategies import TEXTS, replies
 from tests.loopback import completion
 

@@ -16,8 +16,6 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import BatchScoring, EpochScoring
 from torch.utils.data import Subset
 
-from skllmreg.selection._strategies import PaperRule
-
 
 def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     """Fit a clone of a net to weighted targets; to plain labels in its own way.
@@ -29,7 +27,7 @@ def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     X : what the net takes, of shape (n_samples, ...)
     target : ndarray of shape (n_samples, n_classes)
     weight : ndarray of shape (n_samples,)
-    rule : PaperRule, default=None
+    rule : callable, default=None
         Selects, in each batch, among the rows that the teacher has answered.
     codes : ndarray of int of shape (n_samples,), default=None
         The teacher's labels, for the rule; -1 for labeled rows, which always count.
@@ -145,7 +143,7 @@ class BatchLesson:
         As in `fit_net`.
     """
 
-    def __init__(self, target, weight, rule: PaperRule | None = None, codes=None):
+    def __init__(self, target, weight, rule=None, codes=None):
         n, self.n_classes = target.shape
         labels = target.argmax(axis=1)
         # Hard targets as classes: less memory, and a cheaper loss.

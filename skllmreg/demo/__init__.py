@@ -16,10 +16,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skllmreg import _demo_distill, _demo_generate
 from skllmreg.attribution import LLMAttributionRegularizedClassifier
 from skllmreg.datasets import load_attributions, load_helpdesk, load_helpdesk_generation
-from skllmreg.llm._progress import progress_bar
+from skllmreg.demo import _distill, _generate
+from skllmreg.utils._progress import progress_bar
 
 ROWS_PER_CLASS = (1, 5, 10, 30, 100)
 SCORES_ALONE = "LLM's scores alone"
@@ -136,8 +136,8 @@ def main(argv=None):
         print("No figure: matplotlib is not installed (pip install 'skllmreg[plot]').\n")
     n_splits = min(args.splits, 3)
     for part, load in (
-        (_demo_distill, load_helpdesk),
-        (_demo_generate, load_helpdesk_generation),
+        (_distill, load_helpdesk),
+        (_generate, load_helpdesk_generation),
     ):
         with progress_bar(n_splits, None, "help desk", unit="split") as tick:
             found = part.accuracies(n_splits, tick)

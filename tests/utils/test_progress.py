@@ -3,9 +3,9 @@ import io
 import sys
 
 import pytest
-import tqdm
+import tqdm.auto
 
-from skllmreg.llm._progress import progress_bar
+from skllmreg.utils._progress import progress_bar
 
 
 class Terminal(io.StringIO):
@@ -16,14 +16,14 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def bars(monkeypatch):
     """The parameters of all bars that are made."""
-    made, silent = [], tqdm.tqdm(disable=True)
+    made, silent = [], tqdm.auto.tqdm(disable=True)
 
     @contextlib.contextmanager
     def bar(**params):
         made.append(params)
         yield silent
 
-    monkeypatch.setattr(tqdm, "tqdm", bar)
+    monkeypatch.setattr(tqdm.auto, "tqdm", bar)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Texts from strangers, in one clean form."""
+"""Bring text into the forms that prompts, messages and rows need."""
 
 import unicodedata
 
@@ -12,6 +12,59 @@ _FILLERS = dict.fromkeys(map(ord, "\u115f\u1160\u3164\uffa0"))
 # Of a text of so many characters at most, composing it takes no time worth a look at its marks.
 _LONG = 1000
 _MOST_MARKS = 30
+
+
+def single_line(text):
+    """Collapse all white space of a text to single spaces; for prompts."""
+    return " ".join(str(text).split())
+
+
+def short_line(text: str, width: int = 90) -> str:
+    """Cut a text to one printable line; a terminal would obey control characters."""
+    line = "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * width].split()))
+    return line if len(line) <= width else line[: width - 3] + "..."
+
+
+def sendable(text):
+    """Escape halves of surrogate pairs, which UTF-8 cannot encode, as JSON does."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def answer_keys(names):
+    """Key in the answer for each name: the name itself if a model can copy it without fail.
+
+    Not so long names, and those with quotes, line breaks, invisible characters, or letters outside
+    of ASCII, which look alike or are normalized on the way.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Returns
+    -------
+    dict of str to str
+        By name.
+    """
+    keys, taken = {}, set(names)
+    for i, name in enumerate(names, start=1):
+        key = name
+        if not _is_plain(name):
+            key = f"feature_{i}"
+            while key in taken:
+                key += "_"
+            taken.add(key)
+        keys[name] = key
+    return keys
+
+
+def _is_plain(name):
+    return (
+        0 < len(name) <= 64
+        and name.isascii()
+        and name.isprintable()
+        and name == single_line(name)
+        and not set('"\\`') & set(name)
+    )
 
 
 def clean_text(text):
@@ -60,11 +113,11 @@ def _without_piles(text):
     return "".join(kept)
 
 
-def shown(value):
-    """A value in a message: short, on one line, whatever it is."""
+def short_repr(value):
+    """Write a value for a message: short, on one line, whatever it is."""
     try:
         text = repr(value[:80] if isinstance(value, str) else value)
-    except Exception:  # a value of a stranger: its repr may do anything
+    except Exception:  # the repr of an unknown type may do anything
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 60 else text[:57] + "..."
 

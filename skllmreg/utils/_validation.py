@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from skllmreg.utils._frames import is_frame
+
 
 def check_texts(X):
     """Return texts as an array of objects; an entry that is none is an error that names it."""
@@ -45,7 +47,7 @@ def check_rows(estimator, X, *, reset, allow_nd=False):
     empty = getattr(X, "ndim", 1) == 1 and hasattr(X, "__len__") and not len(X)
     if is_text(X) or isinstance(X, str) or empty:
         return check_texts(X)
-    if hasattr(X, "columns"):
+    if is_frame(X):
         validate_data(estimator, X, skip_check_array=True, reset=reset)
         return X
     return validate_data(
@@ -61,7 +63,7 @@ def check_rows(estimator, X, *, reset, allow_nd=False):
 
 def is_text(X):
     """Whether X is a sequence of texts; some may be missing."""
-    if isinstance(X, str) or not hasattr(X, "__len__") or hasattr(X, "columns"):
+    if isinstance(X, str) or not hasattr(X, "__len__") or is_frame(X):
         return False
     if getattr(X, "ndim", 1) != 1 or not len(X):
         return False

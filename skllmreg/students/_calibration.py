@@ -1,4 +1,4 @@
-"""How far a teacher's probabilities can be believed."""
+"""Calibrate probabilities by temperature scaling, and measure their calibration error."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-# Probabilities below this are a rounding of the teacher's, not knowledge.
+# Smaller probabilities are rounding, not knowledge.
 FLOOR = 1e-4
 # Standard deviations of the normal priors on the log of the slope and on the biases: they hold a
 # handful of labels back from extreme answers.
@@ -20,19 +20,20 @@ class Calibration:
 
     slope: float
     bias: np.ndarray
+    floor: float = FLOOR
 
     def __call__(self, proba):
         """Calibrate probabilities of shape (n_samples, n_classes)."""
-        return softmax(self.slope * log_proba(proba) + self.bias, axis=1)
+        return softmax(self.slope * log_proba(proba, self.floor) + self.bias, axis=1)
 
 
-def log_proba(proba):
+def log_proba(proba, floor=FLOOR):
     """Logarithm of probabilities, with a floor under them."""
-    return np.log(np.clip(proba, FLOOR, None))
+    return np.log(np.clip(proba, floor, None))
 
 
-def fit_calibration(proba, codes, bias=False):
-    r"""Find the temperature, and on demand the class biases, that known labels speak for.
+def fit_calibration(proba, codes, bias=False, *, slope_sd=SLOPE_SD, floor=FLOOR):
+    r"""Fit the temperature, and optionally the class biases, to known labels.
 
     Minimizes the log-loss of softmax(slope · log p + bias) plus the negative logarithm of normal
     priors on log(slope) and bias. With biases it is the bias-corrected temperature scaling of [1]_,
@@ -44,6 +45,11 @@ def fit_calibration(proba, codes, bias=False):
     codes : ndarray of int of shape (n_samples,)
         The true classes.
     bias : bool, default=False
+        Whether to fit a bias for each class beside the temperature.
+    slope_sd : float, default=1.0
+        Standard deviation of the normal prior on log(slope); inf for no prior.
+    floor : float, default=1e-4
+        Smaller probabilities are raised to it.
 
     Returns
     -------
@@ -55,14 +61,14 @@ def fit_calibration(proba, codes, bias=False):
        calibration is hard-to-beat at label shift adaptation", ICML, section 3.
     """
     n, k = proba.shape
-    logits, truth = log_proba(proba), np.eye(k)[codes]
+    logits, truth = log_proba(proba, floor), np.eye(k)[codes]
 
     def objective(theta):
         slope, b = np.exp(theta[0]), theta[1:] if bias else np.zeros(k)
         log_q = log_softmax(slope * logits + b, axis=1)
         error = np.exp(log_q) - truth
-        value = -np.vdot(truth, log_q) + (theta[0] / SLOPE_SD) ** 2 / 2
-        gradient = np.array([slope * np.vdot(error, logits) + theta[0] / SLOPE_SD**2])
+        value = -np.vdot(truth, log_q) + (theta[0] / slope_sd) ** 2 / 2
+        gradient = np.array([slope * np.vdot(error, logits) + theta[0] / slope_sd**2])
         if bias:
             value += b @ b / BIAS_SD**2 / 2
             gradient = np.concatenate([gradient, error.sum(axis=0) + b / BIAS_SD**2])
@@ -71,7 +77,7 @@ def fit_calibration(proba, codes, bias=False):
     start = np.zeros(1 + k * bias)
     bounds = [(-4, 3)] + [(None, None)] * (k * bias)
     theta = minimize(objective, start, jac=True, bounds=bounds).x
-    return Calibration(float(np.exp(theta[0])), theta[1:] if bias else np.zeros(k))
+    return Calibration(float(np.exp(theta[0])), theta[1:] if bias else np.zeros(k), floor)
 
 
 def expected_calibration_error(proba, codes, n_bins=15):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skllmreg.augmentation._text import clean_text, harmless, shown
+from skllmreg.utils._text import clean_text, harmless, short_repr
 
 
 @given(st.text())
@@ -41,7 +41,7 @@ class Hostile:
     ids=["long", "number", "hostile", "nested"],
 )
 def test_anything_can_be_shown_in_short(value):
-    assert len(shown(value)) <= 60
+    assert len(short_repr(value)) <= 60
 
 
 def test_marks_that_pile_up_on_a_letter_are_capped():

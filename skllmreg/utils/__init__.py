@@ -1,0 +1,1 @@
+"""Helpers that the method families share: text, labels, frames, progress, validation, warnings."""
