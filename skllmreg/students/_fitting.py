@@ -266,7 +266,7 @@ def out_of_fold_proba(estimator, X, target, fold, classes, *, tick=None, random_
         NaN in the rows of fold -1.
     """
     proba = np.full((len(target), len(classes)), np.nan)
-    for k in range(fold.max() + 1):
+    for k in np.unique(fold[fold >= 0]):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         student = fit_student(
             estimator, _safe_indexing(X, train), target[train], classes, random_state=random_state
