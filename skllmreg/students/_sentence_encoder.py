@@ -9,11 +9,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg.llm._progress import progress_bar
-from skllmreg.students._checks import check_texts
 from skllmreg.students._encoders import check_vectors, open_encoder
 from skllmreg.students._vectors import VectorFile, cache_path, encode_once
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._progress import progress_bar
+from skllmreg.utils._validation import check_texts
 
 # Texts that are encoded, and then stored, at a time, in batches.
 BATCHES_PER_CHUNK = 16

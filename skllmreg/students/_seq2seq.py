@@ -8,8 +8,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg.students._checks import check_texts
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._validation import check_texts
 
 
 class Seq2SeqTransformer(DocLinkMixin, BaseEstimator):
