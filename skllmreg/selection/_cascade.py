@@ -1,6 +1,5 @@
 """`LLMCascadeClassifier`: the student answers where it is safe, the teacher elsewhere."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,8 +9,6 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skllmreg._doc_link import DocLinkMixin
-from skllmreg._labels import label_array
 from skllmreg.exceptions import LLMError, NoAnswerWarning, UnkeptPromiseWarning
 from skllmreg.selection._report import Meter, answers_frame, summarize
 from skllmreg.selection._risk import curve, find_threshold, least_rows
@@ -19,8 +16,11 @@ from skllmreg.selection._rows import check_labels
 from skllmreg.selection._selector import LLKDSelector
 from skllmreg.selection._sources import LiveTeacher, Reveal, find_source, fitted_teacher
 from skllmreg.selection._unlabeled import known_labels
-from skllmreg.students._any import is_net, student_proba
-from skllmreg.students._checks import check_rows
+from skllmreg.students._fitting import is_net, student_proba
+from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._labels import label_array
+from skllmreg.utils._validation import check_rows
+from skllmreg.utils._warn import warn
 
 # Rows that "auto" calibrates with: as many as this, or this share of the calls if it is more.
 CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.2
@@ -332,11 +332,10 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
         proba = self._student_proba(_safe_indexing(X, rows))
         silent = ~answers.has_answer(rows)
         if silent.any():
-            warnings.warn(
+            warn(
                 f"The teacher gave no answer for {silent.sum()} of {len(rows)} calibration rows; "
                 f"the first is row {rows[silent.argmax()]}. They count as disagreements.",
                 NoAnswerWarning,
-                stacklevel=3,
             )
         said = np.nan_to_num(answers.proba[rows], nan=-1.0).argmax(axis=1)
         self.calibration_scores_ = proba.max(axis=1)
@@ -351,12 +350,11 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
         self.disagreement_, self.disagreement_bound_ = promise.disagreement, promise.bound
         self.alone_disagreement_ = promise.alone
         if not promise.coverage:
-            warnings.warn(
+            warn(
                 f"No threshold keeps the disagreement below {self.max_disagreement}: every row "
                 "goes to the teacher. A stronger student, more calls or a larger max_disagreement "
                 "may help; CascadeDisplay shows what can be had.",
                 UnkeptPromiseWarning,
-                stacklevel=3,
             )
 
     def defer(self, X):
@@ -458,11 +456,10 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
                     error.replies = self._replies(proba)
                 raise
             n_missing = int(np.isnan(proba[rows, 0]).sum())
-            warnings.warn(
+            warn(
                 f"The teacher failed on {n_missing} of {len(rows)} rows that should go to it; "
                 f"fallback={self.fallback!r} answers. It says: {error}",
                 NoAnswerWarning,
-                stacklevel=4,
             )
         else:
             proba[rows] = answers.proba[rows]

@@ -10,7 +10,6 @@ import os
 import sqlite3
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from skllmreg.exceptions import VectorCacheWarning
+from skllmreg.utils._warn import warn
 
 MEMORY_BYTES = 1 << 30  # vectors and texts kept in the process for one encoder
 FILE_BYTES = 4 << 30
@@ -148,11 +148,10 @@ class VectorFile:
             yield
         except (sqlite3.Error, OSError) as error:
             self.usable = False
-            warnings.warn(
+            warn(
                 f"The cache file {self.path} cannot be used: {error}. Vectors are computed anew "
                 "and kept in this process only; move the file away, or set cache=... .",
                 VectorCacheWarning,
-                stacklevel=2,
             )
 
     def _key(self, text):
