@@ -1,4 +1,4 @@
-"""Command line: ``python -m skllmreg demo | doctor | cache``."""
+"""Command line: ``python -m skllmreg demo | doctor | serve | cache``."""
 
 import argparse
 from importlib import import_module
@@ -7,6 +7,7 @@ from importlib import import_module
 _COMMANDS = {
     "demo": ("skllmreg.demo", "a learning curve on real data: no key, no network"),
     "doctor": ("skllmreg.llm._doctor", "check the connection to a language model"),
+    "serve": ("skllmreg.llm._local", "serve a model from a GGUF file on this machine"),
     "cache": ("skllmreg.llm._cache_cli", "look into the cache of language-model replies"),
 }
 

@@ -21,7 +21,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         "except SystemExit: print('sklearn' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    assert all(command in out for command in ("demo", "doctor", "cache"))
+    assert all(command in out for command in ("demo", "doctor", "serve", "cache"))
     assert out.endswith("False\n")
 
 

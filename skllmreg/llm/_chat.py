@@ -11,7 +11,7 @@ from skllmreg.llm import _ledger
 from skllmreg.llm._cache import open_store
 from skllmreg.llm._call import Call
 from skllmreg.llm._json import check_schema
-from skllmreg.llm._keys import resolve_url
+from skllmreg.llm._keys import resolve_url, stable_identity
 from skllmreg.llm._labels import label_probabilities
 from skllmreg.llm._params import check_params, price_of, without_secrets
 from skllmreg.llm._prompts import Messages, as_conversations, estimate_tokens
@@ -352,7 +352,7 @@ class ChatModel:
         store = open_store(self.cache, read_only=replay)
         account = _ledger.Account(
             run=self._run,
-            server=url,
+            server=stable_identity(url, self.model)[0],
             model=self.model,
             prices=price_of(self.model, self.prices),
             request_budget=self.request_budget,

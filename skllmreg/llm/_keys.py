@@ -14,6 +14,8 @@ DUMMY_KEY = "no-key"
 SHORTEST_SECRET = 12
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How the path of a `LocalServer` begins: a hash of the model's file, and the context.
+_LOCAL_PATH = re.compile(r"/gguf-[0-9a-f]{16}-\d+/")
 _SECRET_HEADER = re.compile(
     r"auth|key|token|cookie|secret|pass|credential|(^|[-_])sig(nature)?$", re.I
 )
@@ -49,6 +51,18 @@ def resolve_url(base_url: str | None) -> str:
         base = url.removesuffix("/chat/completions")
         raise ValueError(f"base_url is the address before /chat/completions: {base!r}.")
     return url
+
+
+def stable_identity(url: str, model: str) -> tuple[str, str]:
+    """The server and model as the cache and the ledger know them.
+
+    A `LocalServer` is known by its file's hash and context, which are in its path: not by the port
+    of the day, nor by the file's name.
+    """
+    path = urlsplit(url).path
+    if _LOCAL_PATH.match(path) and is_loopback(url):
+        return f"http://localhost{path}", "gguf"
+    return url, model
 
 
 def without_userinfo(url: str) -> str:

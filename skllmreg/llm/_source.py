@@ -14,6 +14,7 @@ from typing import Any
 
 from skllmreg.exceptions import AnswerNotStoredWarning, CacheError, ReplayMissError, RequestError
 from skllmreg.llm import _cache, _client, _ledger, _limits
+from skllmreg.llm._keys import stable_identity
 from skllmreg.llm._nearest import describe_miss
 from skllmreg.llm._prompts import Messages, cache_key, canonical, equal_form, estimate_tokens
 from skllmreg.llm._structured import ask_structured
@@ -80,7 +81,7 @@ class Source:
     last_failure: RequestError | None = None
 
     def __post_init__(self) -> None:
-        shared = [self.url, self.model, self.options, self.schema]
+        shared = [*stable_identity(self.url, self.model), self.options, self.schema]
         self._identity = canonical(equal_form(shared))
         self._told, self._lock = 0.0, threading.Lock()
 
