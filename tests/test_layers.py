@@ -39,14 +39,9 @@ MAY_IMPORT = {
 # stand at the top of a module, because that module is itself imported only when needed.
 HEAVY = {
     "openai": {"llm"},
-<<<<<<< Updated upstream
+    "xllamacpp": {"llm/_local"},
     "torch": {"nn", "students"},
     "skorch": {"nn", "students"},
-=======
-    "xllamacpp": {"llm/_local"},
-    "torch": {"nn", "students", "selection/_net"},
-    "skorch": {"nn", "students", "selection/_net"},
->>>>>>> Stashed changes
     "transformers": {"students"},
     "sentence_transformers": {"students"},
     "huggingface_hub": {"students"},
