@@ -3,6 +3,8 @@
 import argparse
 from importlib import import_module
 
+from skllmreg import __version__
+
 # Each command's module is imported when it is asked for.
 _COMMANDS = {
     "demo": ("skllmreg.demo", "a learning curve on real data: no key, no network"),
@@ -15,12 +17,16 @@ _COMMANDS = {
 def main(argv=None):
     """Run one command and return its exit status."""
     parser = argparse.ArgumentParser(prog="skllmreg", description=__doc__.partition(":")[0] + ".")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser.add_argument("--version", action="version", version=f"skllmreg {__version__}")
+    commands = parser.add_subparsers(metavar="command")
     for name, (module, help_) in _COMMANDS.items():
         # The command parses what follows its name, -h included.
         command = commands.add_parser(name, help=help_, add_help=False)
         command.set_defaults(module=module)
     args, rest = parser.parse_known_args(argv)
+    if not hasattr(args, "module"):
+        parser.print_help()
+        return 0
     return import_module(args.module).main(rest)
 
 

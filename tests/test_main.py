@@ -3,15 +3,26 @@ import sys
 
 import pytest
 
+import skllmreg
 from skllmreg.__main__ import main
 
 
-@pytest.mark.parametrize("argv", [[], ["nonsense"]])
-def test_missing_or_unknown_command_lists_the_commands(argv, capsys):
+def test_an_unknown_command_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(argv)
+        main(["nonsense"])
     assert exit_.value.code == 2
-    assert "command" in capsys.readouterr().err
+    assert "demo" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert main([]) == 0
+    assert "doctor" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"skllmreg {skllmreg.__version__}\n"
 
 
 def test_help_names_every_command_and_loads_nothing_heavy():

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import LLMError
-from skllmreg.llm._progress import progress_bar
+from skllmreg.utils._progress import progress_bar
 
 # An interrupt is for the parent: a cell of a notebook is stopped, its server is not. The child
 # imports what its parent can import, as a process that multiprocessing spawns does.
