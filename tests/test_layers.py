@@ -6,6 +6,7 @@ a function needs it.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +72,14 @@ def imported(node, path):
     return [f"{base}.{alias.name}" for alias in node.names]
 
 
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(path):
-    """Yield (dotted name, is inside a function) for every import of a module."""
+    """(dotted name, is inside a function) of every import of a module."""
 
     def walk(node, inside):
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -82,53 +89,60 @@ def imports(path):
             elif not is_type_checking(child):
                 yield from walk(child, inside)
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")), False)
+    return list(walk(tree(path), False))
 
 
 def is_type_checking(node):
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_parts_import_only_what_is_below_them(path):
-    part = part_of(path)
-    assert part in MAY_IMPORT, f"say in MAY_IMPORT what {part} may import"
-    for name, _ in imports(path):
-        root, *rest = name.split(".")
-        if root == "skllmreg":
-            other = rest[0] if rest and rest[0] in MAY_IMPORT else "__init__"
-            assert other == part or other in MAY_IMPORT[part], f"{part} may not import {name}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_heavy_libraries_are_imported_where_allowed_and_lazily(path):
-    places = {part_of(path), name_of(path)}
-    for name, inside_function in imports(path):
-        library = name.split(".")[0]
-        if library in HEAVY:
-            assert places & HEAVY[library], f"{name_of(path)} may not import {library}"
-            lazy = inside_function or places & AT_THE_TOP.get(library, set())
-            assert lazy, f"{name_of(path)} imports {library} outside a function"
-
-
 def defines_estimator(path):
-    classes = [
-        n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.ClassDef)
-    ]
     bases = {"BaseEstimator", "AttributionModel"}
+    classes = (node for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef))
     return any(bases.intersection(map(ast.unparse, c.bases)) for c in classes)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.stem != "__init__"], ids=name_of)
-def test_only_estimators_import_estimators(path):
-    if defines_estimator(path) or part_of(path) == "demo":
-        return
+def test_parts_import_only_what_is_below_them():
+    parts = set(map(part_of, MODULES))
+    assert parts == set(MAY_IMPORT), "say in MAY_IMPORT what each part may import"
+    wrong = []
+    for path in MODULES:
+        part = part_of(path)
+        for name, _ in imports(path):
+            root, *rest = name.split(".")
+            other = rest[0] if rest and rest[0] in MAY_IMPORT else "__init__"
+            if root == "skllmreg" and other != part and other not in MAY_IMPORT[part]:
+                wrong.append(f"{name_of(path)} may not import {name}")
+    assert not wrong
+
+
+def test_heavy_libraries_are_imported_where_allowed_and_lazily():
+    wrong = []
+    for path in MODULES:
+        places = {part_of(path), name_of(path)}
+        for name, inside_function in imports(path):
+            library = name.split(".")[0]
+            if library not in HEAVY:
+                continue
+            if not places & HEAVY[library]:
+                wrong.append(f"{name_of(path)} may not import {library}")
+            elif not inside_function and not places & AT_THE_TOP.get(library, set()):
+                wrong.append(f"{name_of(path)} imports {library} outside a function")
+    assert not wrong
+
+
+def test_only_estimators_import_estimators():
     estimators = {
-        f"skllmreg.{name_of(p).replace('/', '.')}" for p in MODULES if defines_estimator(p)
+        f"skllmreg.{name_of(path).replace('/', '.')}" for path in MODULES if defines_estimator(path)
     }
-    for name, _ in imports(path):
-        assert name.rpartition(".")[0] not in estimators, f"numerics may not import {name}"
-        assert name not in estimators, f"numerics may not import {name}"
+    wrong = [
+        f"{name_of(path)} is numerics and may not import {name}"
+        for path in MODULES
+        if not defines_estimator(path) and path.stem != "__init__" and part_of(path) != "demo"
+        for name, _ in imports(path)
+        if {name, name.rpartition(".")[0]} & estimators
+    ]
+    assert not wrong
 
 
 def modules_after(statement):
@@ -142,6 +156,7 @@ def test_import_loads_nothing_heavy():
     assert not modules_after("import skllmreg") & heavy
 
 
+@pytest.mark.slow
 def test_public_names_import_nothing_heavy_that_scikit_learn_does_not():
     # scikit-learn itself imports pandas where it is installed.
     loaded = modules_after("from skllmreg import *") - modules_after("import sklearn.base")
