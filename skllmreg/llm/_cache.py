@@ -178,10 +178,14 @@ class Store:
         db = sqlite3.connect(
             name, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=True
         )
-        self._prepare_patiently(db)
-        # With the write-ahead log, what is committed survives the death of the process; only the
-        # loss of power may cost the last answers, never the file.
-        db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._prepare_patiently(db)
+            # With the write-ahead log, what is committed survives the death of the process; only
+            # the loss of power may cost the last answers, never the file.
+            db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _prepare_patiently(self, db: sqlite3.Connection) -> None:

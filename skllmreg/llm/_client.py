@@ -9,6 +9,7 @@ import codecs
 import contextlib
 import functools
 import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,9 @@ def _make_client(url: str, key: str, timeout: float) -> Any:
         http_client=http_client,
     )
     guard(http_client)
+    # Given a client, the SDK leaves closing it to us. The cache may drop one that a thread is
+    # still using, so the connections are closed when nobody holds it.
+    weakref.finalize(client, _close, http_client, os.getpid())
     # The SDK fills these from OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY,
     # OPENAI_WEBHOOK_SECRET and OPENAI_CUSTOM_HEADERS whatever the address.
     client.organization = client.project = None
@@ -59,6 +63,13 @@ def _make_client(url: str, key: str, timeout: float) -> Any:
     for encoding in ("idna", "utf-8-sig"):
         codecs.lookup(encoding)
     return client
+
+
+def _close(http_client: Any, pid: int) -> None:
+    # In a forked child the connections are its parent's, and a thread that is not there may have
+    # held the lock of the pool.
+    if os.getpid() == pid:
+        http_client.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,7 @@
 """How things go wrong: each of these answers a request, or spoils the cache file meanwhile."""
 
 import sqlite3
+from contextlib import closing
 
 from skllmreg.exceptions import CacheError
 from skllmreg.llm._cache import open_store
@@ -134,5 +135,5 @@ def move_away(bench):
 
 
 def damage(bench, body):
-    with sqlite3.connect(bench.path) as db:
+    with closing(sqlite3.connect(bench.path)) as db, db:
         db.execute("UPDATE entries SET reply = '{' WHERE rowid = 2")

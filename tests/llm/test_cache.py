@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -281,13 +282,13 @@ class TestBrokenFiles:
 
     def test_database_of_something_else(self, loopback, tmp_path):
         path = tmp_path / "other.sqlite3"
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("CREATE TABLE mine (a)")
         self.check(loopback, path, "a database of something else")
 
     def test_newer_version(self, loopback, path):
         open_store(path)
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("PRAGMA user_version = 99")
         _cache._open_once.cache_clear()
         self.check(loopback, path, "newer version")

@@ -1,5 +1,6 @@
 """Several processes with one cache file."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,14 @@ class TestFork:
         asking.join()
         assert [ended(child) for child in children] == [0] * len(children)
         assert sorted(loopback.prompts) == sorted(prompts)
+
+
+def test_clients_that_are_no_longer_kept_close_their_connections(loopback):
+    """More servers (here: timeouts) than there are clients kept."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for i in range(20):
+            url, timeout = loopback.base_url, 30 + i
+            ChatModel("tiny", base_url=url, timeout=timeout, cache=None).complete([f"prompt {i}"])
+        gc.collect()
+    assert not [w.message for w in warned if issubclass(w.category, ResourceWarning)]
