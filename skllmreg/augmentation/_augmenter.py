@@ -13,7 +13,6 @@ from sklearn.utils.validation import (
     _check_y,
     check_consistent_length,
     check_is_fitted,
-    column_or_1d,
 )
 
 from skllmreg.augmentation._rows import labeled
@@ -321,7 +320,6 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         if self.llm is None and self.generator is None:
             raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
         self._fit(X, y)
-        y = y if np.ndim(y) == 1 else column_or_1d(y)
         return joined(X, self.X_generated_), joined(y, self.y_generated_)
 
     @available_if(student_has("predict"))

@@ -32,7 +32,7 @@ from skllmreg.students._fitting import (
     torch_seeded,
 )
 from skllmreg.utils._doc_link import DocLinkMixin
-from skllmreg.utils._frames import series_like
+from skllmreg.utils._frames import labels_like
 from skllmreg.utils._labels import label_array
 from skllmreg.utils._progress import progress_bar
 from skllmreg.utils._validation import check_rows, is_text
@@ -397,13 +397,13 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         -------
         X_resampled : like X
             Each row once, in the order of X.
-        y_resampled : ndarray, or Series where y is one
+        y_resampled : like y
         """
         self.fit(X, y, teacher_proba=teacher_proba, classes=classes)
         if issparse(X):
             X = X.tocsr()
         rows = self.sample_indices_
-        return _safe_indexing(X, rows), series_like(y, self.transduction_[rows], rows)
+        return _safe_indexing(X, rows), labels_like(y, self.transduction_[rows], rows)
 
     @available_if(student_has("predict"))
     def predict(self, X):

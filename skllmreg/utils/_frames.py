@@ -123,6 +123,9 @@ def joined(old, new):
     if is_pandas(old):
         import pandas as pd
 
+        if old.ndim == 2 and np.ndim(new) == 1:  # labels in a frame of one column
+            column = joined(old.iloc[:, 0], new)
+            return column.to_frame()
         if old.ndim == 1:
             if isinstance(old.dtype, pd.CategoricalDtype):
                 strange = [value for value in dict.fromkeys(new) if value not in old.cat.categories]
@@ -130,6 +133,8 @@ def joined(old, new):
             new = pd.Series(new, dtype=old.dtype, name=old.name)
         return pd.concat([old, new], ignore_index=True)
     if is_polars(old) and is_frame(old):
+        if np.ndim(new) == 1:
+            return joined(old.to_series(), new).to_frame()
         return old.vstack(new)
     if is_polars(old):
         new = type(old)(old.name, np.asarray(new).tolist())
@@ -137,28 +142,31 @@ def joined(old, new):
             old = old.cast(new.dtype)  # an enumeration of the old texts
         return old.clone().extend(new.cast(old.dtype))
     old, new = np.asarray(old), np.asarray(new)
+    if old.ndim == 2 and new.ndim == 1:
+        old = old.ravel()
     # Strings of a fixed length: the longest decides.
     return np.concatenate([old, new.astype(str if old.dtype.kind == "U" else old.dtype)])
 
 
-def series_like(y, labels, rows):
-    """Labels of some rows of y, as a series where y is one (or a frame of one column).
+def labels_like(y, labels, rows):
+    """Labels of some rows in the container that y is: list, array, series, frame of one column.
 
     Parameters
     ----------
     y : array-like, Series or data frame of shape (n_samples,) or (n_samples, 1)
     labels : ndarray of shape (n_rows,)
     rows : ndarray of int of shape (n_rows,)
-        Their positions in y; a series of pandas keeps the index there.
-
-    Returns
-    -------
-    ndarray or Series of shape (n_rows,)
+        Their positions in y; containers of pandas keep the index there.
     """
+    if isinstance(y, list | tuple):
+        return type(y)(labels.tolist())
+    if is_pandas(y) and y.ndim == 2:
+        return type(y)({y.columns[0]: labels}, index=y.index[rows])
     if is_pandas(y):
-        y = y.iloc[:, 0] if y.ndim == 2 else y
         return type(y)(labels, index=y.index[rows], name=y.name)
-    if is_polars(y) and not is_frame(y):
+    if is_polars(y) and is_frame(y):
+        return type(y)({y.columns[0]: labels})
+    if is_polars(y):
         return type(y)(y.name, labels)
     return labels
 

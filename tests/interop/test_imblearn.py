@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from skllmreg import GOLDAugmenter, LLKDSelector, LLMAttributionRegularizedClassifier
 from tests.interop.patients import CLASSES, N_ESTIMATES, NUMBERS, SCORES, TASK, patients
 
+checks = pytest.importorskip("imblearn.utils.estimator_checks")
 over_sampling = pytest.importorskip("imblearn.over_sampling")
 make_pipeline = pytest.importorskip("imblearn.pipeline").make_pipeline
 
@@ -69,3 +70,53 @@ def test_the_steps_after_see_the_rows_that_were_chosen_or_written(sampler, label
     np.testing.assert_array_equal(
         pipeline.predict_proba(X), model.predict_proba(scaler.transform(X))
     )
+
+
+def rows_of_numbers(request):
+    """Write rows of any numeric table, within the range of its columns."""
+    rng = np.random.RandomState(request.random_state)
+    example = request.seed_examples[0]
+    return [{k: v * rng.uniform(0.2, 0.8) for k, v in example.items()} for _ in range(8)]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        LLKDSelector(),
+        GOLDAugmenter(generator=rows_of_numbers, n_rounds=1),
+    ],
+    ids=["LLKDSelector", "GOLDAugmenter"],
+)
+@pytest.mark.parametrize(
+    "check",
+    [
+        checks.check_target_type,
+        checks.check_samplers_one_label,
+        checks.check_samplers_fit_resample,
+        checks.check_samplers_pandas,
+        checks.check_samplers_list,
+        checks.check_samplers_2d_target,
+        checks.check_samplers_preserve_dtype,
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_checks_for_samplers_hold(check, sampler):
+    check(type(sampler).__name__, sampler.set_params(random_state=0))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_rows_come_back_sparse():
+    checks.check_samplers_sparse("LLKDSelector", LLKDSelector())
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_y_that_was_a_frame_comes_back_as_one(library):
+    frame = pytest.importorskip(library).DataFrame
+    labels = frame({"class": FEW})
+    _, found = clone(SELECTOR).fit_resample(X, labels)
+    assert isinstance(found, frame)
+    assert list(found.columns) == ["class"]
+    written = GOLDAugmenter(generator=rows, n_samples=4, random_state=0)
+    _, found = written.fit_resample(X, frame({"class": y}))
+    assert isinstance(found, frame)
+    assert len(found) == len(y) + 4
