@@ -12,7 +12,7 @@ def load_attributions(name):
     """Load a language model's recorded scores for one of scikit-learn's data sets.
 
     They take the place of a live LLM in examples, tests and benchmarks: no key and no network
-    are needed. ``descr`` says how they came about; the data sets are public, so the LLM may have
+    are needed. ``DESCR`` says how they came about; the data sets are public, so the LLM may have
     read about them.
 
     Parameters
@@ -35,7 +35,7 @@ def load_attributions(name):
             The smallest and largest score that could be given.
         class_names : list of str or None
             Names of the targets 0, 1, ...; None for regression.
-        descr : str
+        DESCR : str
             Where the scores come from and what they can show.
 
     Raises
@@ -65,5 +65,5 @@ def load_attributions(name):
         task=record["task"],
         scale=tuple(record["scale"]),
         class_names=record["class_names"],
-        descr=record["descr"],
+        DESCR=record["descr"],
     )

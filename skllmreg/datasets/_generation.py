@@ -59,7 +59,7 @@ def load_helpdesk_generation():
             What the messages are sorted by.
         class_descriptions : dict of str to str
             What belongs to each class.
-        descr : str
+        DESCR : str
             Where the replies come from, and what they can show.
 
     Examples
@@ -93,7 +93,7 @@ def load_helpdesk_generation():
             "refund": "wants money back, or to return or exchange what was bought",
             "technical": "a product, the app or the web site does not work as it should",
         },
-        descr=_DESCR,
+        DESCR=_DESCR,
     )
 
 

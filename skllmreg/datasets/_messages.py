@@ -29,7 +29,7 @@ def load_helpdesk():
             Columns in the order of `target_names`.
         target_names : list of str
             The six classes, sorted.
-        descr : str
+        DESCR : str
             Where the texts and probabilities come from, and what they can show.
 
     Examples
@@ -49,5 +49,5 @@ def load_helpdesk():
         target=target,
         teacher_proba=proba / proba.sum(axis=1, keepdims=True),
         target_names=names,
-        descr=_DESCR,
+        DESCR=_DESCR,
     )

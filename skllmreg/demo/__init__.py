@@ -128,7 +128,7 @@ def main(argv=None):
         aucs = learning_curves(args.splits, tick)
     print(f"ROC AUC on the rows not used for training, mean ± sd over {args.splits} splits\n")
     print(table(aucs))
-    print("\n" + textwrap.fill(load_attributions("breast_cancer").descr, 88) + "\n")
+    print("\n" + textwrap.fill(load_attributions("breast_cancer").DESCR, 88) + "\n")
     try:
         plot(aucs, args.output)
         print(f"Figure: {args.output}\n")
@@ -143,6 +143,6 @@ def main(argv=None):
             found = part.accuracies(n_splits, tick)
         print(f"{part.HEAD}, mean over {n_splits} splits\n")
         print("\n".join(f"  {name:28} {value:.3f}" for name, value in found.items()))
-        print("\n" + textwrap.fill(part.NOTE + load().descr, 88) + "\n")
+        print("\n" + textwrap.fill(part.NOTE + load().DESCR, 88) + "\n")
     print(REAL_LLM)
     return 0

@@ -63,7 +63,7 @@ def test_scores_rank_each_class_without_a_label(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_provenance_is_told(name):
-    descr = load_attributions(name).descr
+    descr = load_attributions(name).DESCR
     assert "large language model" in descr
     assert "may have read about it" in descr
     assert f"load_{name}" in descr

@@ -40,4 +40,4 @@ def test_seeds_are_three_of_each_class_of_the_messages_that_ship():
     assert [helpdesk.data[i] for i in bunch.indices] == bunch.data
     assert np.unique(bunch.target, return_counts=True)[1].tolist() == [3] * 6
     assert set(bunch.class_descriptions) == set(helpdesk.target_names)
-    assert "large language model" in bunch.descr
+    assert "large language model" in bunch.DESCR

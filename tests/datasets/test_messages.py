@@ -13,5 +13,5 @@ def test_messages_labels_and_probabilities_belong_together():
 
 
 def test_it_says_what_it_is():
-    assert "written by a\nlarge language model" in load_helpdesk().descr
-    assert "too easy for a claim" in load_helpdesk().descr
+    assert "written by a\nlarge language model" in load_helpdesk().DESCR
+    assert "too easy for a claim" in load_helpdesk().DESCR
