@@ -1,9 +1,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from skllmreg import demo
 
 
+@pytest.mark.slow
 def test_demo_prints_table_provenance_and_real_llm(tmp_path, capsys):
     figure = tmp_path / "curve.png"
     assert demo.main(["--splits", "1", "--output", str(figure)]) == 0

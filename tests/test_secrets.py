@@ -127,7 +127,10 @@ def assert_no_canary(texts, tmp_path):
         assert not any(canary.encode() in content for canary in CANARIES), file
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=() if "echoes" in name else pytest.mark.slow) for name in FAULTS],
+)
 @pytest.mark.parametrize("call", CALLS)
 def test_no_key_is_found_after_any_call(loopback, llm, tmp_path, log, call, fault):
     loopback.reply = FAULTS[fault]

@@ -194,6 +194,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(sorted(json.loads(BINARY.to_json()))), JSON)
 def test_any_change_of_a_file_is_read_or_a_value_error(name, value):

@@ -274,6 +274,7 @@ def test_trust_fades_with_the_rows_when_scores_are_wrong_and_stays_when_they_are
             assert low <= model.fit(X, y).prior_weight_ <= high
 
 
+@pytest.mark.slow
 @quiet
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_probabilities_are_calibrated_when_the_scores_are_right(n_classes):
@@ -415,6 +416,7 @@ def test_class_weight_equals_sample_weight():
     np.testing.assert_array_equal(a.coef_, b.coef_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", [load_iris, load_wine])
 def test_recorded_scores_of_three_classes_beat_logistic_regression_on_one_row_each(loader):
     X, y = loader(return_X_y=True, as_frame=True)

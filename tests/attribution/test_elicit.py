@@ -317,6 +317,7 @@ def table(n_classes):
     return X, np.array(["a", "b", "c"])[rng.integers(n_classes, size=60)], described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_classes", "n_questions"), [(2, 1), (3, 3)])
 def test_a_grid_search_asks_each_estimate_once(loopback, llm, tmp_path, n_classes, n_questions):
     llm.cache = tmp_path / "cold.sqlite3"  # workers keep the environment of an earlier test

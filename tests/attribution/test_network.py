@@ -224,6 +224,7 @@ def test_a_linear_refit_forgets_the_network():
     np.testing.assert_array_equal(model.predict_proba(X), fresh.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_a_linear_fit_loads_no_torch():
     code = (
         "import sys; from skllmreg import LLMAttributionRegularizedClassifier as C;"

@@ -58,6 +58,7 @@ def tasks():
             yield f"{name} {label}", data.data, (data.target == label).astype(int), scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_class", [5, 30])
 def test_paper_setting_ranks_like_the_published_loop(per_class):
     differences = {}

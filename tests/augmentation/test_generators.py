@@ -304,6 +304,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("X", "schema"), [(["Where is it?"], None), (FRAME, SCHEMA)])
 @given(found=st.lists(JSON | st.builds(lambda a, c: {"age": a, "city": c}, JSON, JSON), max_size=6))
 @settings(deadline=None)

@@ -18,6 +18,8 @@ from tests.faults.entries import ENTRIES, LABELS, TASK, TEXTS, healthy
 from tests.faults.faults import COUNTS, FAULTS, GUIDE, guide_with_table
 from tests.loopback import Loopback, error
 
+FAST = ("ChatModel.complete with a schema",)  # the other ways are among the slow tests
+
 
 class Bench:
     """A server that can be told to fail, a cache file, and runs that know nothing of each other."""
@@ -77,7 +79,10 @@ def bench(entry, fault, tmp_path):
     bench.loopback.close()
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize(
+    "entry",
+    [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in ENTRIES],
+)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_cell(bench):
     entry, fault = bench.entry, bench.fault

@@ -79,6 +79,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)

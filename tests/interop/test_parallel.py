@@ -43,7 +43,13 @@ def dask_cluster():
         yield client
 
 
-@pytest.fixture(params=["loky", "threading", "dask"])
+@pytest.fixture(
+    params=[
+        "threading",
+        pytest.param("loky", marks=pytest.mark.slow),
+        pytest.param("dask", marks=pytest.mark.slow),
+    ]
+)
 def two_workers(request):
     if request.param == "dask":
         request.getfixturevalue("dask_cluster")

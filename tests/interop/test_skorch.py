@@ -38,7 +38,7 @@ def linear(n_features, n_outputs):
     return torch.nn.Linear(n_features, n_outputs).double()
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_a_search_over_a_nets_own_parameters_is_the_serial_one(backend):
     net = NeuralNetClassifier(
         Mlp,

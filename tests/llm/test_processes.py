@@ -51,6 +51,7 @@ def end(process):
     return process.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_after_a_kill_only_what_was_under_way_is_sent_twice(loopback, tmp_path, monkeypatch):
     monkeypatch.setattr(_cache, "LEASE", 1.0)
     loopback.latency = 0.02
@@ -86,6 +87,7 @@ print(sorted(set(sys.modules) - before))
     assert subprocess.check_output(command, cwd=ROOT, text=True) == "[]\n"
 
 
+@pytest.mark.slow
 def test_processes_that_ask_the_same_ask_once(loopback, tmp_path):
     loopback.latency = 0.05
     processes = [start(loopback, tmp_path / "cache.sqlite3", 20) for _ in range(4)]

@@ -10,6 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skllmreg import LLMAttributionRegularizedClassifier, LLMAttributionRegularizedRegressor
 from skllmreg.exceptions import PriorConflictWarning
 
+pytestmark = pytest.mark.slow
+
 CLASSIFIER = LLMAttributionRegularizedClassifier
 REGRESSOR = LLMAttributionRegularizedRegressor
 SCORES = np.array([9.0, 6, 3, 0, -3, -6])

@@ -6,6 +6,8 @@ from threadpoolctl import threadpool_limits
 
 from skllmreg import LLMAttributionRegularizedClassifier, LLMAttributionRegularizedRegressor
 
+pytestmark = pytest.mark.slow
+
 SCORES = np.random.default_rng(1).integers(-10, 11, 60)
 MODELS = [
     LLMAttributionRegularizedClassifier(),
