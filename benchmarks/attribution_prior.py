@@ -38,7 +38,7 @@ SHUFFLED_AT = (10, 100)
 
 def settings():
     """Constants to replace by setting: {setting: {constant: value}}."""
-    (moderate, often), (steep, rarely) = _evidence.SLOPES
+    (steep, rarely), (moderate, often) = _evidence.SLOPES
     transforms = _scores.AVERAGED_TRANSFORMS.copy()
 
     def weights(*values):

@@ -9,7 +9,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skllmreg.attribution._aligned import MIN_LENGTH, fit_aligned
 from skllmreg.attribution._elicit import elicit_attributions
-from skllmreg.attribution._evidence import PLAIN_WEIGHT, candidate_priors, model_average
+from skllmreg.attribution._evidence import (
+    PLAIN_WEIGHT,
+    candidate_priors,
+    fit_candidates,
+    model_average,
+)
 from skllmreg.attribution._features import column_names
 from skllmreg.attribution._network import fit_network, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers
@@ -158,7 +163,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             return self.score_transform
         return SCORE_TRANSFORMS["expm1" if self.score_transform == "auto" else self.score_transform]
 
-    def _fit_auto(self, X, Y, sample_weight, fit_candidate, **prior_options):
+    def _fit_auto(self, X, Y, sample_weight, solver, **prior_options):
         """Average over the candidate priors; set what explains the trust in the scores."""
         if not sample_weight.sum() <= MOST_ROWS:
             raise ValueError(
@@ -172,7 +177,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         priors = candidate_priors(
             X, sample_weight, Y.shape[1], self.attribution_estimates_, transforms, **prior_options
         )
-        fits = [fit_candidate(X, Y, sample_weight, prior) for prior in priors]
+        priors, fits = fit_candidates(priors, solver.fit)
         if not all(fit.converged for fit in fits):
             warn(
                 "Some candidate priors could not be fitted to the end: are there sample weights "

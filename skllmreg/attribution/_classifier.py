@@ -10,7 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
-from skllmreg.attribution._evidence import fit_candidate
+from skllmreg.attribution._laplace import laplace_solver
 from skllmreg.attribution._loss import LOG_LOSS, encode_labels
 from skllmreg.attribution._network import has_network
 from skllmreg.attribution._numbers import validate_numbers
@@ -295,7 +295,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self.agreement_ = self._measure(agreement)
         linear = None
         if self.gamma == "auto":
-            linear = self._fit_auto(Z, Y, weight, fit_candidate)
+            linear = self._fit_auto(Z, Y, weight, laplace_solver(Z, Y, weight))
             # The standard deviation of an AUC by chance, with classes of equal size.
             margin = 2 / np.sqrt(3 * weight.sum())
             self._warn_of_conflict(linear[0], agreement, "an AUC", 0.5, margin)

@@ -29,18 +29,15 @@ References
 """
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby
+from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 from scipy.special import softmax
 
-from skllmreg.attribution._loss import curvature, log_loss, probabilities
 from skllmreg.attribution._scores import target_direction
 
-SLOPES = ((0.8, 0.9), (2.4, 0.1))  # means with prior weights: most tasks, and easy ones
+SLOPES = ((2.4, 0.1), (0.8, 0.9))  # means with prior weights: easy tasks, and most
 SLOPE_SD = 3 / 8  # relative to the mean
 TAUS = np.geomspace(0.01, 1, 8)
 TAU_MEDIAN, LOG_TAU_SD = 0.05, 1.0
@@ -48,33 +45,25 @@ PLAIN_FACTOR = 4.0  # the plain ridge has these times the taus: nothing else car
 PLAIN_WEIGHT = 0.05  # prior weight of "the scores are worthless"
 BASE_VARIANCE = 0.2  # share of the deviation's variance that does not depend on relevance
 PSEUDO_ROWS = 10  # weight of "features are uncorrelated" when the spread of T x is estimated
-INTERCEPT_SD = 10.0
-MAX_PARAMETERS = 1500  # of a dense Hessian
+NEGLIGIBLE = 1e-5  # share of the total weight below which a candidate is dropped
 
 
 @dataclass(frozen=True)
 class Prior:
     """One candidate's prior on the coefficients (n_outputs, n_features) of scaled features."""
 
-    transform: str
+    transform: str  # candidates of one transform share target and variances
     tau: float
     target: np.ndarray  # of the size that the slope refers to
     slope_mean: float
     slope_sd: float
-    deviation_sd: np.ndarray  # (n_features,)
+    base_variance: np.ndarray  # (n_features,), of a deviation where tau is 1
+    extra_variance: np.ndarray  # (n_features,), which tau leaves alone
     log_weight: float
 
-
-@dataclass(frozen=True)
-class Posterior:
-    """One candidate's fit."""
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    slope: float
-    log_evidence: float
-    n_iter: int
-    converged: bool = True
+    def variance(self):
+        """Variances of the deviations, (n_features,)."""
+        return self.tau**2 * self.base_variance + self.extra_variance
 
 
 def candidate_priors(X, sample_weight, n_outputs, estimates, transforms, slopes=SLOPES):
@@ -96,6 +85,7 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms, slopes=
     Returns
     -------
     list of Prior
+        By transform, slope and tau; tau grows fastest.
     """
     n_features, total = X.shape[1], sample_weight.sum()
     # A new row is farther out than the rows that made the scale: the factor between the standard
@@ -103,7 +93,7 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms, slopes=
     shrink = np.sqrt(max(total - 1, 0.5) / (total + 1))
     # With an output per class, what counts is the difference of two of them.
     deviation = shrink / np.sqrt(min(n_outputs, 2))
-    grid = [(tau, -0.5 * (np.log(tau / TAU_MEDIAN) / LOG_TAU_SD) ** 2) for tau in TAUS]
+    profile = [(tau, -0.5 * (np.log(tau / TAU_MEDIAN) / LOG_TAU_SD) ** 2) for tau in TAUS]
     priors = []
     useful = estimates is not None and np.any(estimates)
     for name, (transform, weight) in transforms.items() if useful else ():
@@ -113,30 +103,33 @@ def candidate_priors(X, sample_weight, n_outputs, estimates, transforms, slopes=
         relevance = n_features * np.sum(target**2, axis=0)
         base = BASE_VARIANCE + (1 - BASE_VARIANCE) * relevance
         disagreement = each.var(axis=0).sum(axis=0) / size**2
-        for (slope, slope_weight), (tau, log_weight) in product(slopes, grid):
-            priors.append(
-                Prior(
-                    transform=name,
-                    tau=tau,
-                    target=target / size,
-                    slope_mean=shrink * slope,
-                    slope_sd=shrink * slope * SLOPE_SD,
-                    deviation_sd=deviation * np.sqrt(tau**2 * base + disagreement),
-                    log_weight=log_weight + np.log((1 - PLAIN_WEIGHT) * weight * slope_weight),
-                )
-            )
-    for tau, log_weight in grid:
-        priors.append(
+        priors += [
             Prior(
-                transform="none",
-                tau=PLAIN_FACTOR * tau,
-                target=np.zeros((n_outputs, n_features)),
-                slope_mean=0.0,
-                slope_sd=0.0,
-                deviation_sd=np.full(n_features, deviation * PLAIN_FACTOR * tau),
-                log_weight=log_weight + np.log(PLAIN_WEIGHT),
+                transform=name,
+                tau=tau,
+                target=target / size,
+                slope_mean=shrink * slope,
+                slope_sd=shrink * slope * SLOPE_SD,
+                base_variance=deviation**2 * base,
+                extra_variance=deviation**2 * disagreement,
+                log_weight=log_weight + np.log((1 - PLAIN_WEIGHT) * weight * slope_weight),
             )
+            for slope, slope_weight in slopes
+            for tau, log_weight in profile
+        ]
+    priors += [
+        Prior(
+            transform="none",
+            tau=PLAIN_FACTOR * tau,
+            target=np.zeros((n_outputs, n_features)),
+            slope_mean=0.0,
+            slope_sd=0.0,
+            base_variance=np.full(n_features, deviation**2),
+            extra_variance=np.zeros(n_features),
+            log_weight=log_weight + np.log(PLAIN_WEIGHT),
         )
+        for tau, log_weight in profile
+    ]
     return priors
 
 
@@ -153,180 +146,67 @@ def _score_spread(scores, sample_weight):
     return np.sqrt(pairs * (total * observed + PSEUDO_ROWS * uncorrelated) / (total + PSEUDO_ROWS))
 
 
-def fit_candidate(X, Y, sample_weight, prior):
-    """Find the posterior mode under one prior, and its evidence.
+def fit_candidates(priors, fit):
+    """Fit the candidates that can have a share in the average.
 
-    Everything happens in coordinates in which the prior is standard normal: the slope, the
-    deviations and the intercepts, in this order.
+    Along tau the evidence rises to one peak and falls. So in each grid the fits go up and down
+    from the peak of the grid before, each starting at its neighbor, until a candidate is both
+    negligible and less likely than the one before.
+
+    Parameters
+    ----------
+    priors : list of Prior
+        As `candidate_priors` returns them.
+    fit : callable
+        ``fit(prior, start)`` returns a fit with the attribute ``log_evidence``; `start` is the fit
+        of a similar prior, or None.
+
+    Returns
+    -------
+    kept : list of Prior
+    fits : list of fits
     """
-    if 1 + Y.shape[1] * (min(X.shape) + 1) > MAX_PARAMETERS:
-        return _fit_large(X, Y, sample_weight, prior)
-    features, back = whitened(X, prior.deviation_sd)
-    A = np.column_stack([features, np.ones(len(features))])
-    penalty = np.r_[np.ones(features.shape[1]), 1 / INTERCEPT_SD**2]
-    scores = np.asarray(X @ prior.target.T)
-    n_outputs = Y.shape[1]
-
-    def unpack(params):
-        slope = prior.slope_mean + prior.slope_sd * params[0]
-        return slope, params[1:].reshape(n_outputs, -1)
-
-    def objective(params):
-        slope, B = unpack(params)
-        eta = slope * scores + A @ B.T
-        value = sample_weight @ log_loss(eta, Y) + 0.5 * (params[0] ** 2 + np.sum(penalty * B**2))
-        return value, eta
-
-    def derivatives(params, eta):
-        _, B = unpack(params)
-        P = probabilities(eta)
-        residual = (P - Y) * sample_weight[:, None]
-        gradient = np.r_[
-            prior.slope_sd * np.vdot(residual, scores) + params[0],
-            (residual.T @ A + penalty * B).ravel(),
-        ]
-        size = A.shape[1]
-        hessian = np.diag(np.r_[1.0, np.tile(penalty, n_outputs)])
-        for k in range(n_outputs):
-            rows = slice(1 + k * size, 1 + (k + 1) * size)
-            for m in range(n_outputs):
-                columns = slice(1 + m * size, 1 + (m + 1) * size)
-                weight = sample_weight * curvature(P, k, m)
-                hessian[rows, columns] += A.T @ (weight[:, None] * A)
-                with_slope = prior.slope_sd * (weight * scores[:, m]) @ A
-                hessian[rows, 0] += with_slope
-                hessian[0, rows] += with_slope
-                hessian[0, 0] += prior.slope_sd**2 * weight @ (scores[:, k] * scores[:, m])
-        return gradient, hessian
-
-    params, value, factor, n_iter, converged = newton(
-        objective, derivatives, np.zeros(1 + n_outputs * A.shape[1])
-    )
-    slope, B = unpack(params)
-    return Posterior(
-        coef=slope * prior.target + back(B[:, :-1]),
-        intercept=B[:, -1],
-        slope=slope,
-        log_evidence=-value - np.log(np.diag(factor[0])).sum(),
-        n_iter=n_iter,
-        converged=converged,
-    )
+    found: dict[int, Any] = {}
+    weights: dict[int, float] = {}
+    start = None
+    peak = int(np.abs(np.log(TAUS / TAU_MEDIAN)).argmin())
+    grids = [list(grid) for _, grid in groupby(range(len(priors)), lambda i: _grid_of(priors[i]))]
+    for before, grid in zip([None, *grids], grids, strict=False):
+        if before and _is_negligible(priors, grid, before, weights):
+            continue
+        for way in (grid[peak:], grid[peak::-1]):
+            last = -np.inf
+            for i in way:
+                if i not in found:
+                    found[i] = fit(priors[i], start)
+                    weights[i] = priors[i].log_weight + found[i].log_evidence
+                start = found[i]
+                if weights[i] < min(last, max(weights.values()) + np.log(NEGLIGIBLE)):
+                    break
+                last = weights[i]
+        peak = max(range(len(grid)), key=lambda k: weights.get(grid[k], -np.inf))
+        start = found[grid[peak]]
+    kept = sorted(found)
+    return [priors[i] for i in kept], [found[i] for i in kept]
 
 
-def newton(objective, derivatives, params, max_iter=100):
-    """Minimize a strictly convex function by damped Newton steps.
+def _grid_of(prior):
+    return prior.transform, prior.slope_mean
 
-    Returns the minimizer, the minimum, the Cholesky factor of the Hessian one (last, tiny) step
-    before it, the number of steps, and whether they were enough.
+
+def _is_negligible(priors, grid, before, weights):
+    """Whether the grid before, which differs by the slope's prior alone, rules this one out.
+
+    An integral over the slope grows at most by the largest ratio of the two densities.
     """
-    value, state = objective(params)
-    for n_iter in range(1, max_iter + 1):
-        gradient, hessian = derivatives(params, state)
-        factor = cho_factor(hessian, lower=True)
-        step = cho_solve(factor, gradient)
-        decrement = gradient @ step
-        # Near the solution the decrease drowns in rounding; there a full step is right.
-        near = decrement < max(1e-9, 4 * np.finfo(float).eps * abs(value))
-        length = 1.0
-        while True:
-            trial = params - length * step
-            trial_value, trial_state = objective(trial)
-            if trial_value <= value - 1e-4 * length * decrement or near:
-                break
-            length /= 2
-            if length < 1e-10:
-                return params, value, factor, n_iter, False
-        params, value, state = trial, trial_value, trial_state
-        if near:  # convergence is quadratic: the step just made ends it
-            break
-    return params, value, factor, n_iter, bool(near)
-
-
-def whitened(X, deviation_sd):
-    """Features whose coefficients have unit prior variance, and the way back to those of X.
-
-    With more features than rows only the span of the rows matters: as many features as rows do.
-    """
-    if X.shape[1] <= X.shape[0]:
-        dense = X.toarray() if sparse.issparse(X) else X
-        return dense * deviation_sd, lambda B: B * deviation_sd
-    if sparse.issparse(X):
-        X = X @ sparse.diags_array(deviation_sd)
-        values, vectors = np.linalg.eigh((X @ X.T).toarray())
-        keep = values > values[-1] * len(values) * np.finfo(float).eps
-        features = vectors[:, keep] * np.sqrt(values[keep])
-        return (
-            features,
-            lambda B: (X.T @ (vectors[:, keep] / np.sqrt(values[keep]) @ B.T)).T * deviation_sd,
-        )
-    span, triangle = np.linalg.qr((X * deviation_sd).T)
-    return triangle.T, lambda B: (B @ span.T) * deviation_sd
-
-
-def _fit_large(X, Y, sample_weight, prior):
-    """Do the same where a dense Hessian is too large: quasi-Newton and a factored evidence.
-
-    The curvature is taken as (mean over rows of the curvature by the outputs) x (that of the
-    features): the Kronecker-factored Laplace approximation (Ritter, Botev, Barber 2018).
-    """
-    n_outputs, n_features = Y.shape[1], X.shape[1]
-    scores = np.asarray(X @ prior.target.T)
-
-    def unpack(params):
-        V, b = np.split(params[1:], [n_outputs * n_features])
-        slope = prior.slope_mean + prior.slope_sd * params[0]
-        return slope, V.reshape(n_outputs, n_features), b
-
-    def objective(params):
-        slope, V, b = unpack(params)
-        eta = slope * scores + np.asarray(X @ (V * prior.deviation_sd).T) + b
-        residual = (probabilities(eta) - Y) * sample_weight[:, None]
-        value = sample_weight @ log_loss(eta, Y) + 0.5 * (
-            params[0] ** 2 + np.vdot(V, V) + np.vdot(b, b) / INTERCEPT_SD**2
-        )
-        gradient = np.r_[
-            prior.slope_sd * np.vdot(residual, scores) + params[0],
-            ((X.T @ residual).T * prior.deviation_sd + V).ravel(),
-            residual.sum(axis=0) + b / INTERCEPT_SD**2,
-        ]
-        return value, gradient
-
-    result = minimize(
-        objective,
-        np.zeros(1 + n_outputs * (n_features + 1)),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 500, "gtol": 1e-6 * sample_weight.sum(), "ftol": 1e-10},
-    )
-    slope, V, b = unpack(result.x)
-    coef = slope * prior.target + V * prior.deviation_sd
-    P = probabilities(np.asarray(X @ coef.T) + b)
-    mean_curvature = (
-        np.array(
-            [
-                [sample_weight @ curvature(P, k, m) for m in range(n_outputs)]
-                for k in range(n_outputs)
-            ]
-        )
-        / sample_weight.sum()
-    )
-    outputs = np.maximum(np.linalg.eigvalsh(mean_curvature), 0)
-    log_det = np.log1p(np.outer(outputs, _gram_spectrum(X, sample_weight, prior))).sum()
-    evidence = -result.fun - 0.5 * log_det
-    return Posterior(coef, b, slope, evidence, result.nit, converged=result.status != 1)
-
-
-def _gram_spectrum(X, sample_weight, prior):
-    """Eigenvalues of the features' weighted Gram matrix, or its diagonal where that is too large.
-
-    The diagonal gives an upper bound of the determinant (Hadamard).
-    """
-    if min(X.shape) > MAX_PARAMETERS:
-        squares = X.multiply(X) if sparse.issparse(X) else X * X
-        return prior.deviation_sd**2 * (squares.T @ sample_weight)
-    half = sparse.diags_array(np.sqrt(sample_weight)) @ X @ sparse.diags_array(prior.deviation_sd)
-    gram = half @ half.T if X.shape[0] < X.shape[1] else half.T @ half
-    return np.maximum(np.linalg.eigvalsh(gram.toarray() if sparse.issparse(gram) else gram), 0)
+    one, other = priors[grid[0]], priors[before[0]]
+    if one.transform != other.transform or not one.slope_sd < other.slope_sd:
+        return False
+    ratio = np.log(other.slope_sd / one.slope_sd)
+    ratio += (one.slope_mean - other.slope_mean) ** 2 / 2 / (other.slope_sd**2 - one.slope_sd**2)
+    most = max(weights.get(i, -np.inf) for i in before)
+    most += ratio + one.log_weight - other.log_weight
+    return most < max(weights.values()) + np.log(NEGLIGIBLE)
 
 
 def model_average(priors, posteriors):

@@ -19,16 +19,19 @@ References
 """
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.sparse.linalg import LinearOperator, cg
 
-from skllmreg.attribution._evidence import Posterior, whitened
+from skllmreg.attribution._laplace import MAX_DENSE, Posterior, gram, spectrum
 
 SLOPES = ((0.5, 1.0),)  # in standard deviations of y per standard deviation of the score
 NOISE = 0.5  # share of the variance of y that the features are expected to leave
+ROWS = 1000  # of a block whose leverages are computed at once
 
 
-def fit_gaussian(X, Y, sample_weight, prior):
-    """Fit one candidate to a target of mean 0 and variance 1.
+class GaussianSolver:
+    """Fit candidates to a target of mean 0 and variance 1.
 
     Parameters
     ----------
@@ -37,33 +40,128 @@ def fit_gaussian(X, Y, sample_weight, prior):
     Y : ndarray of shape (n_samples, 1)
     sample_weight : ndarray of shape (n_samples,)
         A row of weight 2 counts as two rows; one of them is left out.
-    prior : Prior
-
-    Returns
-    -------
-    Posterior
-        Its ``log_evidence`` is the leave-one-out log-density.
     """
-    total = sample_weight.sum()
-    scores = np.asarray(X @ prior.target.T)[:, 0]
-    features, back = whitened(X, prior.deviation_sd)
-    A = np.column_stack([prior.slope_sd * scores, features])
-    residual = Y[:, 0] - prior.slope_mean * scores
-    mean, offset = sample_weight @ A / total, sample_weight @ residual / total
-    A, residual = A - mean, residual - offset
-    gram = (A.T * sample_weight) @ A + NOISE * np.eye(A.shape[1])
-    factor = cho_factor(gram, lower=True)
-    params = cho_solve(factor, A.T @ (sample_weight * residual))
-    leverage = np.einsum("ij,ji->i", A, cho_solve(factor, A.T)) + 1 / total
-    # A row of weight below 1 is left out whole.
-    left_out = np.minimum(sample_weight, 1) * leverage
-    errors = (residual - A @ params) / np.maximum(1 - left_out, 1e-6)
-    press = max(sample_weight @ errors**2 / total, np.finfo(float).tiny)
-    slope = prior.slope_mean + prior.slope_sd * params[0]
-    return Posterior(
-        coef=slope * prior.target + back(params[None, 1:]),
-        intercept=np.atleast_1d(offset - mean @ params),
-        slope=slope,
-        log_evidence=-total / 2 * np.log(press),
-        n_iter=1,
-    )
+
+    def __init__(self, X, Y, sample_weight):
+        self.weight, self.total = sample_weight, sample_weight.sum()
+        self.mean, self.offset = (sample_weight @ A / self.total for A in (X, Y[:, 0]))
+        self.X = X if sparse.issparse(X) else X - self.mean
+        self.hidden_mean = self.mean if sparse.issparse(X) else np.zeros(X.shape[1])
+        self.target = Y[:, 0] - self.offset
+        self.grams = {}
+        n, d = X.shape
+        self.solve = self._in_features if d < n else self._in_rows
+        if min(n, d) > MAX_DENSE:
+            self.solve = self._iteratively
+        elif d < n:
+            self.gram = gram(self.X, sample_weight) - self.total * np.outer(
+                self.hidden_mean, self.hidden_mean
+            )
+
+    def fit(self, prior, start=None):
+        """Find the coefficients under one prior, and its leave-one-out log-density.
+
+        Parameters
+        ----------
+        prior : Prior
+        start : Posterior, default=None
+            The fit under a similar prior; only large problems start there.
+
+        Returns
+        -------
+        Posterior
+            Its ``log_evidence`` is the leave-one-out log-density.
+        """
+        scores = self.times(prior.target[0])
+        residual = self.target - prior.slope_mean * scores
+        coef, slope, leverage = self.solve(prior, scores, residual, start)
+        # A row of weight below 1 is left out whole.
+        left_out = np.minimum(self.weight, 1) * (leverage + 1 / self.total)
+        errors = (self.target - self.times(coef)) / np.maximum(1 - left_out, 1e-6)
+        press = max(self.weight @ errors**2 / self.total, np.finfo(float).tiny)
+        return Posterior(
+            coef=coef[None],
+            intercept=np.atleast_1d(self.offset - self.mean @ coef),
+            slope=slope,
+            log_evidence=-self.total / 2 * np.log(press),
+            n_iter=1,
+        )
+
+    def times(self, v):
+        """Centered features times v."""
+        return self.X @ v - self.hidden_mean @ v
+
+    def transposed_times(self, v):
+        return self.X.T @ v - self.hidden_mean * v.sum()
+
+    def _in_features(self, prior, scores, residual, start):
+        del start
+        sd = np.sqrt(prior.variance())
+        right = self.transposed_times(self.weight * residual)
+        along = self.gram @ prior.target[0]
+        H = np.empty((1 + len(sd), 1 + len(sd)))
+        H[1:, 1:] = sd[:, None] * self.gram * sd
+        H[0, 1:] = H[1:, 0] = prior.slope_sd * sd * along
+        H[0, 0] = prior.slope_sd**2 * prior.target[0] @ along
+        H[np.diag_indices_from(H)] += NOISE
+        factor = cho_factor(H, lower=True)
+        params = cho_solve(factor, np.r_[prior.slope_sd * prior.target[0] @ right, sd * right])
+        slope = prior.slope_mean + prior.slope_sd * params[0]
+        leverage = np.empty(len(self.weight))
+        for first in range(0, len(leverage), ROWS):
+            part = slice(first, first + ROWS)
+            rows = self.X[part].toarray() if sparse.issparse(self.X) else self.X[part]
+            A = np.column_stack([prior.slope_sd * scores[part], (rows - self.hidden_mean) * sd])
+            leverage[part] = np.sum(solve_triangular(factor[0], A.T, lower=True) ** 2, axis=0)
+        return slope * prior.target[0] + sd * params[1:], slope, leverage
+
+    def _in_rows(self, prior, scores, residual, start):
+        del start
+        if prior.transform not in self.grams:
+            self.grams[prior.transform] = [
+                self._centered(gram(self.X.T, variance)) if np.any(variance) else 0.0
+                for variance in (prior.base_variance, prior.extra_variance)
+            ]
+        base, extra = self.grams[prior.transform]
+        root = np.sqrt(self.weight)
+        along = prior.slope_sd * scores
+        B = (prior.tau**2 * base + extra + np.outer(along, along)) * np.outer(root, root)
+        B[np.diag_indices_from(B)] += NOISE
+        inverse = cho_solve(cho_factor(B, lower=True), np.eye(len(B)))
+        dual = root * (inverse @ (root * residual))
+        slope = prior.slope_mean + prior.slope_sd * along @ dual
+        coef = slope * prior.target[0] + prior.variance() * self.transposed_times(dual)
+        return coef, slope, (1 - NOISE * np.diag(inverse)) / self.weight
+
+    def _centered(self, kernel):
+        mean = self.weight @ kernel / self.total
+        return kernel - mean - mean[:, None] + self.weight @ mean / self.total
+
+    def _iteratively(self, prior, scores, residual, start):
+        """By conjugate gradients, with the mean leverage in place of each row's."""
+        sd = np.sqrt(prior.variance())
+        right = self.transposed_times(self.weight * residual)
+
+        def product(params):
+            fitted = self.weight * (
+                prior.slope_sd * params[0] * scores + self.times(sd * params[1:])
+            )
+            back = np.r_[prior.slope_sd * scores @ fitted, sd * self.transposed_times(fitted)]
+            return back + NOISE * params
+
+        first = np.zeros(1 + len(sd))
+        if start is not None:
+            first[1:] = (start.coef[0] - prior.slope_mean * prior.target[0]) / sd
+        order = len(first)
+        operator = LinearOperator((order, order), matvec=product, dtype=float)
+        params, _ = cg(
+            operator,
+            np.r_[prior.slope_sd * scores @ (self.weight * residual), sd * right],
+            x0=first,
+            rtol=1e-6,
+        )
+        slope = prior.slope_mean + prior.slope_sd * params[0]
+        nodes, shares = spectrum(self.X, np.sqrt(self.weight), sd)
+        freedom = shares @ (nodes / (nodes + NOISE))
+        leverage = np.full(len(self.weight), freedom / self.total)
+        return slope * prior.target[0] + sd * params[1:], slope, leverage

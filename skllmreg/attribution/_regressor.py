@@ -6,7 +6,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import correlation
 from skllmreg.attribution._base import AttributionModel
-from skllmreg.attribution._leave_one_out import SLOPES, fit_gaussian
+from skllmreg.attribution._leave_one_out import SLOPES, GaussianSolver
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
 from skllmreg.attribution._network import has_network
 from skllmreg.attribution._numbers import validate_numbers
@@ -236,7 +236,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self.agreement_ = self._measure(agreement)
         linear = None
         if self.gamma == "auto":
-            linear = self._fit_auto(Z, target[:, None], weight, fit_gaussian, slopes=SLOPES)
+            solver = GaussianSolver(Z, target[:, None], weight)
+            linear = self._fit_auto(Z, target[:, None], weight, solver, slopes=SLOPES)
             self._warn_of_conflict(
                 linear[0], agreement, "a correlation", 0, 2 / np.sqrt(weight.sum())
             )

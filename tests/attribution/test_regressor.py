@@ -12,8 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skllmreg import LLMAttributionRegularizedRegressor
+from skllmreg.attribution import _leave_one_out
 from skllmreg.attribution._evidence import Prior, candidate_priors
-from skllmreg.attribution._leave_one_out import NOISE, SLOPES, fit_gaussian
+from skllmreg.attribution._leave_one_out import NOISE, SLOPES, GaussianSolver
 from skllmreg.attribution._scores import AVERAGED_TRANSFORMS
 from skllmreg.datasets import load_attributions
 from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
@@ -48,19 +49,29 @@ def test_leave_one_out_errors_are_those_of_refitting():
         errors = []
         for i in range(15):
             keep = np.arange(15) != i
-            fit = fit_gaussian(X[keep], y[keep, None], np.ones(14), prior)
+            fit = GaussianSolver(X[keep], y[keep, None], np.ones(14)).fit(prior)
             errors.append(y[i] - X[i] @ fit.coef[0] - fit.intercept[0])
         expected = -15 / 2 * np.log(np.mean(np.square(errors)))
-        fit = fit_gaussian(X, y[:, None], np.ones(15), prior)
+        fit = GaussianSolver(X, y[:, None], np.ones(15)).fit(prior)
         assert fit.log_evidence == pytest.approx(expected, rel=1e-8)
+
+
+@quiet
+@pytest.mark.parametrize("shape", [(60, 30), (30, 60)])
+def test_a_large_regression_is_solved_as_a_small_one(shape, monkeypatch):
+    X, y, scores = toy(*shape)
+    small = LLMAttributionRegularizedRegressor(attributions=scores).fit(X, y).predict(X)
+    monkeypatch.setattr(_leave_one_out, "MAX_DENSE", 3)
+    large = LLMAttributionRegularizedRegressor(attributions=scores).fit(X, y).predict(X)
+    assert np.abs(large - small).max() < 0.1 * y.std()
 
 
 @pytest.mark.parametrize("d", [5, 40])
 def test_a_plain_candidate_is_a_ridge_regression(d):
     X, y, _ = toy(30, d)
     X, y = StandardScaler().fit_transform(X), (y - y.mean()) / y.std()
-    prior = Prior("none", 0.5, np.zeros((1, d)), 0.0, 0.0, np.full(d, 0.5), 0.0)
-    fit = fit_gaussian(X, y[:, None], np.ones(30), prior)
+    prior = Prior("none", 0.5, np.zeros((1, d)), 0.0, 0.0, np.ones(d), np.zeros(d), 0.0)
+    fit = GaussianSolver(X, y[:, None], np.ones(30)).fit(prior)
     plain = Ridge(alpha=NOISE / 0.5**2).fit(X, y)
     np.testing.assert_allclose(fit.coef[0], plain.coef_, rtol=1e-6, atol=1e-10)
 
