@@ -7,6 +7,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 import skllmreg
 from skllmreg import ChatModel
 
@@ -14,13 +16,23 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_ten_lines_run_as_printed(tmp_path):
+def accuracies(printed):
+    return tuple(float(line.split()[-3]) for line in printed.splitlines())
+
+
+def test_the_first_lines_print_what_they_say_and_win(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-c", BLOCKS[0]], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-W", "error", "-c", BLOCKS[0]],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr
-    assert re.fullmatch(r"accuracy from 10 labeled rows: 0\.9\d\n", run.stdout)
     assert not run.stderr
+    printed = re.search(r"^```text\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL).group(1)
+    without, with_scores = accuracies(run.stdout)
+    assert (without, with_scores) == pytest.approx(accuracies(printed), abs=0.003)
+    assert with_scores > without
 
 
 def test_lines_for_a_real_llm_fit(loopback, monkeypatch):
