@@ -5,7 +5,7 @@ from itertools import combinations
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -13,13 +13,14 @@ from skllmreg.students._encoders import check_vectors, open_encoder
 from skllmreg.students._vectors import VectorFile, cache_path, encode_once
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._progress import progress_bar
-from skllmreg.utils._validation import check_texts
+from skllmreg.utils._shared import SharedByClones
+from skllmreg.utils._validation import column_names, is_table, text_columns
 
 # Texts that are encoded, and then stored, at a time, in batches.
 BATCHES_PER_CHUNK = 16
 
 
-class SentenceEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
+class SentenceEncoder(DocLinkMixin, TransformerMixin, SharedByClones):
     """Turn texts into the vectors of a sentence encoder, each text once.
 
     A text is encoded once in a process and, where the encoder has an identity, once for a cache
@@ -109,6 +110,8 @@ class SentenceEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         "normalize": ["boolean"],
     }
 
+    _shared_by_clones = ("model",)
+
     def __init__(
         self,
         model=None,
@@ -126,10 +129,6 @@ class SentenceEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         self.device = device
         self.normalize = normalize
 
-    def __sklearn_clone__(self):
-        # A clone shares the model: a copy would hold weights of its own and know no vectors.
-        return type(self)(**self.get_params(deep=False))
-
     def fit(self, X, y=None):
         """Validate the texts and learn how many columns the vectors have.
 
@@ -146,7 +145,7 @@ class SentenceEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         """
         self._validate_params()
         columns = text_columns(X)
-        if len(columns) > 1 or hasattr(X, "columns"):
+        if is_table(X):
             validate_data(self, X, skip_check_array=True)
         # Its vector is known when `transform` asks for it.
         (vectors,) = self._encode([columns[0][:1]])
@@ -168,7 +167,7 @@ class SentenceEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         ndarray of float32 of shape (n_samples, n_features_out)
         """
         columns = text_columns(X)
-        if hasattr(self, "n_features_in_"):
+        if is_table(X) and hasattr(self, "n_features_in_"):
             validate_data(self, X, skip_check_array=True, reset=False)
         blocks = self._encode(columns)
         for u, v in combinations(blocks[:], 2):
@@ -226,35 +225,3 @@ class SentenceEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.requires_fit = False
         return tags
-
-
-def text_columns(X):
-    """Return the columns of texts in X, each validated; of a sequence of texts the one it is.
-
-    Parameters
-    ----------
-    X : sequence of str, or data frame or array of str of shape (n_samples, n_columns)
-
-    Returns
-    -------
-    list of ndarray of object
-    """
-    if hasattr(X, "columns"):
-        return [_check_column(X[name], f"column {name!r} of ") for name in X.columns]
-    if getattr(X, "ndim", 1) == 2:
-        return [_check_column(X[:, j], f"column {j} of ") for j in range(X.shape[1])]
-    return [check_texts(X)]
-
-
-def _check_column(texts, where):
-    try:
-        return check_texts(texts)
-    except ValueError as error:
-        raise ValueError(str(error).replace("of X", f"of {where}X")) from None
-
-
-def column_names(X, n_columns):
-    """Return the names of columns of texts; None for a sequence of texts."""
-    if hasattr(X, "columns"):
-        return [str(name) for name in X.columns]
-    return [f"x{j}" for j in range(n_columns)] if getattr(X, "ndim", 1) == 2 else None

@@ -70,3 +70,40 @@ def is_text(X):
     if isinstance(X, np.ndarray) and X.dtype.kind != "O":
         return X.dtype.kind == "U"
     return any(isinstance(text, str) for text in X)
+
+
+def text_columns(X):
+    """Return the columns of texts in X, each validated; of a sequence of texts the one it is.
+
+    Parameters
+    ----------
+    X : sequence of str, or data frame or array of str of shape (n_samples, n_columns)
+
+    Returns
+    -------
+    list of ndarray of object
+    """
+    if is_frame(X):
+        return [_check_column(X[name], repr(name)) for name in X.columns]
+    if getattr(X, "ndim", 1) == 2:
+        return [_check_column(X[:, j], str(j)) for j in range(X.shape[1])]
+    return [check_texts(X)]
+
+
+def _check_column(texts, name):
+    try:
+        return check_texts(texts)
+    except ValueError as error:
+        raise ValueError(str(error).replace("of X", f"of column {name} of X")) from None
+
+
+def is_table(X):
+    """Whether X has columns."""
+    return is_frame(X) or getattr(X, "ndim", 1) == 2
+
+
+def column_names(X, n_columns):
+    """Return the names of columns of texts; None for a sequence of texts."""
+    if is_frame(X):
+        return [str(name) for name in X.columns]
+    return [f"x{j}" for j in range(n_columns)] if getattr(X, "ndim", 1) == 2 else None
