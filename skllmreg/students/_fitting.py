@@ -7,8 +7,10 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.extmath import row_norms
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import has_fit_parameter
 
@@ -116,6 +118,19 @@ def torch_seeded(random_state, device):
     from skllmreg.nn._net import seeded as torch_seed
 
     return torch_seed(check_random_state(random_state).randint(2**31 - 1), device)
+
+
+def linear_student(X):
+    """Make the default student for a table of numbers.
+
+    Vectors of length 1, as encoders of texts return, have columns far smaller than 1, for which the
+    penalty of ``C=1`` is so strong that more labels can make the model worse.
+    """
+    X = X.to_numpy() if hasattr(X, "to_numpy") else X
+    is_table = getattr(X, "ndim", 1) == 2 and X.dtype.kind == "f"
+    if is_table and np.allclose(row_norms(X), 1, atol=1e-3):
+        return LogisticRegression(C=30, max_iter=1000)
+    return LogisticRegression()
 
 
 def fit_student(estimator, X, target, classes, *, weight=None, random_state=None):
