@@ -20,6 +20,7 @@ _HOME = {
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
     "LLMCascadeClassifier": "skllmreg.selection",
     "LLMFeatureSelector": "skllmreg.attribution",
+    "LLMShapeTransformer": "skllmreg.attribution",
     "LLMTeacherClassifier": "skllmreg.selection",
     "SelectionDisplay": "skllmreg.selection",
     "UnlabeledSplit": "skllmreg.selection",

@@ -140,6 +140,10 @@ class UnscaledFeaturesWarning(UserWarning):
     """Columns of very different spread are taken as they are."""
 
 
+class UnscoredColumnsWarning(UserWarning):
+    """Columns that an encoder made get the score 0, because nobody could have scored them."""
+
+
 class UnusedDescriptionWarning(UserWarning):
     """A description names no feature, but the name of one without a description is like it."""
 

@@ -15,6 +15,7 @@ from skllmreg import (
     LLMAttributionRegularizedRegressor,
     LLMCascadeClassifier,
     LLMFeatureSelector,
+    LLMShapeTransformer,
 )
 
 pytestmark = pytest.mark.filterwarnings(
@@ -29,6 +30,7 @@ DEFAULTS = [
     LLMAttributionRegularizedClassifier(),
     LLMAttributionRegularizedRegressor(),
     LLMFeatureSelector(),
+    LLMShapeTransformer(),
 ]
 VARIANTS = [
     GOLDAugmenter(strategy="no-feedback"),

@@ -6,6 +6,7 @@ from skllmreg.attribution._display import AttributionDisplay
 from skllmreg.attribution._elicit import describe_features, elicit_attributions
 from skllmreg.attribution._feature_selector import LLMFeatureSelector
 from skllmreg.attribution._regressor import LLMAttributionRegularizedRegressor
+from skllmreg.attribution._shape_transformer import LLMShapeTransformer
 
 __all__ = [
     "AttributionDisplay",
@@ -13,6 +14,7 @@ __all__ = [
     "LLMAttributionRegularizedClassifier",
     "LLMAttributionRegularizedRegressor",
     "LLMFeatureSelector",
+    "LLMShapeTransformer",
     "describe_features",
     "elicit_attributions",
 ]

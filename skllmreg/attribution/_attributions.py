@@ -3,13 +3,16 @@
 import dataclasses
 import html
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skllmreg.attribution._attributions_json import read_json, write_json
-from skllmreg.attribution._scores import check_score, is_by_class, name_hint
+from skllmreg.attribution._columns import name_hint
+from skllmreg.attribution._scores import check_score, is_by_class
+from skllmreg.attribution._shapes import SUFFIX, check_shape, mean_shape
 
 _MOST_ROWS = 30  # of the table in a notebook
 
@@ -31,13 +34,18 @@ class Attributions:
     n_described : int, default=None
         How many of the features the LLM was given a description of; 0: it knew their names alone.
     edited : dict, default=None
-        Who set a score by hand, by (label, feature); the label is None in a regression. Use `edit`.
+        Who set a score by hand, by (label, feature), or a shape, by (label, "<feature>_shape");
+        the label is None in a regression. Use `edit`.
+    shapes : dict of str to list of shapes, or dict of label to such, default=None
+        How the effect runs over the values of some features, in one or more estimates: a shape is
+        a list of [value, effect] with increasing values in the feature's own units, or
+        ``{category: effect}``; effects go from -1 to 1. :class:`LLMShapeTransformer` applies them.
 
     Raises
     ------
     ValueError
-        If a score is missing or not a number from -10 to 10, or if the estimates differ in their
-        features or, between classes, in their number.
+        If a score is missing or not a number from -10 to 10, if the estimates differ in their
+        features or, between classes, in their number, or if a shape is not a table as above.
 
     Examples
     --------
@@ -49,6 +57,9 @@ class Attributions:
     {'ill': {'age': 5.0, 'height': 0.5}}
     >>> said.edit({"age": 7}, by="Dr. Ito").mean()
     {'ill': {'age': 7.0, 'height': 0.5}}
+    >>> bent = said.edit(shapes={"age": [[20, -1], [50, 0], [60, 1]]})
+    >>> bent.mean_shapes("ill")
+    {'age': [[20.0, -1.0], [50.0, 0.0], [60.0, 1.0]]}
     """
 
     estimates: Any
@@ -59,6 +70,7 @@ class Attributions:
     prompt_hash: str | None = None
     n_described: int | None = None
     edited: Any = None
+    shapes: Any = None
 
     def __post_init__(self):
         if is_by_class(self.estimates):
@@ -70,9 +82,15 @@ class Attributions:
             outputs = {None: _check_estimates(self.estimates)}
             object.__setattr__(self, "estimates", outputs[None])
         _check_alike(outputs)
+        shapes = self._check_shapes(outputs)
+        object.__setattr__(self, "shapes", self._public(shapes))
         edited = {(_label(k), name): by for (k, name), by in (self.edited or {}).items()}
         for (label, name), by in edited.items():
-            if label not in outputs or name not in outputs[label][0] or not isinstance(by, str):
+            known = label in outputs and (
+                name in outputs[label][0]
+                or name in [f"{shaped}{SUFFIX}" for shaped in shapes[label]]
+            )
+            if not known or not isinstance(by, str):
                 raise ValueError(f"edited has a wrong item {(label, name)!r}: {by!r:.100}.")
         object.__setattr__(self, "edited", edited)
 
@@ -85,6 +103,8 @@ class Attributions:
             said += f", by {self.model}"
         if self.n_described == 0:
             said += ", from names alone"
+        if n_shaped := len({name for shapes in self._shapes().values() for name in shapes}):
+            said += f", {n_shaped} with a shape"
         if self.edited:
             said += f", {len(self.edited)} edited"
         return f"<Attributions: {said}>"
@@ -119,6 +139,22 @@ class Attributions:
         estimates = self._outputs()[label]
         return {name: [scores[name] for scores in estimates] for name in self.feature_names}
 
+    def mean_shapes(self, label=None):
+        """Mean shape of each feature that has one.
+
+        Parameters
+        ----------
+        label : str or number, default=None
+            The class; None in a regression.
+
+        Returns
+        -------
+        dict of str to shape
+            Lists of [value, effect] over the union of the estimates' values, or, of columns of
+            categories, ``{category: effect}``.
+        """
+        return {name: mean_shape(shapes) for name, shapes in self._shapes()[label].items()}
+
     def to_estimates(self):
         """The estimates as the estimators read them, free to be changed.
 
@@ -148,15 +184,18 @@ class Attributions:
         """
         return self._over_estimates(np.std)
 
-    def edit(self, scores, *, by="human"):
-        """Let a human's scores replace all estimates of some features.
+    def edit(self, scores=None, *, shapes=None, by="human"):
+        """Let a human's scores and shapes replace all estimates of some features.
 
         Parameters
         ----------
-        scores : dict
+        scores : dict, default=None
             ``{feature: score}`` where one output is scored, else ``{label: {feature: score}}``.
+        shapes : dict, default=None
+            ``{feature: shape}`` or ``{label: {feature: shape}}``; None in place of a shape takes
+            the feature's shape away.
         by : str, default="human"
-            Who says so; kept with the score.
+            Who says so; kept with the score or shape.
 
         Returns
         -------
@@ -166,28 +205,47 @@ class Attributions:
         Raises
         ------
         ValueError
-            If a class or feature is unknown or a score is not a number from -10 to 10.
+            If a class or feature is unknown, a score is not a number from -10 to 10 or a shape
+            is not a table of effects from -1 to 1.
         """
-        if not is_by_class(scores):
-            if len(self.labels) > 1:
-                raise ValueError(
-                    f"Say for which of the classes {self.labels}: {{label: {{feature: score}}}}."
-                )
-            scores = {self.labels[0]: scores}
         outputs = {k: [dict(s) for s in v] for k, v in self._outputs().items()}
+        tables = {k: dict(v) for k, v in self._shapes().items()}
         edited = dict(self.edited)
-        for label, new in scores.items():
+        for label, name, score in self._edits(scores, is_by_class(scores)):
+            for estimate in outputs[label]:
+                estimate[name] = score
+            edited[label, name] = by
+        for label, name, shape in self._edits(shapes, _is_shapes_by_class(shapes)):
+            edited.pop((label, name + SUFFIX), None)
+            if shape is None:
+                tables[label].pop(name, None)
+                continue
+            tables[label][name] = [shape]
+            edited[label, name + SUFFIX] = by
+        return dataclasses.replace(
+            self,
+            estimates=self._public(outputs),
+            shapes=self._public(tables),
+            edited=edited,
+        )
+
+    def _edits(self, new, by_label):
+        """Yield (label, feature, value) of an edit; unknown classes and features are errors."""
+        if not by_label:
+            if len(self.labels) > 1 and new:
+                raise ValueError(
+                    f"Say for which of the classes {self.labels}: {{label: {{feature: ...}}}}."
+                )
+            new = {self.labels[0]: new or {}}
+        for label, items in new.items():
             label = _label(label)
-            if label not in outputs:
+            if label not in self.labels:
                 raise ValueError(f"No class {label!r}; the classes are {self.labels}.")
-            for name, score in new.items():
-                if name not in outputs[label][0]:
+            for name, value in items.items():
+                if name not in self.feature_names:
                     hint = name_hint(str(name), self.feature_names)
                     raise ValueError(f"No feature {name!r}{hint}.")
-                for estimate in outputs[label]:
-                    estimate[name] = score
-                edited[label, name] = by
-        return dataclasses.replace(self, estimates=self._public(outputs), edited=edited)
+                yield label, name, value
 
     def to_json(self):
         """Write as JSON that a person can read and edit.
@@ -195,8 +253,9 @@ class Attributions:
         Returns
         -------
         str
-            A feature's scores stand on one line; a score set by hand is
-            ``{"score": 7, "by": "Dr. Ito"}``, and may be put so into the file.
+            A feature's scores stand on one line, and so do its shapes; a score set by hand is
+            ``{"score": 7, "by": "Dr. Ito"}``, a shape ``{"shape": [[20, -1], [60, 1]], "by":
+            "Dr. Ito"}``, and may be put so into the file.
         """
         return write_json(self)
 
@@ -295,6 +354,26 @@ class Attributions:
         """Estimates by label; None is the label in a regression."""
         return self.estimates if isinstance(self.estimates, dict) else {None: self.estimates}
 
+    def _shapes(self):
+        """Shapes by label and feature."""
+        return self.shapes if isinstance(self.estimates, dict) else {None: self.shapes}
+
+    def _check_shapes(self, outputs):
+        """Shapes by label and feature, checked."""
+        given = self.shapes or {}
+        if list(outputs) == [None]:
+            given = {None: given}
+        given = {_label(label): shapes for label, shapes in given.items()}
+        if unknown := [label for label in given if label not in outputs]:
+            raise ValueError(f"There are shapes for {unknown[0]!r}, which is not a scored class.")
+        return {
+            label: {
+                name: _check_feature_shapes(shapes, name, features, _of(label))
+                for name, shapes in given.get(label, {}).items()
+            }
+            for label, (features, *_) in outputs.items()
+        }
+
     def _public(self, outputs):
         return outputs if isinstance(self.estimates, dict) else outputs[None]
 
@@ -316,6 +395,26 @@ def _check_estimates(estimates, label=None):
             raise ValueError(f"Estimate {i}{where} is no {{feature: score}}: {scores!r:.100}.")
         at = f"{where} in estimate {i}"
         checked.append({name: _score(score, name, at) for name, score in scores.items()})
+    return checked
+
+
+def _is_shapes_by_class(shapes):
+    """Whether shapes are given by class; an inner dict of numbers is a shape of categories."""
+    return isinstance(shapes, Mapping) and all(
+        isinstance(inner, Mapping) and not any(isinstance(item, Real) for item in inner.values())
+        for inner in shapes.values()
+    )
+
+
+def _check_feature_shapes(shapes, name, features, of):
+    """Shapes of one feature; all of numbers, or all of categories."""
+    if name not in features:
+        raise ValueError(f"The shape of {name!r}{of} has no score{name_hint(str(name), features)}.")
+    if not isinstance(shapes, (list, tuple)) or not shapes:
+        raise ValueError(f"The shapes of {name!r}{of} must be a list of shapes.")
+    checked = [check_shape(shape, name, of) for shape in shapes]
+    if len({type(shape) for shape in checked}) > 1:
+        raise ValueError(f"Some shapes of {name!r}{of} are of numbers, others of categories.")
     return checked
 
 

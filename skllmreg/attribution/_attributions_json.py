@@ -2,6 +2,7 @@
 
 import json
 
+from skllmreg.attribution._shapes import SUFFIX
 from skllmreg.utils._text import sendable
 
 _FORMAT = "skllmreg attributions 1"
@@ -32,7 +33,16 @@ def _write_scores(attributions, label, indent):
         by = attributions.edited.get((label, name))
         item = scores if by is None else {"score": scores[0], "by": by}
         rows.append(f"{indent}  {_dump(name)}: {_dump(item)}")
-    return f'{indent}"scores": {{\n' + ",\n".join(rows) + f"\n{indent}}}"
+    text = f'{indent}"scores": {{\n' + ",\n".join(rows) + f"\n{indent}}}"
+    shapes = attributions.shapes if label is None else attributions.shapes[label]
+    if not shapes:
+        return text
+    rows = []
+    for name, tables in shapes.items():
+        by = attributions.edited.get((label, name + SUFFIX))
+        item = tables if by is None else {"shape": tables[0], "by": by}
+        rows.append(f"{indent}  {_dump(name)}: {_dump(item)}")
+    return text + f',\n{indent}"shapes": {{\n' + ",\n".join(rows) + f"\n{indent}}}"
 
 
 def _dump(value):
@@ -51,24 +61,29 @@ def read_json(text):
     n_estimates = _typed(record.pop("n_estimates", None), "n_estimates", int) or 0
     if not 1 <= n_estimates <= _MOST_ESTIMATES:
         raise ValueError(f'"n_estimates" is not from 1 to {_MOST_ESTIMATES}.')
-    if len(record) != 1 or not record.keys() <= {"classes", "scores"}:
+    if record.keys() not in ({"classes"}, {"scores"}, {"scores", "shapes"}):
         raise ValueError(
-            f'either "classes" or "scores" is wanted beside the provenance, got {sorted(record)}.'
+            'either "classes" or "scores", and perhaps "shapes", is wanted beside the provenance, '
+            f"got {sorted(record)}."
         )
     params["edited"] = {}
     if "scores" in record:
         params["estimates"] = _read_scores(record["scores"], n_estimates, None, params["edited"])
+        params["shapes"] = _read_shapes(record.get("shapes", {}), None, params["edited"])
         return params
-    params["estimates"] = {}
+    params["estimates"], params["shapes"] = {}, {}
     for i, block in enumerate(_typed(record["classes"], "classes", list) or []):
-        if not isinstance(block, dict) or block.keys() != {"label", "scores"}:
-            raise ValueError(f'item {i} of "classes" has not exactly "label" and "scores".')
+        if not isinstance(block, dict) or block.keys() - {"shapes"} != {"label", "scores"}:
+            raise ValueError(
+                f'item {i} of "classes" has not exactly "label", "scores" and perhaps "shapes".'
+            )
         label = block["label"]
         if not isinstance(label, (str, int, float)) or label in params["estimates"]:
             raise ValueError(f'item {i} of "classes" has a wrong or doubled label: {label!r:.100}.')
         params["estimates"][label] = _read_scores(
             block["scores"], n_estimates, label, params["edited"]
         )
+        params["shapes"][label] = _read_shapes(block.get("shapes", {}), label, params["edited"])
     return params
 
 
@@ -103,3 +118,21 @@ def _read_scores(scores, n_estimates, label, edited):
         for values, score in zip(estimates, item, strict=True):
             values[name] = score
     return estimates
+
+
+def _read_shapes(shapes, label, edited):
+    """Read {feature: list of shapes}; the shapes themselves are checked by `Attributions`."""
+    where = "" if label is None else f" of class {label!r}"
+    if not isinstance(shapes, dict):
+        raise ValueError(f'"shapes"{where} is no object with a list of shapes for each feature.')
+    read = {}
+    for name, item in shapes.items():
+        if isinstance(item, dict):
+            if item.keys() != {"shape", "by"}:
+                raise ValueError(f'the shape of {name!r}{where} set by hand needs "shape", "by".')
+            edited[label, name + SUFFIX] = item["by"]
+            item = [item["shape"]]
+        if not isinstance(item, list) or not 1 <= len(item) <= _MOST_ESTIMATES:
+            raise ValueError(f"the shapes of {name!r}{where} are no list of shapes.")
+        read[name] = item
+    return read

@@ -62,7 +62,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def _set_attributions(self, classes=None, class_descriptions=None):
+    def _set_attributions(self, X, classes=None, class_descriptions=None):
         """Set ``attribution_estimates_`` and ``attributions_``: None without LLM and scores."""
         self.attribution_estimates_ = self.attributions_ = self.elicited_attributions_ = None
         attributions = self.attributions
@@ -86,7 +86,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
                 )
             return
         self.attribution_estimates_ = parse_attributions(
-            attributions, names, self.n_features_in_, classes
+            attributions, names, self.n_features_in_, classes, X
         )
         self.attributions_ = self.attribution_estimates_.mean(axis=0)
 

@@ -285,7 +285,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
                 self.class_weight, classes=self.classes_, y=y, sample_weight=weight
             )[codes]
         )
-        self._set_attributions(self.classes_, self.class_descriptions)
+        self._set_attributions(X, self.classes_, self.class_descriptions)
         X_unlabeled = self._check_unlabeled(X_unlabeled)
         Z, location, scale = self._scale(X, weight, X_unlabeled)
 

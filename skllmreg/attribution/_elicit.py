@@ -2,18 +2,24 @@
 
 import datetime
 import hashlib
+import inspect
+from collections.abc import Callable, Mapping
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 
 from skllmreg.attribution._attributions import Attributions
 from skllmreg.attribution._features import check_names, features_with_text, few
 from skllmreg.attribution._prompts import (
+    MOST_FEATURES,
+    MOST_SHAPES,
     class_goal,
     description_question,
     importance_goal,
     position_of,
     score_question,
+    shape_question,
     split_features,
     target_goal,
 )
@@ -32,6 +38,7 @@ def elicit_attributions(
     classes=None,
     class_descriptions=None,
     n_estimates=5,
+    shapes=False,
 ):
     """Ask an LLM how each feature bears on the target; no rows are shown to it.
 
@@ -59,12 +66,17 @@ def elicit_attributions(
         describe more than `classes`: see :class:`LLMAttributionRegularizedClassifier`.
     n_estimates : int, default=5
         Independent answers to each question; their spread shows how sure the LLM is.
+    shapes : bool or dict of str to list of str, default=False
+        If True, the same question also asks how the effect of each feature runs over its values,
+        in the units of the descriptions; :class:`LLMShapeTransformer` applies the answers. A dict
+        ``{column: categories}`` asks for an effect of each category of these columns, which then
+        need no one-hot columns in the question, and for the shapes of all others as well.
 
     Returns
     -------
     attributions : Attributions
-        Integers from -10 to 10 for each class and feature. Takes the place of the dict in the
-        parameter ``attributions`` of the estimators.
+        Integers from -10 to 10 for each class and feature, with `shapes` where they were asked
+        for. Takes the place of the dict in the parameter ``attributions`` of the estimators.
 
     Raises
     ------
@@ -83,6 +95,7 @@ def elicit_attributions(
     See Also
     --------
     describe_features : Have the LLM write the descriptions.
+    LLMShapeTransformer : Add a column with the effect of each column that has a shape.
 
     Notes
     -----
@@ -92,7 +105,9 @@ def elicit_attributions(
 
     More than 100 features are asked about in several parts of nearly equal size, each with
     `n_estimates` requests per class, since servers limit the schema and models lose track in long
-    answers. The scale is absolute, so that the parts fit together.
+    answers. The scale is absolute, so that the parts fit together. Of shapes a part has at most 25.
+    The question without shapes does not depend on `shapes`, so that its recorded answers stay
+    valid; that with shapes is another one, and its scores are other answers.
 
     The question is that of [1]_; the wording is not.
 
@@ -128,9 +143,21 @@ def elicit_attributions(
         class_descriptions = _check_classes(labels, class_descriptions)
         scored = labels[1:] if len(labels) == 2 else labels
         goals = [class_goal(label, labels, class_descriptions) for label in scored]
-    estimates, provenance = _ask_scores(llm, task, goals, features, n_estimates)
-    by_class = dict(zip(scored, estimates, strict=True)) if scored else estimates[0]
-    return Attributions(by_class, **provenance)
+    if shapes is False:
+        answers, provenance = _ask(llm, task, _score_asker(goals), features, n_estimates)
+        return Attributions(_by_class(scored, answers), **provenance)
+    categories = _check_categories(shapes, features)
+
+    def question(task, goal, features, position):
+        return shape_question(task, goal, features, categories, position)
+
+    asker = _Asker(goals, question, MOST_SHAPES)
+    answers, provenance = _ask(llm, task, asker, features, n_estimates)
+    estimates = [[_scores_of(estimate) for estimate in goal] for goal in answers]
+    tables = [_shapes_of(goal) for goal in answers]
+    return Attributions(
+        _by_class(scored, estimates), shapes=_by_class(scored, tables), **provenance
+    )
 
 
 def elicit_importances(
@@ -139,7 +166,7 @@ def elicit_importances(
     """Ask how useful each feature is, from 0 to 10, whatever the direction: one question."""
     features = features_with_text(feature_names, feature_descriptions)
     goals = [importance_goal(class_descriptions)]
-    estimates, provenance = _ask_scores(llm, task, goals, features, n_estimates, least=0)
+    estimates, provenance = _ask(llm, task, _score_asker(goals, least=0), features, n_estimates)
     return Attributions(estimates[0], **provenance)
 
 
@@ -221,30 +248,86 @@ def _check_asked(llm, task):
         )
 
 
-def _ask_scores(llm, task, goals, features, n_estimates, least=-SCALE):
-    """Estimates of each goal, each {feature: score}, and where they come from."""
+class _Asker(NamedTuple):
+    """What is asked about a part of the features: a question for each goal."""
+
+    goals: list[str]
+    question: Callable  # of the task, a goal, the features and their position
+    most: int  # features in a part
+
+
+def _score_asker(goals, least=-SCALE):
+    def question(task, goal, features, position):
+        return score_question(task, goal, features, position, least)
+
+    return _Asker(goals, question, MOST_FEATURES)
+
+
+def _ask(llm, task, asker, features, n_estimates):
+    """Answers to each goal, per estimate {feature: item}, and where they come from."""
     _check_asked(llm, task)
     if not isinstance(n_estimates, Integral) or n_estimates < 1:
         raise ValueError(f"n_estimates is a positive integer, got {n_estimates!r}.")
     n_estimates = int(n_estimates)
-    estimates: list[list[dict]] = [[{} for _ in range(n_estimates)] for _ in goals]
+    answers: list[list[dict]] = [[{} for _ in range(n_estimates)] for _ in asker.goals]
     models, digest, first = set(), hashlib.sha256(), 0
-    for part in split_features(features):
+    for part in split_features(features, asker.most):
         where = position_of(first, len(part), len(features))
         first += len(part)
-        questions = [score_question(task, goal, part, where, least) for goal in goals]
+        questions = [asker.question(task, goal, part, where) for goal in asker.goals]
         # All answers to a part are waited for together: they share a schema, the parts do not.
         asked = [question.prompt for question in questions for _ in range(n_estimates)]
-        replies = llm.complete(asked, schema=questions[0].schema)
+        options = {"schema": questions[0].schema}
+        if questions[0].read_item and "validate" in inspect.signature(llm.complete).parameters:
+            options["validate"] = questions[0].check  # what is wrong is then asked again
+        replies = llm.complete(asked, **options)
         for i, (prompt, reply) in enumerate(zip(asked, replies, strict=True)):
             goal, estimate = i // n_estimates, i % n_estimates
-            estimates[goal][estimate] |= questions[goal].read(reply.value)
+            answers[goal][estimate] |= questions[goal].read(reply.value)
             models.add(str(reply.model))
             digest.update(prompt.encode())
-    return estimates, {
+    return answers, {
         "task": task,
         "model": ", ".join(sorted(models)),
         "date": datetime.date.today().isoformat(),
         "prompt_hash": digest.hexdigest()[:16],
         "n_described": sum(map(bool, features.values())),
     }
+
+
+def _by_class(scored, outputs):
+    return dict(zip(scored, outputs, strict=True)) if scored else outputs[0]
+
+
+def _scores_of(estimate):
+    return {name: item["score"] for name, item in estimate.items()}
+
+
+def _shapes_of(estimates):
+    """Collect the shapes of each feature that has one in at least one estimate."""
+    shapes = {
+        name: [estimate[name]["shape"] for estimate in estimates if estimate[name]["shape"]]
+        for name in estimates[0]
+    }
+    return {name: given for name, given in shapes.items() if given}
+
+
+def _check_categories(shapes, features):
+    """Categories by column, from the parameter `shapes`."""
+    if shapes is True:
+        return {}
+    if not isinstance(shapes, Mapping):
+        raise TypeError(
+            f"shapes is True, False or {{column: list of its categories}}, got {shapes!r:.100}."
+        )
+    for column, categories in shapes.items():
+        if column not in features:
+            raise ValueError(
+                f"shapes has categories of {column!r}, which is not asked about; the features are "
+                f"{few(features)}."
+            )
+        if isinstance(categories, str) or not all(isinstance(c, str) for c in categories):
+            raise TypeError(f"The categories of {column!r} are strings, got {categories!r:.100}.")
+        if len(set(categories)) != len(categories) or len(categories) < 2:
+            raise ValueError(f"{column!r} needs at least two categories, each once.")
+    return {column: list(categories) for column, categories in shapes.items()}

@@ -114,7 +114,7 @@ def features_with_text(feature_names, feature_descriptions):
 
 def _warn_of_slips(descriptions, undescribed, names):
     """Warn of a description that no column takes, where one without has nearly its name."""
-    taken = [bare for name in names for bare in _without_prefixes(name)]
+    taken = [bare for name in names for bare in without_prefixes(name)]
     for key in descriptions:
         if any(bare == key or bare.startswith(f"{key}_") for bare in taken):
             continue
@@ -166,7 +166,7 @@ def _describe(name, descriptions):
     """Text of a feature: its own description, else that of the column it was expanded from."""
     if (own := own_name(name, descriptions)) is not None:
         return descriptions[own]
-    for bare in _without_prefixes(name):
+    for bare in without_prefixes(name):
         parents = [key for key in descriptions if bare.startswith(f"{key}_") and key + "_" != bare]
         if parents:
             parent = max(parents, key=len)
@@ -176,10 +176,10 @@ def _describe(name, descriptions):
 
 def own_name(column, names):
     """The first of a column's name and the names without its prefixes that is among `names`."""
-    return next((bare for bare in _without_prefixes(column) if bare in names), None)
+    return next((bare for bare in without_prefixes(column) if bare in names), None)
 
 
-def _without_prefixes(name):
+def without_prefixes(name):
     """Yield the name, then the name without each of the prefixes of nested ColumnTransformers."""
     yield name
     while "__" in name:

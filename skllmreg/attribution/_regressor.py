@@ -224,7 +224,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
         if len(y) < 2:
             raise ValueError(f"At least two rows of positive weight are needed, got {len(y)}.")
-        self._set_attributions()
+        self._set_attributions(X)
         X_unlabeled = self._check_unlabeled(X_unlabeled)
         Z, location, scale = self._scale(X, weight, X_unlabeled)
         y_mean, y_scale = target_scaling(y, weight)

@@ -5,82 +5,21 @@ n_features): n_outputs is 1 for a regression and for two classes (it speaks for 
 the number of classes otherwise.
 """
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 
 import numpy as np
 
-from skllmreg.attribution._features import own_name
+from skllmreg.attribution._columns import column_shares
+from skllmreg.attribution._features import few
+from skllmreg.exceptions import UnscoredColumnsWarning
 from skllmreg.utils._labels import about_numbers
+from skllmreg.utils._warn import warn
 
 SCALE = 10  # scores go from -10 to 10
 
 
-def match_names(feature_names, scored_names):
-    """Find the scored name of every column.
-
-    A column matches the name it has, else its name without the prefixes that `ColumnTransformer`
-    puts in front (``"cat__sex_male"`` matches ``"sex_male"``).
-
-    Parameters
-    ----------
-    feature_names : sequence of str
-        Names of the columns of X.
-    scored_names : collection of str
-        Names that have a score; there may be more of them than columns.
-
-    Returns
-    -------
-    list of str
-        For each column, the name under which its score is given.
-
-    Raises
-    ------
-    ValueError
-        If a column has no score, if two columns claim the same score, or if a name is doubled.
-    """
-    scored_names = set(scored_names)
-    matched, missing = [], []
-    owner: dict[str, str] = {}
-    for column in feature_names:
-        name = own_name(column, scored_names)
-        if name is None:
-            missing.append(column)
-            continue
-        if name in owner:
-            what = (
-                f"the name {column!r} is doubled in X"
-                if owner[name] == column
-                else f"the columns {owner[name]!r} and {column!r} both match it; "
-                "score them under their full names"
-            )
-            raise ValueError(f"The score of {name!r} is not unique: {what}.")
-        owner[name] = column
-        matched.append(name)
-    if missing:
-        unused = sorted(scored_names - set(matched))
-        shown = "; ".join(repr(column) + name_hint(column, unused) for column in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise ValueError(
-            f"No attribution score for {len(missing)} of {len(feature_names)} features: "
-            f"{shown}{more}. Every column of X needs a score under its name."
-        )
-    return matched
-
-
-def name_hint(column, unused):
-    """Say which of the unused names may be meant by a column, "" if none is near."""
-    bare = column.split("__")[-1]
-    parents = [name for name in unused if bare.startswith(f"{name}_")]
-    if parents:
-        return f" (one-hot columns need a score each; there is one for {max(parents, key=len)!r})"
-    lowered = {name.lower(): name for name in unused}
-    near = [lowered[name] for name in difflib.get_close_matches(bare.lower(), lowered)]
-    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-
-
-def parse_attributions(attributions, feature_names, n_features, classes=None):
+def parse_attributions(attributions, feature_names, n_features, classes=None, X=None):
     """Check the scores in any of the forms that the estimators take.
 
     Parameters
@@ -92,6 +31,8 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
     n_features : int
     classes : array of shape (n_classes,), default=None
         None for a regression.
+    X : {ndarray, sparse matrix} of shape (n_samples, n_features), default=None
+        The values, which tell columns that an encoder made from others; see `column_shares`.
 
     Returns
     -------
@@ -103,12 +44,36 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
         If a score is missing, doubled, not a finite number or outside -10 to 10; if a class has
         no scores; if X has no names but the scores do.
     """
+    labels: list = []
+    unscored: dict[str, None] = {}
+    shapes_of: Callable = getattr(attributions, "mean_shapes", lambda label: {})
     if hasattr(attributions, "to_estimates"):
         attributions = attributions.to_estimates()
 
-    def one_output(scores, of=""):
-        return _parse_output(scores, feature_names, n_features, of)
+    def one_output(scores, label=None):
+        def shares(names):
+            found, without = column_shares(
+                feature_names, names, X, shapes=shapes_of(label), label=label, labels=labels
+            )
+            unscored.update(dict.fromkeys(without))
+            return found
 
+        of = "" if label is None else f" for class {label!r}"
+        return _parse_output(scores, feature_names, n_features, of, shares)
+
+    estimates = _parse_outputs(attributions, classes, one_output, labels)
+    if unscored:
+        warn(
+            f"{len(unscored)} of {len(feature_names)} columns get the score 0, because no score "
+            f"can be told for them: {few(unscored)}. To score the categories of a column, score "
+            'each, as in {"city_Rome": 3}, or give the column a shape of categories.',
+            UnscoredColumnsWarning,
+        )
+    return estimates
+
+
+def _parse_outputs(attributions, classes, one_output, labels):
+    """Estimates of all outputs; `labels` takes the scored classes before they are parsed."""
     if classes is None:
         if is_by_class(attributions):
             raise ValueError(
@@ -119,7 +84,8 @@ def parse_attributions(attributions, feature_names, n_features, classes=None):
     classes = np.asarray(classes).tolist()
     if is_by_class(attributions):
         keys = _match_classes(attributions, classes)
-        outputs = [one_output(attributions[k], f" for class {k!r}") for k in keys]
+        labels.extend(keys if len(keys) > 1 else ())
+        outputs = [one_output(attributions[k], k) for k in keys]
         lengths = {len(output) for output in outputs}
         if len(lengths) > 1:
             raise ValueError(
@@ -179,8 +145,8 @@ def _match_classes(attributions, classes):
     return known
 
 
-def _parse_output(scores, feature_names, n_features, of):
-    """Estimates of one output: (n_estimates, n_features)."""
+def _parse_output(scores, feature_names, n_features, of, shares):
+    """Estimates of one output: (n_estimates, n_features); `shares` matches scored names."""
     scores = [scores] if isinstance(scores, Mapping) else _with_names(scores)
     if isinstance(scores, (list, tuple)) and any(isinstance(s, Mapping) for s in scores):
         for name in (name for estimate in scores for name in estimate):
@@ -194,10 +160,13 @@ def _parse_output(scores, feature_names, n_features, of):
                 "or give the scores as an array in the order of the columns."
             )
         where = [of if len(scores) == 1 else f"{of} in estimate {i}" for i in range(len(scores))]
-        rows = [
-            [check_score(s[name], name, w) for name in match_names(feature_names, s)]
-            for s, w in zip(scores, where, strict=True)
-        ]
+        rows, found = [], {}
+        for estimate, place in zip(scores, where, strict=True):
+            if (names := frozenset(estimate)) not in found:  # mostly the same in all estimates
+                found[names] = shares(names)
+            used = {share.name for share in found[names]} - {None}
+            checked = {name: check_score(estimate[name], name, place) for name in used}
+            rows.append([share.of(checked) for share in found[names]])
         return np.array(rows, dtype=float)
     try:
         array = np.asarray(scores, dtype=float)
