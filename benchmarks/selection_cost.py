@@ -25,9 +25,9 @@ import torch
 from _results import made_by, options, output_folder
 from skorch import NeuralNetClassifier
 
+from skllmreg.selection._rule import uncertainty
 from skllmreg.selection._selector import LLKDSelector
-from skllmreg.selection._strategies import rows_to_ask
-from skllmreg.selection._thresholds import uncertainty
+from skllmreg.selection._strategies import STRATEGIES, rows_to_ask
 from skllmreg.students._fitting import fit_student
 from skllmreg.students._net import BatchLesson, fit_net
 
@@ -65,7 +65,7 @@ def cost_in_a_net(X, proba, size, repeats):
     """
     codes = proba.argmax(axis=1)
     rule = LLKDSelector(strategy="llkd")._rule(by_batch=True)
-    said, weight = rule.meet_teacher(proba)
+    said, weight = rule.fit(proba)
     arms = {"weighted": {}, "selected": {"rule": rule, "codes": said}}
     plain, ratios = [], {}
     for _ in range(repeats):
@@ -92,9 +92,9 @@ def cost_of_a_round(X, proba):
     q = fitted[0].predict_proba(X)
     predicting = seconds(lambda: fitted[0].predict_proba(X))
     share = np.full(N_CLASSES, 1 / N_CLASSES)
-    asking = seconds(lambda: rows_to_ask("distill", q, len(X) // 10, share, rng))
+    asking = seconds(lambda: rows_to_ask(STRATEGIES["distill"], q, len(X) // 10, share, rng))
     rule = LLKDSelector(strategy="llkd")._rule(by_batch=False)
-    choosing = seconds(lambda: rule(*rule.meet_teacher(proba), uncertainty(q)))
+    choosing = seconds(lambda: rule(*rule.fit(proba), uncertainty(q)))
     return {"fit": training, "predict": predicting, "distill": asking, "llkd": choosing}
 
 

@@ -10,12 +10,18 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skllmreg.exceptions import LLMError, NoAnswerWarning, UnkeptPromiseWarning
-from skllmreg.selection._report import Meter, answers_frame, summarize
+from skllmreg.selection._answers import (
+    Answers,
+    LiveTeacher,
+    Meter,
+    answers_frame,
+    find_source,
+    fitted_teacher,
+    summarize,
+)
 from skllmreg.selection._risk import curve, find_threshold, least_rows
-from skllmreg.selection._rows import check_labels
 from skllmreg.selection._selector import LLKDSelector
-from skllmreg.selection._sources import LiveTeacher, Reveal, find_source, fitted_teacher
-from skllmreg.selection._unlabeled import known_labels
+from skllmreg.selection._unlabeled import check_labels, known_labels
 from skllmreg.students._fitting import is_net, student_proba
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._labels import label_array
@@ -292,7 +298,7 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
             classes = known
         none, n_samples = np.empty(0, int), _num_samples(X)
         source = find_source(teacher, X, none, known[none], teacher_proba, classes)
-        answers = Reveal(source, n_samples)
+        answers = Answers(source, n_samples)
         unknown = set(known.tolist()) - set(answers.classes.tolist())
         if unknown:
             raise ValueError(
@@ -442,7 +448,7 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
 
     def _ask_teacher(self, X, rows, proba):
         """Fill in the teacher's probabilities of rows, as far as it gives any."""
-        answers = Reveal(LiveTeacher(self.teacher_, X, knows_labels=True), len(proba))
+        answers = Answers(LiveTeacher(self.teacher_, X, knows_labels=True), len(proba))
         try:
             answers.ask(rows)
         except (LLMError, OSError) as error:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
 from skllmreg.llm import Reply
+from skllmreg.selection._answers import unanswered
 from skllmreg.selection._prompts import (
     read_stated,
     row_question,
@@ -19,7 +20,6 @@ from skllmreg.selection._prompts import (
     shown,
     stated_question,
 )
-from skllmreg.selection._rows import unanswered
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels
 from skllmreg.students._calibration import expected_calibration_error, fit_calibration
 from skllmreg.utils._doc_link import DocLinkMixin

@@ -5,58 +5,96 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from skllmreg.selection._strategies import PaperRule, mean_one, rows_to_ask
-from skllmreg.selection._thresholds import uncertainty
+from skllmreg.selection._rule import PaperRule, mean_one, uncertainty
+from skllmreg.selection._strategies import Strategy, rows_to_ask
 from skllmreg.students._calibration import Calibration, fit_calibration
+from skllmreg.students._fitting import is_net
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How calls are spent and answers are used.
+class Rounds:
+    """How calls are spent over the rounds, and what the student learns.
 
     Parameters
     ----------
-    strategy : str
-    soft : bool
-        Whether probabilities are learned, or classes.
-    schedule : list of int
+    strategy : Strategy
+    schedule : tuple of int
         How many unlabeled rows are asked about in each round.
-    choosy : bool
-        Whether the student says which, round by round.
     rule : PaperRule or None
         Selects among the answers.
     by_batch : bool
         Whether it does so inside a net's training.
+    soft : bool
+        Whether probabilities are learned, or classes.
     n_folds : int
         Of the second opinion.
     tol : float
         Students that agree up to this end the asking.
     """
 
-    strategy: str
-    soft: bool
-    schedule: list[int]
-    choosy: bool
+    strategy: Strategy
+    schedule: tuple[int, ...]
     rule: PaperRule | None
     by_batch: bool
+    soft: bool
     n_folds: int
     tol: float
 
     @property
     def n_students(self):
-        """How many are fitted, at most."""
-        opinions = self.n_folds if self.strategy == "distill" else 0
+        """Most students that are fitted."""
+        opinions = self.n_folds if self.strategy.refine else 0
         return self.needs_student + len(self.schedule) + opinions
 
     @property
     def needs_student(self):
         """Whether a student is needed before the first round."""
-        return self.choosy or (self.rule is not None and not self.by_batch)
+        return self.strategy.student_picks or (self.rule is not None and not self.by_batch)
+
+    @classmethod
+    def of(cls, selector, strategy, problem, answers):
+        """Spread the calls that are left over the rounds.
+
+        Parameters
+        ----------
+        selector : LLKDSelector
+        strategy : Strategy
+        problem : TrainingProblem
+        answers : Answers
+        """
+        budget = n_pool = int(answers.may_ask(problem.pool).sum())
+        if selector.max_teacher_calls is not None:
+            budget = min(n_pool, selector.max_teacher_calls - answers.n_calls)
+        strategy = strategy.within(budget < n_pool)
+        net, rule, schedule = is_net(problem.estimator), None, [budget]
+        if strategy.conditions:
+            rule = PaperRule(
+                strategy.conditions,
+                class_thresholds=selector.class_thresholds,
+                momentum=selector.momentum if net else 0.0,
+                weighting=selector.weighting,
+                confidence_threshold=selector.confidence_threshold,
+                uncertainty_threshold=selector.uncertainty_threshold,
+            )
+        if strategy.student_picks:
+            edges = np.linspace(0, budget, min(selector.n_rounds, budget) + 1).astype(int)
+            schedule = np.diff(edges).tolist()
+        elif "student" in strategy.conditions and not net:
+            schedule += [0] * (selector.n_rounds - 1)
+        return cls(
+            strategy,
+            schedule=tuple(schedule),
+            rule=rule,
+            by_batch=net and rule is not None,
+            soft=selector.labels == "soft",
+            n_folds=selector.n_folds,
+            tol=selector.tol,
+        )
 
 
 @dataclass
-class Taught:
-    """A student, and what it was taught.
+class Trained:
+    """A student, and what it was trained on.
 
     Parameters
     ----------
@@ -81,29 +119,29 @@ class Taught:
     history: list = field(default_factory=list)
 
 
-def teach_labels(lesson):
+def train_on_labels(problem):
     """Fit a student to the labeled rows; there is no one to ask, or nothing to ask about.
 
     Parameters
     ----------
-    lesson : Lesson
+    problem : TrainingProblem
 
     Returns
     -------
-    Taught
+    Trained
     """
     none = np.empty(0, int)
-    training = lesson.training_rows(none, np.empty((0, len(lesson.classes))), none)
-    return Taught(lesson.fit(*training), training, "all_labeled", none, none)
+    training = problem.training_rows(none, np.empty((0, len(problem.classes))), none)
+    return Trained(problem.fit(*training), training, "all_labeled", none, none)
 
 
-def calibrate(lesson, reveal, method, most, rng):
+def calibrate(problem, answers, method, most, rng):
     """Ask about labeled rows how far the teacher can be believed.
 
     Parameters
     ----------
-    lesson : Lesson
-    reveal : Reveal
+    problem : TrainingProblem
+    answers : Answers
     method : {"temperature", "bias"} or None
     most : int
         Rows to ask about.
@@ -113,65 +151,66 @@ def calibrate(lesson, reveal, method, most, rng):
     -------
     Calibration or None
     """
-    rows = reveal.teacher.honest_answers(lesson.labeled)
+    rows = answers.teacher.calibration_rows(problem.labeled)
     if method is None or not min(most, len(rows)):
         return None
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
-    reveal.ask(rows)
-    rows = rows[reveal.has_answer(rows)]
+    answers.ask(rows)
+    rows = rows[answers.has_answer(rows)]
     if not len(rows):
         return None
-    codes = lesson.codes[np.searchsorted(lesson.labeled, rows)]
-    return fit_calibration(reveal.proba[rows], codes, bias=method == "bias")
+    codes = problem.codes[np.searchsorted(problem.labeled, rows)]
+    return fit_calibration(answers.proba[rows], codes, bias=method == "bias")
 
 
-def teach(lesson, reveal, plan, calibration, rng):
+def train(problem, answers, rounds, calibration, rng):
     """Ask, select and train until the budget is spent or more would change nothing.
 
     Parameters
     ----------
-    lesson : Lesson
-    reveal : Reveal
-    plan : Plan
+    problem : TrainingProblem
+    answers : Answers
+    rounds : Rounds
     calibration : Calibration or None
     rng : RandomState
 
     Returns
     -------
-    Taught
+    Trained
     """
-    first_round = np.full(len(lesson.pool), -1)
-    q = lesson.pool_proba(lesson.first_student() if plan.needs_student else None)
-    class_share = np.full(len(lesson.classes), 1 / len(lesson.classes))
-    selection, history, stable = Selection(lesson, plan), [], False
-    for number, n_rows in enumerate(plan.schedule, start=1):
+    strategy, schedule = rounds.strategy, rounds.schedule
+    first_round = np.full(len(problem.pool), -1)
+    q = problem.pool_proba(problem.first_student() if rounds.needs_student else None)
+    class_share = np.full(len(problem.classes), 1 / len(problem.classes))
+    selection, history, stable = Selection(problem, rounds), [], False
+    for number, n_rows in enumerate(schedule, start=1):
         if not stable:
-            rest = np.flatnonzero(reveal.may_ask(lesson.pool))
-            new = rest[rows_to_ask(plan.strategy, q[rest], n_rows, class_share, rng)]
-            reveal.ask(lesson.pool[new])
-        answered = reveal.has_answer(lesson.pool)
+            rest = np.flatnonzero(answers.may_ask(problem.pool))
+            new = rows_to_ask(strategy, q[rest], n_rows, class_share, rng)
+            answers.ask(problem.pool[rest[new]])
+        answered = answers.has_answer(problem.pool)
         if not answered.any():
             continue
-        rows = lesson.pool[answered]
-        p = reveal.proba[rows] if calibration is None else calibration(reveal.proba[rows])
-        if plan.strategy == "distill" and (stable or number == len(plan.schedule)):
-            p = lesson.reconsidered(rows, p, plan.n_folds, rng)
+        rows = problem.pool[answered]
+        p = answers.proba[rows] if calibration is None else calibration(answers.proba[rows])
+        if strategy.refine and (stable or number == len(schedule)):
+            p = problem.reconsidered(rows, p, rounds.n_folds, rng)
         student, training, n_selected = selection.train(rows, p, uncertainty(q[answered]))
-        used = np.isin(lesson.pool, training[0])
+        used = np.isin(problem.pool, training[0])
         first_round[used & (first_round == -1)] = number
         class_share = training[1].mean(axis=0)
-        before, q = q, lesson.pool_proba(student)
+        before, q = q, problem.pool_proba(student)
         agreement = kappa(before, q) if number > 1 else np.nan
         history.append(
-            {"calls": reveal.n_calls, "selected": n_selected, "agreement": agreement}
-            | {"thresholds": {} if plan.rule is None else dict(plan.rule.limits)}
-            | {"predicted": lesson.classes[q.argmax(axis=1)]}
+            {"calls": answers.n_calls, "selected": n_selected, "agreement": agreement}
+            | {"thresholds": {} if rounds.rule is None else dict(rounds.rule.limits)}
+            | {"predicted": problem.classes[q.argmax(axis=1)]}
         )
         if stable:
             break
-        stable = plan.choosy and student is not None and agreement >= 1 - plan.tol
-    asked = reveal.asked[lesson.pool]
+        stable = strategy.student_picks and student is not None and agreement >= 1 - rounds.tol
+    asked = answers.asked[problem.pool]
     if not answered.any():
         raise ValueError(f"The teacher answered none of the {asked.sum()} rows that it was asked.")
     if student is None:
@@ -179,15 +218,15 @@ def teach(lesson, reveal, plan, calibration, rng):
             "All rows to learn from are of one class: ask about more of them, or label some of "
             "another class."
         )
-    if not reveal.may_ask(lesson.pool).any():
+    if not answers.may_ask(problem.pool).any():
         condition = "all_labeled"
     else:
-        condition = "budget" if asked.sum() == sum(plan.schedule) else "stable"
-    return Taught(student, training, condition, first_round, uncertainty(q), calibration, history)
+        condition = "budget" if asked.sum() == sum(schedule) else "stable"
+    return Trained(student, training, condition, first_round, uncertainty(q), calibration, history)
 
 
 class Selection:
-    """What a plan selects among the answers, over the rounds.
+    """What is selected among the answers, over the rounds.
 
     A student that is trained in batches keeps what it learned from a row when the row is no longer
     selected. One that is fitted anew would forget it, so under a rule it is fitted to the rows of
@@ -195,13 +234,13 @@ class Selection:
 
     Parameters
     ----------
-    lesson : Lesson
-    plan : Plan
+    problem : TrainingProblem
+    rounds : Rounds
     """
 
-    def __init__(self, lesson, plan):
-        self.lesson = lesson
-        self.plan = plan
+    def __init__(self, problem, rounds):
+        self.problem = problem
+        self.rounds = rounds
         self.weight = np.zeros(0)
 
     def train(self, rows, proba, need):
@@ -223,23 +262,23 @@ class Selection:
         n_selected : int or float
             Rows of this round; of a net, on average over its epochs.
         """
-        lesson, rule = self.lesson, self.plan.rule
-        target = proba if self.plan.soft else np.eye(proba.shape[1])[proba.argmax(axis=1)]
+        problem, rule = self.problem, self.rounds.rule
+        target = proba if self.rounds.soft else np.eye(proba.shape[1])[proba.argmax(axis=1)]
         if rule is None:
-            training = lesson.training_rows(rows, target, np.ones(len(rows)))
-            return lesson.fit(*training), training, len(rows)
-        codes, weight = rule.meet_teacher(proba)
-        if self.plan.by_batch:
-            student, share = lesson.fit_by_batch(rows, target, weight, rule, codes)
+            training = problem.training_rows(rows, target, np.ones(len(rows)))
+            return problem.fit(*training), training, len(rows)
+        codes, weight = rule.fit(proba)
+        if self.rounds.by_batch:
+            student, share = problem.fit_by_batch(rows, target, weight, rule, codes)
             used = share > 0
-            training = lesson.training_rows(rows[used], target[used], share[used])
+            training = problem.training_rows(rows[used], target[used], share[used])
             return student, training, float(share.sum())
         weight = rule(codes, weight, need)
         # Under a rule all answers come in the first round.
         self.weight = weight + (self.weight if len(self.weight) else 0)
         used = self.weight > 0
-        training = lesson.training_rows(rows[used], target[used], mean_one(self.weight[used]))
-        return lesson.fit(*training), training, int(np.count_nonzero(weight))
+        training = problem.training_rows(rows[used], target[used], mean_one(self.weight[used]))
+        return problem.fit(*training), training, int(np.count_nonzero(weight))
 
 
 def kappa(before, after):

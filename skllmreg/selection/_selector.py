@@ -5,26 +5,20 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
-from skllmreg.selection._lesson import Lesson
-from skllmreg.selection._report import Meter, answers_frame, summarize
-from skllmreg.selection._rounds import Plan, calibrate, teach, teach_labels
-from skllmreg.selection._rows import check_labels
-from skllmreg.selection._sources import Reveal, find_source
-from skllmreg.selection._strategies import STRATEGIES, PaperRule
-from skllmreg.selection._unlabeled import known_labels, with_unlabeled
-from skllmreg.students import TextClassifier
+from skllmreg.selection._answers import Answers, Meter, answers_frame, find_source, summarize
+from skllmreg.selection._problem import TrainingProblem, check_before_asking, make_student
+from skllmreg.selection._rounds import Rounds, calibrate, train, train_on_labels
+from skllmreg.selection._strategies import STRATEGIES
+from skllmreg.selection._unlabeled import check_labels, known_labels, with_unlabeled
 from skllmreg.students._fitting import (
-    check_student,
     is_net,
     last_step,
-    seeded,
     student_decision,
     student_has,
     student_predict,
@@ -41,33 +35,6 @@ from skllmreg.utils._warn import warn
 # Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it.
 MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
-
-# Which half of the paper's rule a strategy has.
-CONDITIONS = {"llkd": {"teacher", "student"}, "teacher": {"teacher"}, "student": {"student"}}
-
-
-def warn_of_silence(reveal):
-    """Name the rows that the teacher was asked about in vain."""
-    silent = np.flatnonzero(reveal.asked & np.isnan(reveal.proba[:, 0]))
-    if len(silent):
-        warn(
-            f"The teacher gave no answer for {len(silent)} of {reveal.n_calls} rows; the first is "
-            f"row {silent[0]}. They are not learned from.",
-            NoAnswerWarning,
-        )
-
-
-def no_numbers(X):
-    """Name a column that the default student cannot take, and what to do about it."""
-    for name in getattr(X, "columns", ()):
-        column = np.asarray(X[name])
-        if column.dtype.kind not in "biuf":
-            alone = f", or pass X[{name!r}] alone for a student of texts" if X.shape[1] == 1 else ""
-            return (
-                f" Column {name!r} holds {column[0]!r:.50}: give a pipeline that turns it into "
-                f"numbers as estimator{alone}."
-            )
-    return ""
 
 
 class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -290,7 +257,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
 
         Returns
         -------
-        Reveal or None
+        Answers or None
             Asks the teacher about further rows; None without one.
         """
         self._validate_params()
@@ -305,46 +272,97 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             )
         elif self.teacher is not None and not len(pool):
             warn(
-                "Every row of y has a label (-1, None and NaN are none): the teacher is not asked. "
-                "(VotingClassifier and other tools number the sorted labels before they fit, and "
-                "of -1 make a class.)",
+                "Every row of y has a label (-1, None and NaN mark rows without one): the teacher "
+                "is not asked. (VotingClassifier and other tools number the sorted labels before "
+                "they fit, and of -1 make a class.)",
                 NoLLMWarning,
             )
         source = find_source(
             self.teacher, X, labeled, labels, teacher_proba, classes, self.random_state
         )
-        reveal = None if source is None else Reveal(source, n_samples)
-        if reserve is not None and reveal is not None:
-            pool = np.setdiff1d(pool, reserve(pool[reveal.may_ask(pool)]))
+        answers = None if source is None else Answers(source, n_samples)
+        if reserve is not None and answers is not None:
+            pool = np.setdiff1d(pool, reserve(pool[answers.may_ask(pool)]))
         self.teacher_ = getattr(source, "classifier", None)
-        self.classes_ = np.unique(labels) if reveal is None else reveal.classes
+        self.classes_ = np.unique(labels) if answers is None else answers.classes
         codes = np.searchsorted(self.classes_, labels)
-        lesson = Lesson(X, self._student(X), self.classes_, labeled, codes, pool)
+        student = make_student(self.estimator, X, self.random_state)
+        problem = TrainingProblem(X, student, self.classes_, labeled, codes, pool)
         with Meter(self.teacher_) as meter:
-            taught = self._teach(lesson, reveal)
+            if answers is None:
+                trained = train_on_labels(problem)
+            else:
+                last = last_step(student)
+                device = last.device if is_net(last) and self.random_state is not None else None
+                with torch_seeded(self.random_state, device):
+                    trained = self._train(problem, answers)
+        self._explain(problem, answers, trained)
+        self._summary = summarize(answers, meter)
+        return answers
 
-        self.estimator_ = taught.student
-        self.sample_indices_, self.soft_labels_, self.sample_weight_ = taught.training
+    def _train(self, problem, answers):
+        """Check what can be checked, calibrate the teacher, and run the rounds."""
+        n_pool = answers.may_ask(problem.pool).sum()
+        limited = n_pool > (self.max_teacher_calls or n_pool)
+        strategy = STRATEGIES[self.strategy].within(limited)
+        if not n_pool:
+            raise ValueError("teacher_proba holds no answer about a row without a label.")
+        if strategy.everything and limited:
+            raise ValueError(
+                f'strategy="all" asks about all {n_pool} rows without a label: with '
+                f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
+            )
+        sums = "student" in strategy.conditions and self.n_rounds > 1
+        ruled = strategy.conditions and (sums or self.weighting is not None)
+        check_before_asking(
+            problem,
+            weighted=bool(self.labels == "soft" or strategy.refine or ruled),
+            default=self.estimator is None,
+            dry_run=self.teacher is not None or (self.estimator is None and not is_text(problem.X)),
+        )
+        rng = check_random_state(self.random_state)
+        method = strategy.calibration if self.calibration == "auto" else self.calibration
+        most = MOST_CALIBRATION_ROWS
+        if self.max_teacher_calls is not None:
+            most = min(most, int(CALIBRATION_SHARE * self.max_teacher_calls))
+            if strategy.everything:
+                # What the pool leaves over is for the calibration.
+                most = min(most, self.max_teacher_calls - n_pool)
+        calibration = calibrate(problem, answers, method, most, rng)
+        rounds = Rounds.of(self, STRATEGIES[self.strategy], problem, answers)
+        with progress_bar(rounds.n_students, None, "Students", unit="fit") as problem.tick:
+            return train(problem, answers, rounds, calibration, rng)
+
+    def _explain(self, problem, answers, trained):
+        """Set the attributes that say what was asked, learned and left out."""
+        n_samples, n_classes = _num_samples(problem.X), len(self.classes_)
+        self.estimator_ = trained.student
+        self.sample_indices_, self.soft_labels_, self.sample_weight_ = trained.training
         self.transduction_ = with_unlabeled(
             self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
         )
         self.labeled_iter_ = np.full(n_samples, -1)
-        self.labeled_iter_[labeled] = 0
-        self.labeled_iter_[pool] = taught.first_round
+        self.labeled_iter_[problem.labeled] = 0
+        self.labeled_iter_[problem.pool] = trained.first_round
         self.student_uncertainty_ = np.full(n_samples, np.nan)
-        self.student_uncertainty_[pool] = taught.uncertainty
-        self.teacher_proba_ = np.full((n_samples, len(self.classes_)), np.nan)
-        self.n_teacher_calls_ = self.n_calls_saved_ = 0
+        self.student_uncertainty_[problem.pool] = trained.uncertainty
+        self.calibration_, self.history_ = trained.calibration, trained.history
+        self.termination_condition_ = trained.condition
+        self.teacher_proba_ = np.full((n_samples, n_classes), np.nan)
         self.answer_source_ = np.full(n_samples, "", dtype="<U8")
-        if reveal is not None:
-            self.teacher_proba_, self.n_teacher_calls_ = reveal.proba.copy(), reveal.n_calls
-            self.answer_source_ = reveal.source.copy()
-            self.n_calls_saved_ = int(reveal.may_ask(pool).sum())
-            warn_of_silence(reveal)
-        self._summary = summarize(reveal, meter)
-        self.calibration_, self.history_ = taught.calibration, taught.history
-        self.termination_condition_ = taught.condition
-        return reveal
+        self.n_teacher_calls_ = self.n_calls_saved_ = 0
+        if answers is None:
+            return
+        self.teacher_proba_, self.n_teacher_calls_ = answers.proba.copy(), answers.n_calls
+        self.answer_source_ = answers.source.copy()
+        self.n_calls_saved_ = int(answers.may_ask(problem.pool).sum())
+        silent = np.flatnonzero(answers.asked & np.isnan(answers.proba[:, 0]))
+        if len(silent):
+            warn(
+                f"The teacher gave no answer for {len(silent)} of {answers.n_calls} rows; the "
+                f"first is row {silent[0]}. They are not learned from.",
+                NoAnswerWarning,
+            )
 
     def to_frame(self):
         """List the rows that the teacher was asked about.
@@ -470,128 +488,6 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
 
     def _check_rows(self, X, *, reset):
         return check_rows(self, X, reset=reset, allow_nd=is_net(self.estimator))
-
-    def _student(self, X):
-        if self.estimator is not None:
-            if is_net(last_step(self.estimator)) and not is_net(self.estimator):
-                raise TypeError(
-                    "A net at the end of a pipeline: put the other steps before the LLKDSelector."
-                )
-            if self.random_state is None:
-                return self.estimator
-            return seeded(self.estimator, self.random_state)
-        if is_text(X):
-            rng = check_random_state(self.random_state)
-            return TextClassifier(random_state=rng.randint(2**31 - 1))
-        return LogisticRegression()
-
-    def _teach(self, lesson, reveal):
-        if reveal is None:
-            return teach_labels(lesson)
-        last = last_step(lesson.estimator)
-        device = last.device if is_net(last) and self.random_state is not None else None
-        with torch_seeded(self.random_state, device):
-            return self._teach_seeded(lesson, reveal)
-
-    def _teach_seeded(self, lesson, reveal):
-        self._check_before_asking(lesson, reveal)
-        rng = check_random_state(self.random_state)
-        method = self.calibration
-        if method == "auto":
-            method = "temperature" if self.strategy == "distill" else None
-        most = self._most_calibration_rows(reveal.may_ask(lesson.pool).sum())
-        calibration = calibrate(lesson, reveal, method, most, rng)
-        plan = self._plan(lesson, reveal)
-        with progress_bar(plan.n_students, None, "Students", unit="fit") as lesson.tick:
-            return teach(lesson, reveal, plan, calibration, rng)
-
-    def _most_calibration_rows(self, n_pool):
-        if self.max_teacher_calls is None:
-            return MOST_CALIBRATION_ROWS
-        most = min(MOST_CALIBRATION_ROWS, int(CALIBRATION_SHARE * self.max_teacher_calls))
-        # "all" is promised: what the pool leaves over is for the calibration.
-        return min(most, self.max_teacher_calls - n_pool) if self.strategy == "all" else most
-
-    def _check_before_asking(self, lesson, reveal):
-        """Find out what is bound to fail before anything is paid for."""
-        n_pool = reveal.may_ask(lesson.pool).sum()
-        if not n_pool:
-            raise ValueError("teacher_proba holds no answer about a row without a label.")
-        if self.strategy == "all" and n_pool > (self.max_teacher_calls or n_pool):
-            raise ValueError(
-                f'strategy="all" asks about all {n_pool} rows without a label: with '
-                f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
-            )
-        limited = self.strategy == "student" and n_pool > (self.max_teacher_calls or n_pool)
-        ruled = self.strategy in CONDITIONS and not limited
-        sums = self.strategy != "teacher" and self.n_rounds > 1
-        weighted = (
-            self.labels == "soft"
-            or self.strategy == "distill"
-            or (ruled and (sums or self.weighting is not None))
-        )
-        check_student(lesson.estimator, weighted=weighted)
-        if self.teacher is not None or (self.estimator is None and not is_text(lesson.X)):
-            try:
-                lesson.rehearse(weighted=weighted)
-            except Exception as error:
-                hint = no_numbers(lesson.X) if self.estimator is None else ""
-                if weighted and self._can_learn(lesson):
-                    hint = (
-                        " It takes no sample_weight, which soft labels and several rounds need: "
-                        'choose another estimator, or labels="hard" with the strategy "all" or '
-                        '"random".'
-                    )
-                raise ValueError(
-                    f"The student, {type(lesson.estimator).__name__}, cannot be fitted to X; the "
-                    f"teacher was not asked.{hint} It says: {error}"
-                ) from error
-
-    def _can_learn(self, lesson):
-        """Whether the student learns rows without weights."""
-        try:
-            lesson.rehearse(weighted=False)
-        except Exception:
-            return False
-        return True
-
-    def _plan(self, lesson, reveal):
-        budget = n_pool = int(reveal.may_ask(lesson.pool).sum())
-        if self.max_teacher_calls is not None:
-            budget = min(n_pool, self.max_teacher_calls - reveal.n_calls)
-        choosy = self.strategy in ("distill", "student") and budget < n_pool
-        by_batch = is_net(lesson.estimator)
-        rule = None if choosy else self._rule(by_batch)
-        schedule = [budget]
-        if choosy:
-            edges = np.linspace(0, budget, min(self.n_rounds, budget) + 1).astype(int)
-            schedule = np.diff(edges).tolist()
-        elif self.strategy in ("llkd", "student") and not by_batch:
-            schedule += [0] * (self.n_rounds - 1)
-        return Plan(
-            self.strategy,
-            soft=self.labels == "soft",
-            schedule=schedule,
-            choosy=choosy,
-            rule=rule,
-            by_batch=by_batch and rule is not None,
-            n_folds=self.n_folds,
-            tol=self.tol,
-        )
-
-    def _rule(self, by_batch):
-        """The paper's rule, for the strategies that choose among answers."""
-        conditions = CONDITIONS.get(self.strategy)
-        if conditions is None:
-            return None
-        return PaperRule(
-            conditions,
-            class_thresholds=self.class_thresholds,
-            momentum=self.momentum if by_batch else 0.0,
-            weighting=self.weighting,
-            confidence_threshold=self.confidence_threshold,
-            uncertainty_threshold=self.uncertainty_threshold,
-        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,10 +1,11 @@
-"""Which rows to ask the teacher about, and which of its answers to learn from."""
+"""Strategies: which rows the teacher is asked about, and which of its answers count."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skllmreg.selection._thresholds import MovingMeans, class_means, thresholds, uncertainty
-
-STRATEGIES = ("distill", "llkd", "all", "random", "teacher", "student")
+from skllmreg.selection._rule import uncertainty
 
 # Share of a round's calls that go to random rows, where the student may be wrong without knowing.
 RANDOM_SHARE = 0.1
@@ -13,8 +14,47 @@ RANDOM_SHARE = 0.1
 # student makes take turns there, or all calls would go to one of them.
 NEEDY = 3
 
-# Rows that all need the same are all at their mean, but for rounding.
-ROUNDING = 1e-6
+
+@dataclass(frozen=True)
+class Strategy:
+    """What to ask about, and what is made of the answers.
+
+    Parameters
+    ----------
+    order : callable, default=None
+        With a budget, the student picks the rows of each round: takes its probabilities of the rows
+        not asked about so far, the number of rows, the classes' shares of what it has learned from
+        and a RandomState, and returns positions, the first to be asked. None asks at random.
+    conditions : frozenset of {"teacher", "student"}, default=frozenset()
+        Which halves of the paper's rule select among the answers; none uses them all.
+    refine : bool, default=False
+        Whether answers are reconsidered before the last student is fitted.
+    calibration : {"temperature", None}, default=None
+        What ``calibration="auto"`` means.
+    everything : bool, default=False
+        Whether a budget that does not allow all calls is an error.
+    """
+
+    order: Callable | None = None
+    conditions: frozenset = frozenset()
+    refine: bool = False
+    calibration: str | None = None
+    everything: bool = False
+
+    def within(self, limited):
+        """The strategy as it is with or without a limit on the calls.
+
+        Where the student picks what to ask about, no rule selects among the answers, and where all
+        rows are asked about there is nothing to pick.
+        """
+        if self.order is None or not limited:
+            return replace(self, order=None)
+        return replace(self, conditions=frozenset())
+
+    @property
+    def student_picks(self):
+        """Whether each round's rows are picked by the student of the round before."""
+        return self.order is not None
 
 
 def rows_to_ask(strategy, proba, n_rows, class_share, rng):
@@ -22,7 +62,7 @@ def rows_to_ask(strategy, proba, n_rows, class_share, rng):
 
     Parameters
     ----------
-    strategy : str
+    strategy : Strategy
     proba : ndarray of shape (n_samples, n_classes)
         The student's, of the rows not asked about so far.
     n_rows : int
@@ -35,17 +75,26 @@ def rows_to_ask(strategy, proba, n_rows, class_share, rng):
     ndarray of int of shape (min(n_rows, n_samples),)
         Positions in `proba`.
     """
+    if strategy.order is None:
+        return rng.permutation(len(proba))[:n_rows]
+    return strategy.order(proba, n_rows, class_share, rng)[:n_rows]
+
+
+def by_entropy(proba, n_rows, class_share, rng):
+    """Put rows first that the student is least sure of."""
     order = rng.permutation(len(proba))
-    if strategy == "student":
-        return order[np.argsort(-uncertainty(proba)[order], kind="stable")][:n_rows]
-    if strategy == "distill":
-        n_random = round(RANDOM_SHARE * n_rows)
-        by_chance, rest = order[:n_random], order[n_random:]
-        need = (1 - proba.max(axis=1)) * coverage(proba, class_share)
-        needy = rest[np.argsort(-need[rest], kind="stable")][: NEEDY * n_rows]
-        by_turns = needy[np.argsort(turns(confusion(proba[needy])), kind="stable")]
-        return np.concatenate([by_chance, by_turns[: n_rows - n_random]])
-    return order[:n_rows]
+    return order[np.argsort(-uncertainty(proba)[order], kind="stable")]
+
+
+def by_need(proba, n_rows, class_share, rng):
+    """Put a few random rows first, then unsure ones of rare classes, by turns of confusions."""
+    order = rng.permutation(len(proba))
+    n_random = round(RANDOM_SHARE * n_rows)
+    by_chance, rest = order[:n_random], order[n_random:]
+    need = (1 - proba.max(axis=1)) * coverage(proba, class_share)
+    needy = rest[np.argsort(-need[rest], kind="stable")][: NEEDY * n_rows]
+    by_turns = needy[np.argsort(turns(confusion(proba[needy])), kind="stable")]
+    return np.concatenate([by_chance, by_turns])
 
 
 def confusion(proba):
@@ -97,97 +146,12 @@ def coverage(proba, class_share):
     return proba @ (1 / np.sqrt(np.maximum(class_share, 0.1 / len(class_share))))
 
 
-class PaperRule:
-    """LLKD's rule, or one half of it: confident teacher, needy student.
-
-    The teacher does not change: its means are those of all its answers, and its say on each row is
-    worked out once. The student's means move with what it is shown, batch by batch.
-
-    Parameters
-    ----------
-    conditions : set of {"teacher", "student"}
-    class_thresholds : bool
-    momentum : float
-        0 where all rows are shown at once: their means are exact.
-    weighting : {"product", "confidence", "uncertainty"} or None
-    confidence_threshold, uncertainty_threshold : float or "auto"
-
-    Attributes
-    ----------
-    limits : dict of ndarray of shape (n_classes,)
-        The thresholds of "teacher" and "student" so far.
-    """
-
-    def __init__(
-        self,
-        conditions,
-        *,
-        class_thresholds,
-        momentum,
-        weighting,
-        confidence_threshold,
-        uncertainty_threshold,
-    ):
-        self.conditions = conditions
-        self.class_thresholds = class_thresholds
-        self.weighting = weighting
-        self.fixed = {"teacher": confidence_threshold, "student": uncertainty_threshold}
-        self.moving = MovingMeans(momentum)
-        self.limits = {}
-
-    def meet_teacher(self, proba):
-        """Take in all answers of the teacher.
-
-        Parameters
-        ----------
-        proba : ndarray of shape (n_samples, n_classes)
-
-        Returns
-        -------
-        codes : ndarray of int of shape (n_samples,)
-            The teacher's labels.
-        weight : ndarray of shape (n_samples,)
-            What its confidence makes of a row's weight, 0 below the threshold.
-        """
-        self.n_classes = proba.shape[1]
-        codes, confidence = proba.argmax(axis=1), proba.max(axis=1)
-        weighs = self.weighting in ("product", "confidence")
-        weight = confidence if weighs else np.ones(len(proba))
-        if "teacher" in self.conditions:
-            means = class_means(confidence, codes, self.n_classes)
-            self.limits["teacher"] = self._limits("teacher", *means)
-            weight = weight * (confidence >= self.limits["teacher"][codes] - ROUNDING)
-        return codes, weight
-
-    def __call__(self, codes, weight, need):
-        """Select among rows, given what `meet_teacher` says of them.
-
-        Parameters
-        ----------
-        codes, weight : ndarray of shape (n_rows,)
-        need : ndarray of shape (n_rows,)
-            The student's `uncertainty` of them.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Weights, 0 for rows that are not selected; the mean of the others is 1.
-        """
-        if "student" in self.conditions and len(codes):
-            means = self.moving.update(need, codes, self.n_classes)
-            self.limits["student"] = self._limits("student", *means)
-            weight = weight * (need >= (self.limits["student"] - ROUNDING)[codes])
-        if self.weighting in ("product", "uncertainty"):
-            weight = weight * need
-        return mean_one(weight)
-
-    def _limits(self, name, mean, by_class):
-        if self.fixed[name] != "auto":
-            return np.full(len(by_class), float(self.fixed[name]))
-        return thresholds(mean, by_class) if self.class_thresholds else np.full(len(by_class), mean)
-
-
-def mean_one(weight):
-    """Scale weights so that those above 0 have the mean 1."""
-    total = weight.sum()
-    return weight * (np.count_nonzero(weight) / total) if total > 0 else weight
+BOTH = frozenset({"teacher", "student"})
+STRATEGIES = {
+    "distill": Strategy(order=by_need, refine=True, calibration="temperature"),
+    "llkd": Strategy(conditions=BOTH),
+    "all": Strategy(everything=True),
+    "random": Strategy(),
+    "teacher": Strategy(conditions=frozenset({"teacher"})),
+    "student": Strategy(order=by_entropy, conditions=frozenset({"student"})),
+}

@@ -3,7 +3,7 @@ import pytest
 from scipy.special import softmax
 
 from skllmreg.selection import expected_calibration_error
-from skllmreg.selection._trust import second_opinion
+from skllmreg.selection._refine import second_opinion
 from skllmreg.students._calibration import fit_calibration
 
 rng = np.random.default_rng(0)

@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
 
-from skllmreg.selection._strategies import PaperRule, coverage, rows_to_ask, turns
-from skllmreg.selection._thresholds import MovingMeans, class_means, thresholds, uncertainty
+from skllmreg.selection._rule import (
+    MovingMeans,
+    PaperRule,
+    class_means,
+    thresholds,
+    uncertainty,
+)
+from skllmreg.selection._strategies import STRATEGIES, coverage, rows_to_ask, turns
 
 PAPER = {
     "class_thresholds": True,
@@ -18,7 +24,7 @@ student = rng.dirichlet([2.0, 2.0, 2.0], size=200)
 
 def selected(conditions, **changes):
     rule = PaperRule(conditions, **(PAPER | changes))
-    weight = rule(*rule.meet_teacher(teacher), uncertainty(student))
+    weight = rule(*rule.fit(teacher), uncertainty(student))
     return weight > 0, weight[weight > 0], rule
 
 
@@ -68,7 +74,7 @@ def test_rows_that_all_need_the_same_are_all_selected(n_classes):
     same = np.full((7, n_classes), 1 / n_classes)
     same[:, 0] += 0.1
     same /= same.sum(axis=1, keepdims=True)
-    assert (rule(*rule.meet_teacher(same), uncertainty(same)) > 0).all()
+    assert (rule(*rule.fit(same), uncertainty(same)) > 0).all()
 
 
 def test_fixed_thresholds_take_the_place_of_the_papers():
@@ -85,22 +91,33 @@ def test_without_class_thresholds_all_classes_have_the_same():
 
 @pytest.mark.parametrize("strategy", ["distill", "student", "random"])
 def test_rows_are_asked_once_and_as_many_as_wanted(strategy):
-    rows = rows_to_ask(strategy, student, 50, np.full(3, 1 / 3), np.random.RandomState(0))
+    rows = rows_to_ask(
+        STRATEGIES[strategy], student, 50, np.full(3, 1 / 3), np.random.RandomState(0)
+    )
     assert len(set(rows)) == 50
     assert (
-        len(rows_to_ask(strategy, student, 500, np.full(3, 1 / 3), np.random.RandomState(0))) == 200
+        len(
+            rows_to_ask(
+                STRATEGIES[strategy], student, 500, np.full(3, 1 / 3), np.random.RandomState(0)
+            )
+        )
+        == 200
     )
 
 
 def test_distill_asks_where_the_student_is_unsure_and_some_at_random():
-    rows = rows_to_ask("distill", student, 30, np.full(3, 1 / 3), np.random.RandomState(0))
+    rows = rows_to_ask(
+        STRATEGIES["distill"], student, 30, np.full(3, 1 / 3), np.random.RandomState(0)
+    )
     unsure = np.argsort(student.max(axis=1))[:90]
     assert 27 <= len(set(rows) & set(unsure)) < 30
 
 
 def test_confusions_take_turns():
     doubts = np.array([[0.5, 0.45, 0.05]] * 100 + [[0.05, 0.48, 0.47]] * 20)
-    rows = rows_to_ask("distill", doubts, 40, np.full(3, 1 / 3), np.random.RandomState(0))
+    rows = rows_to_ask(
+        STRATEGIES["distill"], doubts, 40, np.full(3, 1 / 3), np.random.RandomState(0)
+    )
     assert 18 <= (rows >= 100).sum() <= 20
     np.testing.assert_array_equal(turns(np.array([5, 5, 2, 5, 2])), [0, 1, 0, 2, 1])
 

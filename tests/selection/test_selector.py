@@ -408,7 +408,7 @@ def test_nullable_probabilities_and_labels_as_a_column_pass():
     table = pd.DataFrame(SILENT).astype("Float64")
     model = LLKDSelector(random_state=0)
     _, labels = model.fit_resample(X, pd.DataFrame({"y": y}), teacher_proba=table)
-    assert labels.name == "y"
+    assert labels.columns.tolist() == ["y"]
 
 
 def test_a_teacher_is_not_forgotten_where_an_ensemble_made_a_class_of_minus_one():

@@ -1,28 +1,32 @@
-"""What one `fit` is about: the rows, which of them have labels, and the student's training."""
+"""What one fit is about: the rows, which of them have labels, and the student to be trained."""
 
 import numpy as np
-from sklearn.utils import _safe_indexing
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.selection._trust import fold_of_rows, second_opinion
+from skllmreg.selection._refine import fold_of_rows, second_opinion
+from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import (
+    check_student,
     fit_student,
     is_net,
     last_step,
     out_of_fold_proba,
+    seeded,
     student_proba,
 )
 from skllmreg.utils._validation import is_text
 
-REHEARSED_ROWS = 50  # or two of each class
+DRY_RUN_ROWS = 50  # or two of each class
 
 
 def ignore(done):
     """Do nothing about progress."""
 
 
-class Lesson:
-    """Labeled rows, a pool without labels, and a student to be taught.
+class TrainingProblem:
+    """Labeled rows, a pool without labels, and a student to be trained.
 
     Parameters
     ----------
@@ -64,9 +68,8 @@ class Lesson:
         """Fit a student."""
         if not len(rows):
             raise ValueError("No row is selected and none has a label: lower the thresholds.")
-        student = fit_student(
-            self.estimator, _safe_indexing(self.X, rows), target, self.classes, weight=weight
-        )
+        X = _safe_indexing(self.X, rows)
+        student = fit_student(self.estimator, X, target, self.classes, weight=weight)
         self.tick(1)
         return student
 
@@ -96,7 +99,7 @@ class Lesson:
         self.tick(1)
         return student, np.nan_to_num(share[asked])
 
-    def rehearse(self, *, weighted):
+    def dry_run_fit(self, *, weighted):
         """Fit the student to rows with made-up labels, and throw it away.
 
         What it cannot take in X should come out before a teacher is paid. It is fitted to a few
@@ -109,7 +112,7 @@ class Lesson:
             Whether it will be fitted to weighted rows.
         """
         n_samples, n_classes = _num_samples(self.X), len(self.classes)
-        few = min(n_samples, max(2 * n_classes, REHEARSED_ROWS))
+        few = min(n_samples, max(2 * n_classes, DRY_RUN_ROWS))
         for n_rows in (few, n_samples):
             rows = np.linspace(0, n_samples - 1, n_rows).astype(int)
             target = np.eye(n_classes)[np.arange(n_rows) % n_classes]
@@ -140,8 +143,8 @@ class Lesson:
     def reconsidered(self, rows, proba, n_folds, rng):
         """Give a second opinion on the teacher's probabilities of rows.
 
-        Labeled rows teach all students who give it. Where a fold leaves them a single class, the
-        teacher's word stands.
+        Labeled rows are learned from by all students who give it. Where a fold leaves them a
+        single class, the teacher's probabilities stand.
         """
         everyone, target, _ = self.training_rows(rows, proba, np.ones(len(rows)))
         asked = ~np.isin(everyone, self.labeled)
@@ -150,12 +153,84 @@ class Lesson:
         labels = target.argmax(axis=1)
         if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
             return proba
-        student = out_of_fold_proba(
-            self.estimator,
-            _safe_indexing(self.X, everyone),
-            target,
-            fold,
-            self.classes,
-            tick=self.tick,
-        )
+        X = _safe_indexing(self.X, everyone)
+        student = out_of_fold_proba(self.estimator, X, target, fold, self.classes, tick=self.tick)
         return second_opinion(proba, student[asked])
+
+
+def make_student(estimator, X, random_state):
+    """The student that a selector trains: the user's with seeds, or one that suits X.
+
+    Parameters
+    ----------
+    estimator : classifier or None
+    X : array-like of shape (n_samples, ...)
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    classifier
+    """
+    if estimator is not None:
+        if is_net(last_step(estimator)) and not is_net(estimator):
+            raise TypeError(
+                "A net at the end of a pipeline: put the other steps before the LLKDSelector."
+            )
+        return estimator if random_state is None else seeded(estimator, random_state)
+    if is_text(X):
+        rng = check_random_state(random_state)
+        return TextClassifier(random_state=rng.randint(2**31 - 1))
+    return LogisticRegression()
+
+
+def check_before_asking(problem, *, weighted, default, dry_run):
+    """Find out that the student cannot be trained on X before anything is paid for.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    weighted : bool
+        Whether the student will be fitted to weighted rows.
+    default : bool
+        Whether it is not the user's.
+    dry_run : bool
+        Whether to fit it to made-up labels.
+    """
+    check_student(problem.estimator, weighted=weighted)
+    if not dry_run:
+        return
+    try:
+        problem.dry_run_fit(weighted=weighted)
+    except Exception as error:
+        hint = about_columns(problem.X) if default else ""
+        if weighted and learns_without_weights(problem):
+            hint = (
+                " It takes no sample_weight, which soft labels and several rounds need: choose "
+                'another estimator, or labels="hard" with the strategy "all" or "random".'
+            )
+        raise ValueError(
+            f"The student, {type(problem.estimator).__name__}, cannot be fitted to X; the teacher "
+            f"was not asked.{hint} It says: {error}"
+        ) from error
+
+
+def learns_without_weights(problem):
+    """Whether the student can be fitted to rows without weights."""
+    try:
+        problem.dry_run_fit(weighted=False)
+    except Exception:
+        return False
+    return True
+
+
+def about_columns(X):
+    """Name a column that the default student cannot take, and what to do about it."""
+    for name in getattr(X, "columns", ()):
+        column = np.asarray(X[name])
+        if column.dtype.kind not in "biuf":
+            alone = f", or pass X[{name!r}] alone for a student of texts" if X.shape[1] == 1 else ""
+            return (
+                f" Column {name!r} holds {column[0]!r:.50}: give a pipeline that turns it into "
+                f"numbers as estimator{alone}."
+            )
+    return ""

@@ -1,4 +1,6 @@
-"""Where a teacher's probabilities come from, one interface for all: ask about rows."""
+"""The teacher's answers: where they come from, how many there are, and what they cost."""
+
+import time
 
 import numpy as np
 from sklearn.base import clone
@@ -8,7 +10,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.exceptions import InvalidReplyError
-from skllmreg.selection._rows import unanswered
+from skllmreg.llm._call import unusable_replies
 from skllmreg.selection._unlabeled import is_unlabeled
 from skllmreg.students._fitting import seeded
 from skllmreg.utils._frames import is_frame, to_floats
@@ -119,7 +121,7 @@ class RecordedTeacher:
         """Look up the probabilities of rows; and say where they come from."""
         return self.table[rows], "recorded"
 
-    def honest_answers(self, rows):
+    def calibration_rows(self, rows):
         """Those of the labeled rows that the table has an answer for."""
         return rows[np.isfinite(self.table[rows]).all(axis=1)]
 
@@ -167,12 +169,12 @@ class LiveTeacher:
         """Whether there may be an answer."""
         return np.ones(len(rows), bool)
 
-    def honest_answers(self, rows):
+    def calibration_rows(self, rows):
         """All of the labeled rows, or none."""
         return rows[:0] if self.knows_labels else rows
 
 
-class Reveal:
+class Answers:
     """What the teacher has said so far; counts the rows it was asked about.
 
     Parameters
@@ -266,3 +268,126 @@ def recorded_teacher(proba, labels, classes, n_samples):
         return RecordedTeacher(proba, np.array(columns))
     except (TypeError, ValueError) as error:
         raise ValueError(f"teacher_proba holds what is no number: {error}") from error
+
+
+def unanswered(failures, replies):
+    """Error for rows that get no answer, by their number in X.
+
+    Parameters
+    ----------
+    failures : dict of int to InvalidReplyError
+        By row.
+    replies : list
+        What the others got.
+
+    Returns
+    -------
+    InvalidReplyError
+    """
+    error = unusable_replies("Row", dict(sorted(failures.items())), replies)
+    hint = 'LLMTeacherClassifier(on_refusal="abstain") leaves such rows without an answer.'
+    error.args = (f"{error} {hint}",)
+    return error
+
+
+class Meter:
+    """Seconds of a `with` block, and what the teacher's LLM used in it.
+
+    Parameters
+    ----------
+    teacher : classifier or None
+        Its attribute `llm`, where there is one with a method `usage`, counts tokens and dollars.
+
+    Attributes
+    ----------
+    seconds : float
+    used : dict
+        "cached" answers, "tokens" and "dollars"; None where nobody counts them.
+    """
+
+    def __init__(self, teacher):
+        llm = getattr(getattr(teacher, "estimator", teacher), "llm", None)
+        self.usage = getattr(llm, "usage", None)
+
+    def __enter__(self):
+        self.start, self.before = time.perf_counter(), self._total()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.seconds = time.perf_counter() - self.start
+        self.used = dict.fromkeys(("cached", "tokens", "dollars"))
+        if self.before is not None:
+            for name, after in self._total().items():
+                # No price, no dollars; but zero dollars where all came from the cache.
+                if after is not None:
+                    self.used[name] = after - (self.before[name] or 0)
+
+    def _total(self):
+        if self.usage is None:
+            return None
+        entries = self.usage(this_run=True)
+        costs = [entry.cost for entry in entries if entry.cost is not None]
+        return {
+            "cached": sum(entry.cached for entry in entries),
+            "tokens": sum(entry.prompt_tokens + entry.completion_tokens for entry in entries),
+            "dollars": sum(costs) if costs else None,
+        }
+
+
+def summarize(answers, meter):
+    """Sum up a fit: rows, calls, cached, tokens, dollars, seconds, failures.
+
+    Parameters
+    ----------
+    answers : Answers or None
+    meter : Meter
+
+    Returns
+    -------
+    dict
+    """
+    n_calls = failures = n_recorded = 0
+    if answers is not None:
+        n_calls = answers.n_calls
+        failures = int((answers.asked & np.isnan(answers.proba[:, 0])).sum())
+        n_recorded = int((answers.source == "recorded").sum())
+    return {
+        "rows": 0 if answers is None else len(answers.asked),
+        "calls": n_calls,
+        "recorded": n_recorded,
+        **meter.used,
+        "seconds": meter.seconds,
+        "failures": failures,
+    }
+
+
+def answers_frame(asked, proba, classes, source, **columns):
+    """Put what the teacher said about each row into a data frame.
+
+    Parameters
+    ----------
+    asked : ndarray of bool of shape (n_samples,)
+        Rows that the teacher was asked about; the others are left out.
+    proba : ndarray of shape (n_samples, n_classes)
+        Its probabilities; NaN for no answer.
+    classes : ndarray of shape (n_classes,)
+    source : ndarray of str of shape (n_samples,)
+    **columns
+        Further columns, each of shape (n_samples,).
+
+    Returns
+    -------
+    DataFrame
+        The index, "row", counts the rows of X.
+    """
+    import pandas as pd
+
+    rows = np.flatnonzero(asked)
+    answered = np.isfinite(proba[rows, 0])
+    label = np.full(len(rows), None, dtype=object)
+    label[answered] = classes[proba[rows[answered]].argmax(axis=1)]
+    frame = {"label": label}
+    frame |= {f"proba_{name}": proba[rows, k] for k, name in enumerate(classes.tolist())}
+    frame |= {name: np.asarray(values)[rows] for name, values in columns.items()}
+    frame["source"] = source[rows]
+    return pd.DataFrame(frame, index=pd.Index(rows, name="row"))
