@@ -221,23 +221,26 @@ def complete(url, path, n, concurrency, at=0.0):
 def fill(path, n):
     """Put `n` answers into a cache, as if they had been asked for."""
     from skllmreg.llm import ChatModel
-    from skllmreg.llm._prompts import as_conversations
+    from skllmreg.llm._engine import Answering
+    from skllmreg.llm._obtain import Question
+    from skllmreg.llm._settings import as_conversations
 
-    call = ChatModel("tiny", base_url="http://127.0.0.1:1/v1", cache=path)._call(None, None)
+    chat = ChatModel("tiny", base_url="http://127.0.0.1:1/v1", cache=path)
+    obtain = chat._obtain(Question())
     record = {"text": REPLY, "refusal": None, "finish_reason": "stop", "model": "tiny"}
     record |= {"prompt_tokens": 30, "completion_tokens": 6, "logprobs": None}
     rows = [
         (
             task.key,
             time.time(),
-            call.source.url,
+            obtain.settings.url,
             "tiny",
             json.dumps({"messages": task.messages, "options": {}, "schema": None, "sample": 0}),
             json.dumps(record),
         )
-        for task in call.tasks(as_conversations(texts(n)))
+        for task in Answering(obtain).plan(as_conversations(texts(n)))
     ]
-    with call.source.store.writing() as db:
+    with obtain.store.writing() as db:
         db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 

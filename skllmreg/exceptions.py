@@ -54,6 +54,8 @@ class InvalidReplyError(LLMError):
         The file that keeps the reply; "" for none.
     keys : list of str
         Of the entries there: of the reply, and of those that it was to repair.
+    is_refused_prompt : bool
+        Whether the server has refused the prompt, while it answers others; there is no reply then.
     """
 
     def __init__(
@@ -71,6 +73,11 @@ class InvalidReplyError(LLMError):
         self.failures: dict[int, InvalidReplyError] = {}
         self.cache = ""
         self.keys: list[str] = []
+        self.is_refused_prompt = False
+
+
+class NoAnswerError(InvalidReplyError):
+    """Every reply so far was unusable, or refused: the call has ended, with prompts not asked."""
 
 
 class NoAnswerWarning(UserWarning):
@@ -126,6 +133,13 @@ class RequestError(LLMError):
         self.retry_after = retry_after
         self.transient = transient
         self.sent = sent
+
+
+class ServerLimitWarning(UserWarning):
+    """A server does not take what this package adds to a request; the message says what it costs.
+
+    It is remembered for a day, per server and model, in the cache file.
+    """
 
 
 class UndescribedClassWarning(UserWarning):

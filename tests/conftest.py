@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.loopback import Loopback
+from tests.loopback import Loopback, as_in_a_new_process
 
 os.environ["MPLBACKEND"] = "agg"  # no test opens a window
 
@@ -21,6 +21,8 @@ def _own_surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("SKLLMREG_CACHE", str(tmp_path / "llm.sqlite3"))
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    as_in_a_new_process()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from skllmreg.utils._process import process
+
 
 @dataclass
 class Behavior:
@@ -50,6 +52,13 @@ def completion(text="ok", **changes):
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
     }
     return payload | changes
+
+
+def as_in_a_new_process():
+    """Close the cache files and forget what is known of servers; connections are left."""
+    for name in [name for name in process.opened if name != "http"]:
+        process.opened.pop(name).close()
+    process.noted.clear()
 
 
 def last(body):

@@ -76,7 +76,7 @@ def test_an_address_with_too_much():
 
 def test_a_server_that_is_not_running_is_told_at_once(monkeypatch):
     monkeypatch.setattr(
-        "skllmreg.llm._source.Source._wait_after", None
+        "skllmreg.llm._obtain.Live._wait_after", None
     )  # it would be called to retry
     with pytest.raises(RuntimeError, match=r"cannot be reached .* Is the server up\? .* doctor"):
         asking(ChatModel("tiny", base_url="http://127.0.0.1:9/v1")).fit(X, y)

@@ -39,7 +39,7 @@ MAY_IMPORT = {
 # Where a heavy library may be imported at all (a part, or one module of it), and where it may
 # stand at the top of a module, because that module is itself imported only when needed.
 HEAVY = {
-    "openai": {"llm"},
+    "openai": {"llm/_transport"},
     "xllamacpp": {"llm/_local"},
     "torch": {"nn", "students"},
     "skorch": {"nn", "students"},

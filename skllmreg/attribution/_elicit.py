@@ -25,6 +25,7 @@ from skllmreg.attribution._prompts import (
 )
 from skllmreg.attribution._scores import SCALE
 from skllmreg.exceptions import UndescribedClassWarning
+from skllmreg.llm import as_chat
 from skllmreg.utils._labels import about_numbers
 from skllmreg.utils._warn import warn
 
@@ -204,7 +205,7 @@ def describe_features(llm, *, task, feature_names):
     ... )  # doctest: +SKIP
     {'bmi': 'Body mass index in kg/m²; larger means heavier for the height.', 's1': ''}
     """
-    _check_asked(llm, task)
+    llm = _check_asked(llm, task)
     names = check_names(feature_names)
     descriptions: dict[str, str] = {}
     for part in split_features(dict.fromkeys(names)):
@@ -239,13 +240,14 @@ def _check_classes(labels, class_descriptions):
 
 
 def _check_asked(llm, task):
-    if not hasattr(llm, "complete"):
-        raise TypeError(f'llm is a ChatModel, as in llm=ChatModel("gpt-4o"); got {llm!r:.100}.')
+    """The model behind what `as_chat` takes; its errors come before any question."""
+    chat = as_chat(llm)
     if not isinstance(task, str) or not task.strip():
         raise ValueError(
             'task says in a sentence what is predicted, as in task="Predict whether the patient '
             f'has diabetes."; got {task!r:.100}.'
         )
+    return chat
 
 
 class _Asker(NamedTuple):
@@ -265,7 +267,7 @@ def _score_asker(goals, least=-SCALE):
 
 def _ask(llm, task, asker, features, n_estimates):
     """Answers to each goal, per estimate {feature: item}, and where they come from."""
-    _check_asked(llm, task)
+    llm = _check_asked(llm, task)
     if not isinstance(n_estimates, Integral) or n_estimates < 1:
         raise ValueError(f"n_estimates is a positive integer, got {n_estimates!r}.")
     n_estimates = int(n_estimates)

@@ -1,6 +1,7 @@
 """What rows can differ in, and the share of it that each request gets."""
 
 from skllmreg.augmentation._prompts import attributes_question, read_attributes
+from skllmreg.llm import as_chat
 
 # Of one reply, so many rows share a value of an attribute.
 ROWS_PER_VALUE = 3
@@ -63,7 +64,7 @@ class AttributeGrid:
         AttributeGrid
         """
         prompt, answer, labels = attributes_question(task, classes, class_descriptions, schema)
-        (reply,) = llm.complete(
+        (reply,) = as_chat(llm).complete(
             [prompt], schema=answer, validate=read_attributes, description="proposing attributes"
         )
         values = {

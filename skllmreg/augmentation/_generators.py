@@ -8,6 +8,7 @@ from typing import Any
 from skllmreg.augmentation._prompts import rows_question
 from skllmreg.augmentation._schema import table_rows
 from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
+from skllmreg.llm import as_chat
 from skllmreg.utils._frames import is_frame
 from skllmreg.utils._text import clean_if_text, short_repr
 
@@ -101,7 +102,7 @@ class LLMGenerator:
         self._n_asked.update(prompts)
         error = None
         try:
-            replies = self.llm.complete(
+            replies = as_chat(self.llm).complete(
                 earlier + prompts,
                 schema=schema,
                 accept=ENVELOPE,

@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skllmreg.datasets._messages import load_helpdesk
-from skllmreg.llm import ChatModel
-from skllmreg.llm._cache import Store
+from skllmreg.llm import ChatModel, Record
+from skllmreg.llm._store import Store
 
 # Of each class the first three in this order are the seeds.
 _SEED, _PER_CLASS = 0, 3
@@ -107,6 +107,7 @@ def _cache_file():
     recorded = files("skllmreg.datasets") / "data" / "helpdesk_generation.jsonl"
     for line in recorded.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        store.put(*(entry[name] for name in ("key", "server", "model", "request", "reply")))
+        where = [entry[name] for name in ("key", "server", "model", "request")]
+        store.put(*where, Record(**entry["reply"]))
     store.close()
     return str(path)

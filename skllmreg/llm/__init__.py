@@ -1,7 +1,26 @@
-"""The edge to the LLM: pay once, never lose an answer, never leak a key."""
+"""Ask language models: pay once, never lose an answer, never show a key."""
 
-from skllmreg.llm._chat import ChatModel
+from skllmreg.llm._chat import ChatModel, as_chat
 from skllmreg.llm._local import LocalServer
-from skllmreg.llm._reply import LabelProbabilities, Quote, Reply, Usage
+from skllmreg.llm._values import (
+    LabelProbabilities,
+    LanguageModel,
+    Quote,
+    Record,
+    Reply,
+    Request,
+    Usage,
+)
 
-__all__ = ["ChatModel", "LabelProbabilities", "LocalServer", "Quote", "Reply", "Usage"]
+__all__ = [
+    "ChatModel",
+    "LabelProbabilities",
+    "LanguageModel",
+    "LocalServer",
+    "Quote",
+    "Record",
+    "Reply",
+    "Request",
+    "Usage",
+    "as_chat",
+]

@@ -1,6 +1,5 @@
-"""`ChatModel`: which model is asked, how, and for how much at the most."""
+"""Ask a chat model: `ChatModel`, the public value that holds which model, how, and for how much."""
 
-import copy
 import inspect
 import math
 import uuid
@@ -8,16 +7,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from skllmreg.llm import _ledger
-from skllmreg.llm._cache import open_store
-from skllmreg.llm._call import Call
+from skllmreg.llm._engine import Answering
 from skllmreg.llm._json import check_schema
-from skllmreg.llm._keys import resolve_url, stable_identity
 from skllmreg.llm._labels import label_probabilities
-from skllmreg.llm._params import check_params, price_of, without_secrets
-from skllmreg.llm._prompts import Messages, as_conversations, estimate_tokens
-from skllmreg.llm._reply import LabelProbabilities, Quote, Reply, Usage
-from skllmreg.llm._source import Source
-from skllmreg.utils._progress import progress_bar
+from skllmreg.llm._obtain import Live, Question, Whole
+from skllmreg.llm._settings import (
+    Settings,
+    as_conversations,
+    estimate_tokens,
+    without_secrets,
+)
+from skllmreg.llm._store import open_store
+from skllmreg.llm._transport import ChatCompletions
+from skllmreg.llm._values import LabelProbabilities, Quote, Reply, Usage
 
 GUESSED_COMPLETION = 256
 
@@ -68,6 +70,11 @@ class ChatModel:
         ``skllmreg/llm.sqlite3`` in the user's folder for caches. None keeps nothing.
     mode : {"live", "replay"}, default="live"
         With "replay", answers come from the cache alone, and the file is not changed.
+    transport : object, default=None
+        What asks the model in place of HTTP: its method ``send(request)`` takes a
+        :class:`Request`, from several threads at once, and returns a :class:`Record` or raises a
+        :class:`~skllmreg.exceptions.RequestError`. None is OpenAI's chat completions at
+        `base_url`. Cache, budgets, retries and repairs are the same for all transports.
 
     Notes
     -----
@@ -107,6 +114,7 @@ class ChatModel:
         prices: tuple[float, float] | dict[str, tuple[float, float]] | None = None,
         cache: Any = "default",
         mode: str = "live",
+        transport: Any = None,
     ) -> None:
         self.model = model
         self.base_url = base_url
@@ -124,6 +132,7 @@ class ChatModel:
         self.prices = prices
         self.cache = cache
         self.mode = mode
+        self.transport = transport
         # Whose budget it is: travels with copies, outside of equality and of the cache key.
         self._run = uuid.uuid4().hex
 
@@ -139,7 +148,7 @@ class ChatModel:
         return hash((self.model, self.base_url))
 
     def __sklearn_clone__(self) -> "ChatModel":
-        return copy.deepcopy(self)
+        return self  # estimators hold it by reference, so that all clones share what it holds
 
     def __repr__(self) -> str:
         params = self._params()
@@ -148,7 +157,7 @@ class ChatModel:
         for name, value in params.items():
             if value != defaults[name].default:
                 shown.append(f"{name}={without_secrets(name, value)!r}")
-        return f"ChatModel({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def complete(
         self,
@@ -187,39 +196,24 @@ class ChatModel:
         ------
         InvalidReplyError
             At the end, if a reply is still wrong after two repair rounds, was cut off (without a
-            schema, or within its JSON), or is a refusal, or if the prompt is too long for the model
-            or a content filter stops it; the other prompts are answered first.
+            schema, or within its JSON), or is a refusal, or if the server refuses a prompt (it is
+            too long, or filtered) while it answers others; the other prompts are answered first.
+        NoAnswerError
+            After the first 20 replies, if all of them are unusable; an `InvalidReplyError`.
         BudgetExceededError, CacheError, ReplayMissError, RequestError
-            As soon as it happens; what is under way is waited for and kept.
+            As soon as it happens; what is under way is waited for and kept. A server that refuses
+            all prompts is a `RequestError`, too.
 
         All of them carry `replies`, with None for what is missing.
         """
-        return self._complete(
-            as_conversations(prompts),
-            schema=schema,
-            accept=accept,
-            validate=validate,
-            progress=progress,
-            description=description,
-        )
-
-    def _complete(
-        self,
-        conversations: list[Messages],
-        *,
-        schema: dict[str, Any] | None = None,
-        accept: dict[str, Any] | None = None,
-        validate: Callable[[Any], Any] | None = None,
-        extra: dict[str, Any] | None = None,
-        first_token: bool = False,
-        progress: bool | None = None,
-        description: str | None = None,
-    ) -> list[Reply]:
-        """`complete`, with options that are not the user's."""
-        call = self._call(schema, accept, validate, extra, first_token)
-        tasks = call.tasks(conversations)
-        with progress_bar(len(tasks), progress, description or self.model) as tick:
-            return call.run(tasks, tick)
+        if accept is not None and schema is None:
+            raise ValueError("accept= goes with schema=, which the LLM is asked for.")
+        for name, given in (("schema", schema), ("accept", accept)):
+            if given is not None:
+                check_schema(given, name)
+        obtain = self._obtain(Question(schema))
+        answering = Answering(obtain, accept or schema, validate)
+        return answering.run(as_conversations(prompts), progress, description)
 
     def label_probabilities(
         self,
@@ -290,20 +284,20 @@ class ChatModel:
         >>> chat.quote(["What is the capital of France?"] * 100).requests
         100
         """
-        conversations = as_conversations(prompts)
-        call = self._call(schema)
-        tasks = call.tasks(conversations)
-        found = call.source.known(task.key for task in tasks)
+        if schema is not None:
+            check_schema(schema, "schema")
+        obtain = self._obtain(Question(schema))
+        tasks = Answering(obtain).plan(as_conversations(prompts))
+        found = obtain.known(task.key for task in tasks)
         missing = [task for task in tasks if task.key not in found]
-        account = call.source.account
         prompt_tokens = sum(estimate_tokens(task.messages, schema) for task in missing)
-        n_each, basis = self._expected_completion(call.source.store, account)
+        n_each, basis = self._expected_completion(obtain.store, obtain.settings)
         return Quote(
             requests=len(missing),
             cached=len(tasks) - len(missing),
             prompt_tokens=prompt_tokens,
             completion_tokens=n_each * len(missing),
-            cost=account.cost(prompt_tokens, n_each * len(missing)),
+            cost=obtain.settings.cost(prompt_tokens, n_each * len(missing)),
             basis=basis,
         )
 
@@ -328,62 +322,115 @@ class ChatModel:
         store = open_store(self.cache, read_only=self.mode == "replay")
         return _ledger.usage(store, self._run if this_run else None)
 
-    def _call(
-        self,
-        schema: dict[str, Any] | None,
-        accept: dict[str, Any] | None = None,
-        validate: Callable[[Any], Any] | None = None,
-        extra: dict[str, Any] | None = None,
-        first_token: bool = False,
-    ) -> Call:
-        """Check all parameters and put together what the prompts of a call have in common."""
-        if accept is not None and schema is None:
-            raise ValueError("accept= goes with schema=, which the LLM is asked for.")
-        for name, given in (("schema", schema), ("accept", accept)):
-            if given is not None:
-                check_schema(given, name)
+    def refused(self) -> dict[str, str]:
+        """What the server of this model is known not to take, and what that costs.
+
+        It is found out by the way, where a request is refused and answered without an addition,
+        and is forgotten after a day.
+
+        Returns
+        -------
+        dict of str to str
+            "schema" and "logprobs" are possible names.
+
+        Examples
+        --------
+        >>> from skllmreg.llm import ChatModel
+        >>> ChatModel("tiny", cache=None).refused()
+        {}
+        """
+        obtain = self._obtain(Question())
+        levels = _ledger.refused(obtain.store, obtain.settings)
+        return {name: _ledger.LESS[name][level] for name, level in levels.items()}
+
+    def _obtain(self, question: Question) -> Live:
+        """Check all parameters, and open what answers come from."""
         try:
-            check_params(self._params())
-            url = resolve_url(self.base_url)
+            settings = Settings(**self._params(), run=self._run)
         except ValueError as error:
             # Without the frames in whose variables a key may be that is refused here.
             raise error.with_traceback(None) from None
-        replay = self.mode == "replay"
-        store = open_store(self.cache, read_only=replay)
-        account = _ledger.Account(
-            run=self._run,
-            server=stable_identity(url, self.model)[0],
-            model=self.model,
-            prices=price_of(self.model, self.prices),
-            request_budget=self.request_budget,
-            token_budget=self.token_budget,
-            cost_budget=self.cost_budget,
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-        )
-        sampling = {} if self.temperature is None else {"temperature": self.temperature}
-        source = Source(
-            url=url,
-            api_key_env=self.api_key_env,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            model=self.model,
-            options={**sampling, **(self.request_options or {}), **(extra or {})},
-            schema=schema,
-            store=store,
-            account=account,
-            caching=self.cache is not None,
-            replay=replay,
-            expected_completion=self._expected_completion(store, account)[0],
-        )
-        return Call(source, accept or schema, validate, self.max_concurrency, first_token)
+        store = open_store(self.cache, read_only=settings.replay)
+        transport = self.transport or ChatCompletions(settings.url, settings.api_key_env)
+        expected = self._expected_completion(store, settings)[0]
+        return Live(settings, question, store, transport, expected)
 
-    def _expected_completion(self, store: Any, account: _ledger.Account) -> tuple[int, str]:
-        options = self.request_options or {}
+    def _expected_completion(self, store: Any, settings: Settings) -> tuple[int, str]:
+        options = settings.options
         for name in ("max_completion_tokens", "max_tokens"):
             if isinstance(options.get(name), int):
                 return options[name], f"{name} of request_options"
-        mean, n = _ledger.mean_completion(store, account)
+        mean, n = _ledger.mean_completion(store, settings)
         if n and mean:
             return math.ceil(mean), f"the mean of {n:,} earlier requests"
         return GUESSED_COMPLETION, f"a guess of {GUESSED_COMPLETION} for each answer"
+
+
+class _Adapted(ChatModel):
+    """An object with nothing but `complete`, with all that the families ask of a model."""
+
+    def __init__(self, llm: Any) -> None:
+        super().__init__(str(getattr(llm, "model", type(llm).__name__)) or "model", cache=None)
+        self._llm = llm
+
+    def _params(self) -> dict[str, Any]:
+        params = super()._params()
+        del params["_llm"]
+        return params
+
+    def _obtain(self, question: Question) -> Any:
+        if question.top_logprobs:
+            raise ValueError(
+                f"{type(self._llm).__name__} has no label_probabilities, and its answers no "
+                'log-probabilities: count votes, as with method="votes" or confidence="votes".'
+            )
+        return Whole(Settings(**self._params()), question, self._llm)
+
+    def label_probabilities(self, prompts: Iterable[Any], labels: list[str], **options: Any) -> Any:
+        if hasattr(self._llm, "label_probabilities"):
+            return self._llm.label_probabilities(prompts, labels, **options)
+        if options.get("method", "auto") == "auto":
+            options["method"] = "votes"
+        return super().label_probabilities(prompts, labels, **options)
+
+
+def as_chat(llm: Any) -> ChatModel:
+    """Give a :class:`LanguageModel` what the estimators need: checks, repairs, probabilities.
+
+    Parameters
+    ----------
+    llm : ChatModel or LanguageModel
+        An object whose method ``complete(prompts, *, schema=None)`` answers prompts.
+
+    Returns
+    -------
+    ChatModel
+        `llm` itself if it is one.
+
+    Raises
+    ------
+    TypeError
+        `llm` lacks what is needed; nothing has been asked.
+
+    Examples
+    --------
+    >>> from skllmreg.llm import as_chat
+    >>> class Echo:
+    ...     def complete(self, prompts, *, schema=None):
+    ...         return [f"You said: {prompt}" for prompt in prompts]
+    >>> as_chat(Echo()).complete(["Hello"])[0].text
+    'You said: Hello'
+    """
+    if isinstance(llm, ChatModel):
+        return llm
+    complete = getattr(llm, "complete", None)
+    try:
+        inspect.signature(complete).bind([], schema=None)  # type: ignore[arg-type]
+    except ValueError:
+        pass  # of something compiled, which tells no signature
+    except TypeError:
+        raise TypeError(
+            f'llm is a ChatModel, as in llm=ChatModel("gpt-4o"); got {llm!r:.100}. Any object '
+            "does that has a method complete(prompts, *, schema=None)."
+        ) from None
+    return _Adapted(llm)

@@ -8,9 +8,8 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
-
-from skllmreg.llm._text import map_strings
 
 _KEYWORDS = {
     "object": {"properties", "required", "additionalProperties"},
@@ -34,6 +33,39 @@ class UnusableError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+def read_json(text: str, change: Callable[[str], str] | None = None) -> Any:
+    """Parse JSON; ValueError is all that it raises.
+
+    Parameters
+    ----------
+    text : str
+        What claims to be JSON.
+    change : callable, default=None
+        Applied to each string that is found, names included.
+
+    Returns
+    -------
+    value : object
+        Its strings can be encoded.
+    """
+    try:
+        return map_strings(json.loads(text), change)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def map_strings(value: Any, change: Callable[[str], str] | None = None) -> Any:
+    """A JSON value with its strings changed, and rid of the halves of pairs that JSON can hold."""
+    if isinstance(value, str):
+        text = value if value.isascii() else value.encode(errors="replace").decode()
+        return text if change is None else change(text)
+    if isinstance(value, list):
+        return [map_strings(item, change) for item in value]
+    if isinstance(value, dict):
+        return {map_strings(k, change): map_strings(v, change) for k, v in value.items()}
+    return value
 
 
 def check_schema(schema: Any, where: str = "schema") -> None:

@@ -10,7 +10,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.exceptions import InvalidReplyError
-from skllmreg.llm._call import unusable_replies
+from skllmreg.llm._engine import unusable_replies
 from skllmreg.selection._unlabeled import is_unlabeled
 from skllmreg.students._fitting import seeded
 from skllmreg.utils._frames import is_frame, to_floats

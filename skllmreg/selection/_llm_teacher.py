@@ -10,8 +10,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
-from skllmreg.llm import Reply
+from skllmreg.exceptions import InvalidReplyError, NoAnswerError, UndescribedClassWarning
+from skllmreg.llm import Reply, as_chat
 from skllmreg.selection._answers import unanswered
 from skllmreg.selection._prompts import (
     read_stated,
@@ -94,7 +94,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     _is_prompted = True
 
     _parameter_constraints: dict = {
-        "llm": [HasMethods(["complete", "label_probabilities"]), None],
+        "llm": [HasMethods(["complete"]), None],
         "task": [str, None],
         "class_descriptions": [dict, None],
         "n_examples": [Interval(Integral, 0, None, closed="left")],
@@ -300,7 +300,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
             answers = self._answers(different, labels)
         except InvalidReplyError as error:
             answers = error.replies
-            if self.on_refusal == "raise":
+            if self.on_refusal == "raise" or isinstance(error, NoAnswerError):
                 failed = {
                     int(rows[texts.index(different[i])]): failure
                     for i, failure in error.failures.items()
@@ -323,12 +323,16 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
             for text in texts
         ]
         if self.confidence != "stated":
-            return self.llm.label_probabilities(
-                questions, labels, n_samples=self.n_samples, method=self.confidence
-            ).probabilities
+            return (
+                as_chat(self.llm)
+                .label_probabilities(
+                    questions, labels, n_samples=self.n_samples, method=self.confidence
+                )
+                .probabilities
+            )
         asked = [stated_question(question, labels) for question in questions]
         prompts, schema = [prompt for prompt, _ in asked], asked[0][1]
-        return self.llm.complete(prompts, schema=schema, validate=read_stated)
+        return as_chat(self.llm).complete(prompts, schema=schema, validate=read_stated)
 
     def _check_before_asking(self):
         self._validate_params()

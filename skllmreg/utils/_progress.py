@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from skllmreg.utils._fork import uncut
+from skllmreg.utils._process import process
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def progress_bar(
     if not show:
         yield lambda done: None
         return
-    with uncut:
+    with process.lock:
         from tqdm.auto import tqdm
     with tqdm(total=n, desc=description, delay=delay, unit=unit) as bar:
         yield bar.update

@@ -155,8 +155,10 @@ def healthy(body):
     """What a server answers that is well: it follows the schema, or chooses the right letter."""
     prompt = last(body)
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
-    if schema is None and "follows this JSON schema:\n" in prompt:
-        schema = json.loads(prompt.rpartition("follows this JSON schema:\n")[2])
+    first = body["messages"][0]["content"]
+    if schema is None and "follows this JSON schema:\n" in first:
+        text = first.partition("follows this JSON schema:\n")[2]
+        schema, _ = json.JSONDecoder().raw_decode(text)
     if schema is not None:
         return completion(json.dumps(filled(schema, prompt)))
     if "letter alone" not in body["messages"][0]["content"]:

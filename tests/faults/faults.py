@@ -3,6 +3,7 @@
 ``python -m tests.faults.faults`` writes the table of docs/user_guide/faults.rst anew.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from skllmreg.exceptions import (
     GenerationStoppedWarning,
     InvalidReplyError,
     RequestError,
+    ServerLimitWarning,
 )
 from tests.faults import strikes
 from tests.loopback import Behavior, completion, error
@@ -50,7 +52,10 @@ COUNTS = {
     "the damaged one": lambda n, m, k: 1,
     "the bad one": lambda n, m, k: 1 + n - m,
     "one that is refused": lambda n, m, k: 1,
-    "one that is refused, and a vote that is": lambda n, m, k: 2,
+    "one, with log-probabilities": lambda n, m, k: 1,
+    "the one that was cut": lambda n, m, k: 1,
+    "one, in two forms": lambda n, m, k: 2,
+    "one, in three forms": lambda n, m, k: 3,
 }
 
 
@@ -82,6 +87,7 @@ class Cell:
 
 
 RESULT = Cell()
+SAID = Cell(words="The server t", warns=ServerLimitWarning)
 # The reply is listed in `rejected_` with its reason; the other requests go on.
 WITHOUT_ITS_ROWS = Cell("all answers, the refused one too")
 
@@ -155,7 +161,6 @@ PAGE = Behavior("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type":
 HALF = Behavior(completion("lost"), cut=30)
 BROKEN = Behavior('{"choices": [')
 FILTERED = "The prompt is refused"
-UNWANTED = "Unsupported value: 'temperature'"
 
 FAULTS = {
     "429, once": once(error(429)),
@@ -164,7 +169,13 @@ FAULTS = {
     "429 with Retry-After of hours": for_good(
         error(429, "come back", headers={"Retry-After": "7200"}), "asked again in 2.0 hours"
     ),
-    "500, once": once(error(500)),
+    "500, once": Fault(
+        {
+            **dict.fromkeys(READINGS, RESULT),
+            "logprobs": Cell(again="one, with log-probabilities"),
+        },
+        lambda bench, body: error(500) if bench.n == 2 else None,
+    ),
     "500, for good": for_good(error(500, "down"), "status 500: down"),
     "connection reset, once": once(Behavior(reset=True)),
     "connection reset, for good": for_good(Behavior(reset=True), "cannot be reached"),
@@ -181,11 +192,10 @@ FAULTS = {
     "body no JSON, once": once(BROKEN),
     "body no JSON, for good": for_good(BROKEN, "malformed JSON"),
     "a web page with status 200": for_good(PAGE, "a web page in place of JSON"),
-    "400 for a parameter that you set": for_good(error(400, UNWANTED), UNWANTED),
     "400 for a parameter that the package adds": Fault(
         {
-            **dict.fromkeys(READINGS, RESULT),
-            "logprobs": Cell(again="one that is refused"),
+            **dict.fromkeys(("text", "letter"), RESULT),
+            **dict.fromkeys(("json", "rows", "logprobs"), SAID),
         },
         strikes.knows_no_extras,
         lasting=True,
@@ -193,24 +203,33 @@ FAULTS = {
     "400 of a content filter, for one prompt": Fault(
         {
             **dict.fromkeys(
-                ("text", "json", "letter"),
+                ("text", "json", "letter", "logprobs"),
                 Cell("the other replies", "one that is refused", InvalidReplyError, FILTERED),
             ),
             "rows": Cell("all other answers", "one that is refused"),
-            "logprobs": Cell(
-                "the other replies",
-                "one that is refused, and a vote that is",
-                InvalidReplyError,
-                FILTERED,
-            ),
         },
         strikes.filters,
+        lasting=True,
+    ),
+    "400 in words of its own, for one prompt": Fault(
+        {
+            **dict.fromkeys(
+                ("text", "letter"),
+                Cell("the other replies", "one that is refused", InvalidReplyError, FILTERED),
+            ),
+            "json": Cell("the other replies", "one, in three forms", InvalidReplyError, FILTERED),
+            "rows": Cell("all other answers", "one, in three forms"),
+            "logprobs": Cell("the other replies", "one, in two forms", InvalidReplyError, FILTERED),
+        },
+        strikes.has_words_of_its_own,
         lasting=True,
     ),
     "no log-probabilities": Fault(
         {
             **dict.fromkeys(READINGS, RESULT),
-            "logprobs": Cell("all answers, and a vote on each of the first call"),
+            "logprobs": dataclasses.replace(
+                SAID, kept="all answers, and a vote on each of the first call"
+            ),
         },
         strikes.tells_no_logprobs,
         lasting=True,
@@ -254,18 +273,23 @@ FAULTS = {
                 unusable("the other replies, the bad one too", "refuses to answer: I must not"),
             ),
             "rows": WITHOUT_ITS_ROWS,
-            "logprobs": unusable("the other replies, both bad ones too", "refuses to answer"),
+            "logprobs": unusable("the other replies, the bad one too", "refuses to answer"),
         },
     ),
-    "no choices": in_place_of_the_second(
-        lambda good: good | {"choices": []},
+    "no choices": in_place_of_the_second(lambda good: good | {"choices": []}, RESULT),
+    "an answer that is blank": in_place_of_the_second(lambda good: completion(" "), RESULT),
+    "an answer with an error in it": in_place_of_the_second(
+        lambda good: completion("half", finish_reason="error"), RESULT
+    ),
+    "an answer that the end of the context cut": in_place_of_the_second(
+        lambda good: completion("half", finish_reason="model_length"),
         {
             **dict.fromkeys(
-                ("text", "json", "letter"),
-                unusable("the other replies, the bad one too", "no choices"),
+                ("text", "json", "letter", "logprobs"),
+                Cell("the other replies", "the bad one", InvalidReplyError, "context of the model"),
             ),
-            "rows": WITHOUT_ITS_ROWS,
-            "logprobs": unusable("the other replies, both bad ones too", "no choices"),
+            "rows": Cell("all other answers", "the one that was cut"),
+            "proposals": Cell("all other answers", "the bad one"),
         },
     ),
     "server gone half-way": Fault(

@@ -22,11 +22,10 @@ from skllmreg.augmentation._generators import ENVELOPE, LLMGenerator
 from skllmreg.augmentation._prompts import attributes_question, read_attributes
 from skllmreg.augmentation._schema import TableSchema
 from skllmreg.exceptions import RequestError
-from skllmreg.llm._json import parse_json
-from skllmreg.llm._labels import _read_code, _read_logprobs
-from skllmreg.llm._record import parse_payload, read_record
-from skllmreg.llm._reply import Reply
-from skllmreg.llm._text import map_strings
+from skllmreg.llm import Reply
+from skllmreg.llm._json import map_strings, parse_json
+from skllmreg.llm._labels import Labels
+from skllmreg.llm._transport import parse_payload, read_record
 from skllmreg.selection._prompts import read_stated, stated_question
 from tests.faults.entries import CLASSES, TASK, TEXTS
 from tests.faults.entries import logprobs as told
@@ -222,13 +221,14 @@ def stated():
 
 
 def votes():
-    codes = ["A", "B", "C"]
+    labels = Labels(["delivery", "refund", "other"], ["A", "B", "C"])
 
     def read(text):
-        code = _read_code(text, codes)
-        if code is None:
+        stated = labels.find(text)
+        if stated is None:
             raise ValueError("one of A, B, C is wanted")
-        assert codes[code] in text
+        name = (labels.codes if stated.by_code else labels.labels)[stated.index]
+        assert text[stated.start :].casefold().startswith(name.casefold())
 
     return Parser("B", read)
 
@@ -236,8 +236,9 @@ def votes():
 def log_probabilities():
     def read(text):
         record = read_record(parse_payload(text, "http://x/v1", str), "http://x/v1", str)
-        reply = Reply("", "", "", "", 0, 0, 0.0, False, logprobs=record["logprobs"])
-        row = _read_logprobs(reply, ["A", "B"])
+        text = record.text or ""
+        reply = Reply(text, text, "", "", 0, 0, 0.0, False, logprobs=record.logprobs)
+        row = Labels(["delivery", "refund"], ["A", "B"]).read_logprobs(reply)
         if row is not None:
             assert np.isfinite(row).all()
             assert (row >= 0).all()
@@ -249,10 +250,10 @@ def log_probabilities():
 def payloads():
     def read(text):
         record = read_record(parse_payload(text, "http://x/v1", str), "http://x/v1", str)
-        json.dumps(record, ensure_ascii=False).encode()
-        assert record["text"] is None or isinstance(record["text"], str)
-        for name in ("prompt_tokens", "completion_tokens"):
-            assert record[name] is None or 0 <= record[name] < 2**31
+        json.dumps(record.to_json(), ensure_ascii=False).encode()
+        assert record.text is None or isinstance(record.text, str)
+        for count in (record.prompt_tokens, record.completion_tokens):
+            assert count is None or 0 <= count < 2**31
 
     return Parser(json.dumps(completion("ok")), read, RequestError)
 

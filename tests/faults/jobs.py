@@ -11,7 +11,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from skllmreg import GOLDAugmenter, LLKDSelector, elicit_attributions
-from skllmreg.llm import ChatModel, _cache
+from skllmreg.llm import ChatModel, _store
 from tests.faults.entries import LABELS, TASK, TEXTS, teacher
 
 CONCURRENCY = 4
@@ -76,11 +76,11 @@ def forks(llm):
         raise RuntimeError(f"children ended with {codes}")
 
 
-def work(job, url, path, out=None, gate=None, lease=_cache.LEASE):
+def work(job, url, path, out=None, gate=None, lease=_store.LEASE):
     """Run a job, or wait at the gate and then run it; write down what came of it."""
     os.setpgrp()  # SIGUSR1 to this group shows where each process is, those that it forks too
     faulthandler.register(signal.SIGUSR1)
-    _cache.LEASE = lease
+    _store.LEASE = lease
     llm = ChatModel("tiny", base_url=url, cache=path, temperature=0, max_concurrency=CONCURRENCY)
     if gate is not None:
         gate.wait(PATIENCE)  # for all to be there

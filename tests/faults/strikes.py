@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 from skllmreg.exceptions import CacheError
-from skllmreg.llm._cache import open_store
+from skllmreg.llm._store import open_store
 from tests.loopback import Behavior, completion, error
 
 
@@ -41,6 +41,13 @@ def filters(bench, body):
         return error(
             400, message, type=None, param="prompt", code="content_filter", innererror=inner
         )
+
+
+def has_words_of_its_own(bench, body):
+    """Stops the second prompt in whatever form, and in the next run what is asked then."""
+    n_forms = {"text": 1, "letter": 1, "logprobs": 2}.get(bench.entry.reads, 3)
+    if 2 <= bench.n < 2 + n_forms or bench.n_sent > bench.n:
+        return error(400, "Content Exists Risk", type="invalid_request_error", param=None)
 
 
 def wants_patience(bench, body):
@@ -114,7 +121,9 @@ def no_more_pages(store):
 
 
 def long_winded(payload):
-    return changed(payload, payload["choices"][0]["message"]["content"] + " " * 5000)
+    choice = payload["choices"][0]
+    text = choice["message"]["content"] + " " * 5000
+    return changed(payload, text, logprobs=choice["logprobs"])
 
 
 # What happens to the cache file between two runs.

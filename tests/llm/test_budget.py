@@ -5,8 +5,8 @@ import pytest
 from sklearn.base import clone
 
 from skllmreg.exceptions import BudgetExceededError, RequestError
-from skllmreg.llm import ChatModel, _limits
-from skllmreg.llm._cache import open_store
+from skllmreg.llm import ChatModel, _ledger
+from skllmreg.llm._store import open_store
 from tests.loopback import Behavior, completion, error
 
 
@@ -102,7 +102,7 @@ def test_a_cost_budget_is_kept_in_dollars(loopback):
 def test_a_request_budget_holds_for_requests_that_fail_and_names_the_last_failure(
     loopback, monkeypatch
 ):
-    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
     loopback.reply = lambda body: error(500, "out of memory")
     chat = ChatModel("tiny", base_url=loopback.base_url, request_budget=2)
     with pytest.raises(BudgetExceededError, match="last failure was: .* status 500: out of memory"):
@@ -111,9 +111,9 @@ def test_a_request_budget_holds_for_requests_that_fail_and_names_the_last_failur
 
 
 def test_a_host_that_cannot_be_reached_takes_nothing_of_the_budget(monkeypatch):
-    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
     chat = ChatModel("tiny", base_url="http://127.0.0.1:9/v1", request_budget=1, max_retries=2)
-    with pytest.raises(RequestError, match="cannot be reached .*refused"):
+    with pytest.raises(RequestError, match="cannot be reached .*Connect call failed"):
         chat.complete(["a"])
     assert chat.usage()[0].requests == 0
 
@@ -132,7 +132,7 @@ def test_tokens_stay_reserved_where_an_answer_may_have_been_billed(loopback, fau
 
 
 def test_weaker_forms_of_a_request_count(loopback):
-    loopback.reply = lambda body: error(400) if "response_format" in body else "3"
+    loopback.reply = lambda body: error(400, "no form") if "response_format" in body else "3"
     chat = ChatModel("counted", base_url=loopback.base_url, request_budget=2)
     with pytest.raises(BudgetExceededError):
         chat.complete(["a"], schema={"type": "integer"})

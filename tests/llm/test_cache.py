@@ -17,13 +17,12 @@ from skllmreg.exceptions import (
     ReplayMissError,
     RequestError,
 )
-from skllmreg.llm import ChatModel, _cache, _nearest
-from skllmreg.llm._cache import HELD, default_path, open_store
-from skllmreg.llm._cache_cli import main
-from skllmreg.llm._record import FIELDS
-from tests.loopback import Behavior, completion, error
+from skllmreg.llm import ChatModel, Record, _store
+from skllmreg.llm._cli import cache as main
+from skllmreg.llm._store import HELD, default_path, open_store
+from tests.loopback import Behavior, as_in_a_new_process, completion, error, last
 
-RECORD = dict.fromkeys(FIELDS) | {"text": "hello"}
+RECORD = Record("hello")
 
 
 @pytest.fixture
@@ -96,7 +95,7 @@ def test_of_many_who_want_a_lease_at_once_one_gets_it(path):
     barrier, got = threading.Barrier(4), []
 
     def want(holder):
-        store = _cache.Store(path)  # a connection of its own, as another process has
+        store = _store.Store(path)  # a connection of its own, as another process has
         for key in range(50):
             barrier.wait()
             if store.lease(str(key), holder) is None:
@@ -112,7 +111,7 @@ def test_of_many_who_want_a_lease_at_once_one_gets_it(path):
 
 
 def test_the_lease_of_a_dead_holder_is_taken_over_and_that_of_a_live_one_is_not(path, monkeypatch):
-    monkeypatch.setattr(_cache, "LEASE", 0.1)
+    monkeypatch.setattr(_store, "LEASE", 0.1)
     store = open_store(path)
     store.lease("dead", "first")
     store.lease("live", "second")
@@ -126,7 +125,7 @@ def test_the_lease_of_a_dead_holder_is_taken_over_and_that_of_a_live_one_is_not(
 def test_the_first_answer_stays(path):
     store = open_store(path)
     store.put("k", "server", "model", {}, RECORD)
-    store.put("k", "server", "model", {}, RECORD | {"text": "other"})
+    store.put("k", "server", "model", {}, Record("other"))
     assert store.lookup(["k", "missing"]) == {"k": RECORD}
 
 
@@ -175,8 +174,7 @@ class TestReplay:
     def recorded(self, loopback, path):
         chat = ChatModel("tiny", base_url=loopback.base_url, cache=path, temperature=0)
         chat.complete(["What is 1 + 1?", "What is 1 + 2?"])
-        open_store(path).close()
-        _cache._open_once.cache_clear()
+        as_in_a_new_process()
         return path
 
     def replay(self, loopback, path, **params):
@@ -235,8 +233,8 @@ class TestReplay:
 
     def test_a_file_that_is_written_during_a_look_is_looked_at_again(self, recorded, monkeypatch):
         states = iter([1, 2, 3, 3])
-        monkeypatch.setattr(_cache.Store, "_state", lambda self: next(states))
-        store = _cache.Store.__new__(_cache.Store)
+        monkeypatch.setattr(_store.Store, "_state", lambda self: next(states))
+        store = _store.Store.__new__(_store.Store)
         store.path, store.read_only, store.lock = recorded, True, threading.RLock()
         assert store.read("SELECT COUNT(*) FROM entries") == [(2,)]
         assert list(states) == []
@@ -244,7 +242,7 @@ class TestReplay:
     def test_a_prompt_that_is_there_with_other_options_is_found_in_any_cache(
         self, loopback, recorded, monkeypatch
     ):
-        monkeypatch.setattr(_nearest, "N_COMPARED", 1)  # the second prompt is the newest
+        monkeypatch.setattr(_store, "N_COMPARED", 1)  # the second prompt is the newest
         with pytest.raises(ReplayMissError, match="same prompt is there, but the options is"):
             self.replay(loopback, recorded, temperature=1).complete(["What is 1 + 1?"])
 
@@ -290,7 +288,7 @@ class TestBrokenFiles:
         open_store(path)
         with closing(sqlite3.connect(path)) as db, db:
             db.execute("PRAGMA user_version = 99")
-        _cache._open_once.cache_clear()
+        as_in_a_new_process()
         self.check(loopback, path, "newer version")
 
     def test_place_that_cannot_be_written(self, loopback, tmp_path):
@@ -298,7 +296,7 @@ class TestBrokenFiles:
         self.check(loopback, tmp_path / "file" / "cache.sqlite3", "Is it, and its folder, writable")
 
     def test_locked(self, loopback, path, monkeypatch):
-        monkeypatch.setattr(_cache, "BUSY", 0.05)
+        monkeypatch.setattr(_store, "BUSY", 0.05)
         open_store(path)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -306,8 +304,8 @@ class TestBrokenFiles:
         other.close()
 
     def test_who_has_waited_in_vain_waits_less_until_the_file_is_free(self, path, monkeypatch):
-        monkeypatch.setattr(_cache, "BUSY", 0.2)
-        monkeypatch.setattr(_cache, "BUSY_AGAIN", 0.1)
+        monkeypatch.setattr(_store, "BUSY", 0.2)
+        monkeypatch.setattr(_store, "BUSY_AGAIN", 0.1)
         store, other = open_store(path), sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CacheError, match="held it for"), store.writing():
@@ -351,7 +349,7 @@ class TestBrokenFiles:
 
 
 def test_the_error_does_not_claim_to_have_kept_what_it_could_not(loopback, monkeypatch):
-    monkeypatch.setattr(_cache.Store, "put", fail)
+    monkeypatch.setattr(_store.Store, "put", fail)
     chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
     loopback.reply = lambda body: error(401) if body["messages"][0]["content"] == "2" else "fine"
     with (
@@ -383,7 +381,7 @@ def test_the_command_for_a_bad_reply_removes_its_repair_rounds(loopback):
 
 
 def test_a_paid_answer_is_returned_though_it_cannot_be_stored(loopback, monkeypatch):
-    monkeypatch.setattr(_cache.Store, "put", fail)
+    monkeypatch.setattr(_store.Store, "put", fail)
     chat = ChatModel("tiny", base_url=loopback.base_url)
     with pytest.warns(AnswerNotStoredWarning, match="disk full"):
         (reply,) = chat.complete(["a"])
@@ -397,8 +395,8 @@ def test_a_lease_that_cannot_be_renewed_loses_no_answer(loopback, monkeypatch):
         renewals.append(holder)
         raise CacheError("locked")
 
-    monkeypatch.setattr(_cache, "LEASE", 0.0)
-    monkeypatch.setattr(_cache.Store, "renew", fail_to_renew)
+    monkeypatch.setattr(_store, "LEASE", 0.0)
+    monkeypatch.setattr(_store.Store, "renew", fail_to_renew)
     loopback.latency = 0.2
     (reply,) = ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
     assert reply.text == "reply to a"
@@ -406,20 +404,16 @@ def test_a_lease_that_cannot_be_renewed_loses_no_answer(loopback, monkeypatch):
 
 
 def test_held_prompts_do_not_keep_the_others_waiting(loopback):
-    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
-    call = chat._call(None, None)
-    (task,) = call.tasks([[{"role": "user", "content": "held"}]])
-    call.source.store.lease(task.key, "somebody")
-    record = dict.fromkeys(
-        ("refusal", "finish_reason", "model", "prompt_tokens", "completion_tokens", "logprobs")
+    """Another thread asks the first of four prompts, and is answered last."""
+    loopback.reply = lambda body: Behavior(
+        completion("x"), delay=0.3 if last(body) == "held" else 0.0
     )
-
-    def reply(body):
-        if len(loopback.requests) == 3:
-            call.source.store.put(task.key, "", "", {}, {**record, "text": "from somebody"})
-        return "x"
-
-    loopback.reply = reply
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
+    other = threading.Thread(target=chat.complete, args=(["held"],))
+    other.start()
+    while not loopback.requests:
+        time.sleep(0.005)
     replies = chat.complete(["held", "a", "b", "c"])
-    assert replies[0].text == "from somebody"
-    assert sorted(loopback.prompts) == ["a", "b", "c"]
+    other.join()
+    assert [reply.cached for reply in replies] == [True, False, False, False]
+    assert loopback.prompts == ["held", "a", "b", "c"]

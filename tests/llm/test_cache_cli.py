@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from skllmreg.llm import ChatModel
-from skllmreg.llm._cache_cli import main
+from skllmreg.llm._cli import cache as main
 from tests.loopback import last
 
 

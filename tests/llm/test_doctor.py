@@ -1,6 +1,6 @@
 import pytest
 
-from skllmreg.llm._doctor import main
+from skllmreg.llm._cli import doctor as main
 from tests.loopback import Behavior, _Handler, completion, error, last
 
 
@@ -34,9 +34,8 @@ def ignorant():
         (
             unable,
             [
-                "json_schema  refused with status 400",
-                "json_object  refused with status 400",
-                "the schema goes into the prompt",
+                "json_schema  refused with status 400, asked for by the prompt alone",
+                "the schema is in the prompt",
                 "logprobs     refused with status 400",
                 "shares of votes",
                 "seed         refused with status 400",
@@ -47,8 +46,7 @@ def ignorant():
             ignorant(),
             [
                 "json_schema  taken, but not kept to",
-                "json_object  taken, but not kept to",
-                "logprobs     taken, but none are told",
+                "logprobs     taken, but none are given",
                 "seed         taken, but two answers differ",
             ],
         ),
@@ -77,7 +75,7 @@ def test_no_server_is_told(capsys):
 
 
 def test_without_a_model_openai_is_not_asked_anything(monkeypatch, capsys):
-    monkeypatch.setattr("skllmreg.llm._client.list_models", lambda *args: ["gpt"])
+    monkeypatch.setattr("skllmreg.llm._cli.ChatCompletions.models", lambda *args: ["gpt"])
     assert main([]) == 0
     assert "name one with --model" in capsys.readouterr().out
 

@@ -3,13 +3,14 @@
 import dataclasses
 import re
 import shlex
+import socket
 import time
 
 import pytest
 
-from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
-from skllmreg.llm import ChatModel, _cache, _client, _ledger, _limits, _source, _wire
-from skllmreg.llm._cache_cli import main
+from skllmreg.exceptions import InvalidReplyError, LLMError, NoAnswerError, RequestError
+from skllmreg.llm import ChatModel, _ledger, _obtain, _store, _transport
+from skllmreg.llm._cli import cache as main
 from tests.loopback import Behavior, completion, error, last
 
 HTML = Behavior("\ufeff<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
@@ -30,7 +31,6 @@ HEALED = {
     "too deep": Behavior("[" * 100_000),
 }
 FATAL = {
-    "400": (error(400, "context too long"), "status 400: context too long"),
     "401": (error(401, "bad key"), "api_key_env names the variable"),
     "403": (error(403), "status 403"),
     "404": (error(404, "no such model"), "doctor --base-url"),
@@ -46,8 +46,8 @@ FATAL = {
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch):
-    monkeypatch.setattr(_limits, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(_limits, "FIRST_SPACING", 0.001)
+    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_ledger, "FIRST_SPACING", 0.001)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_timeout_is_for_the_whole_exchange_whatever_drips(loopback, chat, wh
 
 
 def test_a_huge_error_is_not_read_to_its_end(loopback, chat, monkeypatch):
-    monkeypatch.setattr(_client, "LARGEST_REPLY", 1000)
+    monkeypatch.setattr(_transport, "LARGEST_REPLY", 1000)
     loopback.reply = lambda body: Behavior("x" * 10**6, status=400)
     chat.max_retries = 0
     with pytest.raises(RequestError, match="more than 1,000 bytes"):
@@ -123,20 +123,22 @@ def test_no_server_says_so_and_names_the_doctor():
         chat.complete(["a"])
 
 
-def test_a_server_that_takes_no_request_in_time_says_so(loopback, monkeypatch):
-    def late(*args):
-        raise _wire.TooLateError
-
-    monkeypatch.setattr(_client, "_open_client", late)
-    chat = ChatModel("tiny", base_url=loopback.base_url, timeout=5, max_retries=0)
-    with pytest.raises(RequestError, match="cannot be reached within 5 s"):
-        chat.complete(["a"])
+def test_a_server_that_takes_no_connection_in_time_says_so():
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.create_connection(full.getsockname()) for _ in range(1)]
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        chat = ChatModel("tiny", base_url=url, timeout=0.3, max_retries=0)
+        with pytest.raises(RequestError, match=r"within 0.3 s"):
+            chat.complete(["a"])
+        waiting[0].close()
 
 
 @pytest.mark.parametrize("seconds", [300, 3000])
 def test_retry_after_above_the_limit_of_the_sdk_is_honored(loopback, chat, monkeypatch, seconds):
     moments = []
-    monkeypatch.setattr(_source.Source, "_wait_until", lambda self, moment: moments.append(moment))
+    monkeypatch.setattr(_obtain.Live, "_wait_until", lambda self, moment: moments.append(moment))
     loopback.failures.append(error(429, headers={"Retry-After": str(seconds)}))
     now = time.time()
     assert chat.complete(["a"])[0].text == "reply to a"
@@ -145,7 +147,7 @@ def test_retry_after_above_the_limit_of_the_sdk_is_honored(loopback, chat, monke
 
 def test_a_pause_concerns_every_object_with_the_same_cache(loopback, chat, monkeypatch):
     moments = []
-    monkeypatch.setattr(_source.Source, "_wait_until", lambda self, moment: moments.append(moment))
+    monkeypatch.setattr(_obtain.Live, "_wait_until", lambda self, moment: moments.append(moment))
     loopback.failures.append(error(429, headers={"Retry-After": "500"}))
     now = time.time()
     chat.complete(["a"])
@@ -159,22 +161,21 @@ def test_retry_after_of_hours_is_told_at_once(loopback, chat):
         chat.complete(["a"])
 
 
-def test_a_long_pause_is_told_once_with_its_reason_and_can_be_lifted(
-    loopback, chat, caplog, capsys
-):
-    source = chat._call(None, None).source
-    _ledger.slow_down(source.store, source.account, 0.0, 3000.0)
-    source.stop.set()  # or it would wait
+def test_a_long_pause_is_explained_once_and_can_be_lifted(loopback, chat, caplog, capsys):
+    obtain = chat._obtain(_obtain.Question())
+    _ledger.slow_down(obtain.store, obtain.settings, 0.0, 3000.0)
+    obtain.halt()  # or it would wait
     for _ in range(2):
-        with pytest.raises(_source.StoppedError):
-            source._wait_until(_ledger.reserve(source.store, source.account, 1, 1).start)
+        with pytest.raises(_obtain.StoppedError):
+            obtain._wait_until(_ledger.reserve(obtain.store, obtain.settings, 1, 1).start)
     (told,) = [r.getMessage() for r in caplog.records if r.name == "skllmreg.llm"]
     assert "status 429" in told
-    command = shlex.split(told.split("`")[1])
-    assert main(command[4:-1]) == 0
+    command = shlex.split(told.split("`")[1])[4:]
+    assert main(command[:-1]) == 0
     assert "tiny  3,000 s" in capsys.readouterr().out
-    assert main(command[4:]) == 0
-    assert _ledger.pauses(source.store) == {}
+    assert main(command) == 0
+    assert main(command[:-1]) == 0
+    assert "3,000 s" not in capsys.readouterr().out.partition("lifted")[2]
     assert chat.complete(["a"])[0].text == "reply to a"
 
 
@@ -197,17 +198,45 @@ def test_an_error_keeps_what_came_and_stops_the_rest(loopback):
     [
         (completion(None, message={"refusal": "I must not."}), "refuses to answer: I must not."),
         (completion("", finish_reason="content_filter"), "refuses to answer: content filter"),
-        (completion("", finish_reason="length"), "it is empty: a larger max_tokens"),
-        (completion(None), "it is empty"),
-        (completion() | {"choices": []}, "no choices"),
     ],
 )
-def test_answers_of_no_use_are_told_and_not_paid_for_again(loopback, chat, payload, match):
+def test_a_refusal_is_an_answer_and_not_paid_for_again(loopback, chat, payload, match):
     loopback.reply = lambda body: payload
     for _ in range(2):
         with pytest.raises(InvalidReplyError, match=match):
             chat.complete(["a"])
     assert len(loopback.requests) == 1
+
+
+BLANK = {
+    "nothing": (completion(None), "it is empty .finish_reason 'stop'", 3),
+    "white space": (completion(" \n"), "it is empty", 3),
+    "no choices": (completion() | {"choices": []}, "it is empty .finish_reason 'no choices'", 3),
+    "cut off": (completion("", finish_reason="length"), "it is empty: a larger max_tokens", 1),
+    "thoughts": (
+        completion("", message={"reasoning_content": "Well, ..."}),
+        "the model has thought and not answered",
+        3,
+    ),
+    "thoughts, cut off": (
+        completion("", message={"reasoning_content": "Well"}, finish_reason="length"),
+        "has thought and not answered: a larger max_tokens",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BLANK)
+def test_a_blank_answer_is_repeated_as_it_was_and_never_kept(loopback, chat, what):
+    payload, match, n_requests = BLANK[what]
+    loopback.reply = lambda body: payload
+    with pytest.raises(InvalidReplyError, match=match):
+        chat.complete(["a"])
+    assert [body["messages"] for body in loopback.requests] == [
+        [{"role": "user", "content": "a"}]
+    ] * n_requests
+    loopback.reply = lambda body: "now"
+    assert chat.complete(["a"])[0].text == "now"
 
 
 def test_one_answer_of_no_use_does_not_keep_the_others_from_being_answered(loopback, chat):
@@ -220,7 +249,8 @@ def test_one_answer_of_no_use_does_not_keep_the_others_from_being_answered(loopb
 
 
 def test_one_command_removes_all_replies_of_no_use(loopback, chat, capsys):
-    loopback.reply = lambda body: completion("") if last(body) in "14" else "fine"
+    no = completion(None, message={"refusal": "No."})
+    loopback.reply = lambda body: no if last(body) in "14" else "fine"
     with pytest.raises(InvalidReplyError) as caught:
         chat.complete([str(i) for i in range(6)])
     command = re.search(r"`python -m skllmreg (.*?)`", str(caught.value))[1]
@@ -232,29 +262,117 @@ def test_one_command_removes_all_replies_of_no_use(loopback, chat, capsys):
 
 
 def test_a_command_names_not_too_many_replies(loopback, chat):
-    loopback.reply = lambda body: completion("")
+    no = completion(None, message={"refusal": "No."})
+    loopback.reply = lambda body: "yes" if last(body) == "61" else no
+    chat.complete(["61"])
     with pytest.raises(InvalidReplyError, match=r"(?s)--key( \w{12}){60}` \(and again") as caught:
-        chat.complete([str(i) for i in range(61)])
+        chat.complete([str(i) for i in range(62)])
     assert len(caught.value.keys) == 61
 
 
-def test_a_parameter_of_the_user_that_is_refused_is_told_in_the_words_of_the_server(loopback):
+@pytest.mark.parametrize("n", [2, 5, 60])
+def test_a_server_that_refuses_all_prompts_ends_the_call_in_its_own_words(loopback, n):
     loopback.reply = lambda body: error(400, "Unsupported parameter: 'temperature'")
-    chat = ChatModel("o1", base_url=loopback.base_url, temperature=0.1)
-    with pytest.raises(LLMError, match="Unsupported parameter: 'temperature'"):
+    chat = ChatModel("o1", base_url=loopback.base_url, temperature=0.1, max_concurrency=2)
+    with pytest.raises(RequestError, match="Unsupported parameter: 'temperature'.* All .* refused"):
+        chat.complete([str(i) for i in range(n)])
+    assert len(loopback.requests) <= 22
+
+
+REFUSED = {
+    "DeepSeek": error(400, "Content Exists Risk", type="invalid_request_error"),
+    "Qwen": error(400, "Input may be unsafe", code="data_inspection_failed"),
+    "Anthropic": error(400, "prompt is too long: 210000 tokens > 200000 maximum"),
+    "Azure": error(400, "Input tokens exceed the configured limit of 272000 tokens"),
+    "nginx": Behavior("<html><title>413 Request Entity Too Large</title></html>", 413),
+    "TGI": Behavior({"error": "Input validation error: too long", "error_type": "validation"}, 422),
+    "a status that is not about prompts": error(403, "no"),
+    "a 500 for one prompt": error(500, "template failed"),
+}
+
+
+@pytest.mark.parametrize("server", REFUSED)
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_prompt_that_is_refused_while_others_are_answered_is_its_own_failure(
+    loopback, chat, server, position
+):
+    prompts = ["a", "b"]
+    prompts.insert(position, "bad")
+    chat.max_concurrency, chat.max_retries = 1, 1
+    loopback.reply = lambda body: REFUSED[server] if last(body) == "bad" else "fine"
+    with pytest.raises(InvalidReplyError, match=f"Prompt {position}: The prompt is refused") as e:
+        chat.complete(prompts)
+    assert list(e.value.failures) == [position]
+    assert [reply and reply.text for reply in e.value.replies].count("fine") == 2
+
+
+@pytest.mark.parametrize("server", ["DeepSeek", "nginx", "TGI"])
+def test_a_call_of_one_prompt_reports_that_prompt(loopback, chat, server):
+    loopback.reply = lambda body: REFUSED[server]
+    with pytest.raises(InvalidReplyError, match="Prompt 0: The prompt is refused"):
+        chat.complete(["bad"])
+    assert len(loopback.requests) == 1
+
+
+def test_what_an_earlier_call_has_shown_is_not_forgotten(loopback, chat):
+    loopback.reply = lambda body: REFUSED["Azure"] if "bad" in last(body) else "fine"
+    chat.complete(["a"])
+    with pytest.raises(InvalidReplyError, match="2 of 2 replies") as caught:
+        chat.complete(["bad 1", "bad 2"])
+    assert list(caught.value.failures) == [0, 1]
+
+
+UNFINISHED = {
+    "error": "ended its answer with finish_reason 'error'",
+    "insufficient_system_resource": "not the end of an answer",
+    "model_length": "the context of the model is full",
+    "a word that nobody knows": "not the end of an answer",
+}
+
+
+@pytest.mark.parametrize("reason", UNFINISHED)
+def test_an_answer_that_did_not_end_as_one_is_not_kept(loopback, chat, reason):
+    chat.max_retries = 1
+    loopback.reply = lambda body: completion("half an ans", finish_reason=reason)
+    with pytest.raises(LLMError, match=UNFINISHED[reason]):
         chat.complete(["a"])
+    passing = reason in ("error", "insufficient_system_resource")
+    assert len(loopback.requests) == 1 + passing
+    loopback.reply = lambda body: "whole"
+    assert chat.complete(["a"])[0].text == "whole"
+
+
+def test_an_error_within_a_choice_is_an_error(loopback, chat):
+    inner = {"code": 502, "message": "Provider disconnected"}
+    payload = completion("half", finish_reason="error")
+    payload["choices"][0]["error"] = inner
+    loopback.failures.append(Behavior(payload))
+    assert chat.complete(["a"])[0].text == "reply to a"
+    assert len(loopback.requests) == 2
+
+
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos_token", "end_turn", None])
+def test_the_words_for_a_good_end_of_other_servers_are_known(loopback, chat, reason):
+    loopback.reply = lambda body: completion("whole", finish_reason=reason)
+    assert chat.complete(["a"])[0].finish_reason == reason
+
+
+def test_replies_that_are_all_unusable_end_the_call_early(loopback, chat):
+    loopback.reply = lambda body: "hello"
+    with pytest.raises(NoAnswerError, match=r"first \d+ of 60 replies are all unusable.*hello"):
+        chat.complete([str(i) for i in range(60)], schema={"type": "integer"})
+    assert len(loopback.requests) <= 3 * 28
 
 
 def test_an_interrupt_stops_and_keeps_what_is_under_way(loopback, monkeypatch):
     loopback.latency = 0.1
     chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=2)
-    call = chat._call(None, None)
 
     def interrupt(self, holder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cache, "LEASE", 0.1)
-    monkeypatch.setattr(type(call.source.store), "renew", interrupt)
+    monkeypatch.setattr(_store, "LEASE", 0.1)
+    monkeypatch.setattr(_store.Store, "renew", interrupt)
     with pytest.raises(KeyboardInterrupt):
         chat.complete([str(i) for i in range(50)])
     assert chat.quote([str(i) for i in range(50)]).cached == len(loopback.requests) <= 4

@@ -1,18 +1,20 @@
+import contextlib
 import math
 
 import numpy as np
 import pytest
 
-from skllmreg.exceptions import InvalidReplyError, LLMError, RequestError
-from skllmreg.llm import ChatModel, _labels
-from tests.loopback import completion, error, last
+from skllmreg.exceptions import (
+    InvalidReplyError,
+    LLMError,
+    RequestError,
+    ServerLimitWarning,
+)
+from skllmreg.llm import ChatModel
+from skllmreg.llm._labels import Labels, _codes
+from tests.loopback import as_in_a_new_process, completion, error, last
 
 LABELS = ["cat", "dog", "fish"]
-
-
-@pytest.fixture(autouse=True)
-def _forget_servers(monkeypatch):
-    monkeypatch.setattr(_labels, "_without_logprobs", set())
 
 
 @pytest.fixture
@@ -35,6 +37,10 @@ def test_logprobs_are_renormalized_over_the_labels(loopback, chat):
     assert loopback.requests[0]["logprobs"] is True
 
 
+NO_LOGPROBS = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimitWarning")
+
+
+@NO_LOGPROBS
 @pytest.mark.parametrize(
     "answer", [lambda: error(400, "logprobs not supported"), lambda: completion("A")]
 )
@@ -51,13 +57,14 @@ def test_without_logprobs_votes_are_counted_and_it_is_said(loopback, chat, answe
     np.testing.assert_allclose(found.probabilities.sum(axis=0) * 5, [6, 2, 2])
 
 
+@NO_LOGPROBS
 @pytest.mark.parametrize(
     "answer", [lambda: error(400, "logprobs not supported"), lambda: completion("A")]
 )
 def test_the_replay_counts_the_same_votes(loopback, chat, answer):
     loopback.reply = lambda body: answer() if "logprobs" in body else "B"
     live = chat.label_probabilities(["Which?"], LABELS)
-    _labels._without_logprobs.clear()
+    as_in_a_new_process()
     replay = ChatModel("tiny", base_url=loopback.base_url, mode="replay")
     again = replay.label_probabilities(["Which?"], LABELS)
     np.testing.assert_array_equal(again.probabilities, live.probabilities)
@@ -65,28 +72,56 @@ def test_the_replay_counts_the_same_votes(loopback, chat, answer):
 
 
 @pytest.mark.parametrize("answer", [error(400), "B"])
-def test_that_a_server_tells_no_logprobs_is_remembered(loopback, chat, answer):
+def test_that_a_server_tells_no_logprobs_is_said_once_and_remembered(loopback, chat, answer):
     loopback.reply = lambda body: answer if "logprobs" in body else "B"
-    chat.label_probabilities(["a"], LABELS, n_samples=1)
+    with pytest.warns(ServerLimitWarning, match="n_samples requests a row"):
+        chat.label_probabilities(["a"], LABELS, n_samples=1)
+    n_asked = sum("logprobs" in body for body in loopback.requests)
+    as_in_a_new_process()
     chat.label_probabilities(["b"], LABELS, n_samples=1)
-    assert sum("logprobs" in body for body in loopback.requests) == 1
+    assert sum("logprobs" in body for body in loopback.requests) == n_asked
+    assert list(chat.refused()) == ["logprobs"]
 
 
-def test_a_400_that_is_not_about_logprobs_is_raised_and_not_remembered(loopback, chat):
+def test_a_server_that_tells_none_is_found_out_with_the_first_prompts(loopback, chat):
+    loopback.reply = lambda body: "B"
+    with pytest.warns(ServerLimitWarning, match="told none"):
+        chat.label_probabilities([str(i) for i in range(50)], LABELS, n_samples=1)
+    assert sum("logprobs" in body for body in loopback.requests) == 20
+
+
+def test_a_refusal_that_is_not_about_logprobs_is_raised_and_not_remembered(loopback, chat):
     loopback.reply = lambda body: error(400, "prompt too long")
     with pytest.raises(RequestError, match="prompt too long"):
-        chat.label_probabilities(["a"], LABELS)
-    assert _labels._without_logprobs == set()
+        chat.label_probabilities(["a", "b"], LABELS)
+    assert chat.refused() == {}
 
 
-def test_a_400_amid_answers_asks_nobody_for_votes(loopback):
+def test_a_refused_row_amid_answers_is_asked_for_no_votes(loopback):
     chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
     loopback.reply = lambda body: (
         error(400, "too long") if "long" in last(body) else told(("A", 0.9))
     )
-    with pytest.raises(RequestError, match="Prompt 2: .*too long"):
+    with pytest.raises(InvalidReplyError, match="Prompt 2: .*too long") as caught:
         chat.label_probabilities(["a", "b", "long", "c"], LABELS)
-    assert len(loopback.requests) == 3
+    assert [row is None for row in caught.value.replies] == [False, False, True, False]
+    # With as many log-probabilities as wanted, with five, and without.
+    assert len(loopback.requests) == 3 + 3
+
+
+def test_fewer_log_probabilities_are_taken_where_a_server_tells_only_five(loopback, chat):
+    def reply(body):
+        if body.get("top_logprobs", 0) > 5:
+            return error(400, "top_logprobs must be at most 5")
+        return told(("B", 0.5), ("A", 0.25))
+
+    loopback.reply = reply
+    for prompt in "ab":
+        with contextlib.nullcontext() if prompt == "b" else pytest.warns(ServerLimitWarning):
+            found = chat.label_probabilities([prompt], LABELS)
+        np.testing.assert_allclose(found.probabilities, [[1 / 3, 2 / 3, 0]])
+        assert found.method.tolist() == ["logprobs"]
+    assert [body["top_logprobs"] for body in loopback.requests] == [6, 5, 5]
 
 
 def test_a_row_whose_answer_is_no_letter_is_asked_for_votes(loopback, chat):
@@ -152,7 +187,7 @@ def test_a_prompt_that_is_refused_is_named_and_the_others_are_answered(
     first = 1 if method == "votes" else 0.9
     np.testing.assert_allclose(rows, [[first, 1 - first, 0]] * 3)
     assert sum("bad" not in prompt for prompt in loopback.prompts) == 3 * (1 + (method == "votes"))
-    assert _labels._without_logprobs == set()
+    assert chat.refused() == {}
 
 
 def test_many_labels_are_numbered_and_voted_on(loopback, chat):
@@ -171,11 +206,10 @@ def test_at_temperature_zero_one_vote_is_enough(loopback):
     assert len(loopback.requests) == 1
 
 
-def test_logprobs_on_demand_raise_where_there_are_none(loopback, chat):
-    loopback.reply = lambda body: error(400, "logprobs not supported")
-    with pytest.raises(RequestError, match="not supported"):
-        chat.label_probabilities(["a"], LABELS, method="logprobs")
-    loopback.reply = lambda body: "A"
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimitWarning")
+@pytest.mark.parametrize("answer", [error(400, "logprobs not supported"), "A"])
+def test_logprobs_on_demand_raise_where_there_are_none(loopback, chat, answer):
+    loopback.reply = lambda body: answer if "logprobs" in body else "A"
     with pytest.raises(LLMError, match="use votes"):
         chat.label_probabilities(["a"], LABELS, method="logprobs")
 
@@ -208,10 +242,99 @@ def test_no_prompts_have_no_probabilities(chat):
     ],
 )
 def test_a_label_that_is_a_code_is_its_own(labels, codes):
-    assert _labels._codes(labels) == codes
+    assert _codes(labels) == codes
 
 
 def test_an_answer_that_is_a_label_and_a_code_means_the_label(loopback, chat):
     loopback.reply = lambda body: "B"
     found = chat.label_probabilities(["Which vitamin?"], ["B", "C"], method="votes")
     assert found.probabilities.tolist() == [[1.0, 0.0]]
+
+
+VOTES = {
+    "B": 1,
+    "b)": 1,
+    "**B**": 1,
+    "(B)": 1,
+    "B.": 1,
+    "B: refund": 1,
+    "B) Refund.": 1,
+    "refund": 1,
+    "Refund (B)": 1,
+    "Answer: B": 1,
+    "The answer is **B**.": 1,
+    "Final answer: refund": 1,
+    "\\boxed{B}": 1,
+    "It is about money.\n\n$\\boxed{\\text{B}}$": 1,
+    "B\n\nThe customer wants money back.": 1,
+    "They want money back.\nAnswer: B": 1,
+    "<think>A, or C? C!</think>\nB": 1,
+    "I think it is C": None,
+    "A refund, I guess": None,
+    "Between A and B, B": None,
+    "B: delivery": None,
+    "Answer: A\nAnswer: B": None,
+    "A or B": None,
+    "<think>B": None,
+    "I: hello": None,
+    "D": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("text", VOTES)
+def test_a_vote_is_what_states_one_label_and_nothing_else(text):
+    stated = Labels(["delivery", "refund", "other"], ["A", "B", "C"]).find(text)
+    assert (stated and stated.index) == VOTES[text]
+
+
+def test_a_pronoun_is_no_code():
+    """With nine labels, I is a code."""
+    labels = Labels([f"label {i}" for i in range(9)], list("ABCDEFGHI"))
+    assert labels.find("I think it is C") is None
+    assert labels.find("I").index == 8
+
+
+def spelled(text, *tokens):
+    """A reply in tokens, the others that were likely beside some of them."""
+    content = []
+    for token, *others in tokens:
+        top = [{"token": t, "logprob": math.log(p)} for t, p in [(token, 0.5), *others]]
+        content.append({**top[0], "top_logprobs": top})
+    return completion(text, logprobs={"content": content})
+
+
+READ = {
+    "a code after words that say so": spelled(
+        "Answer: B", ("Answer",), (":",), (" B", (" A", 0.25))
+    ),
+    "a code after a thought": spelled(
+        "<think>A?</think>B",
+        ("<think>",),
+        ("A", ("B", 0.4)),
+        ("?",),
+        ("</think>",),
+        ("B", ("A", 0.25)),
+    ),
+    "a thought that the text does not hold": spelled(
+        "B", ("A", ("B", 0.4)), ("</think>",), ("\n\n",), ("B", ("A", 0.25)), ("<|end|>",)
+    ),
+    "a label by its first letters": spelled("dog", ("do", ("cat", 0.25)), ("g",)),
+    "white space before": spelled("\n B", ("\n",), (" B", ("A", 0.25))),
+}
+
+
+@pytest.mark.parametrize("what", READ)
+def test_the_probability_is_read_where_the_answer_says_the_label(loopback, chat, what):
+    loopback.reply = lambda body: READ[what]
+    found = chat.label_probabilities(["Which?"], LABELS)
+    assert found.method.tolist() == ["logprobs"]
+    np.testing.assert_allclose(found.probabilities, [[1 / 3, 2 / 3, 0]])
+
+
+def test_no_probability_is_read_from_prose_that_begins_with_a_code(loopback, chat):
+    prose = spelled("A dog, I think", ("A", ("B", 0.4)), (" dog",), (", I think",))
+    loopback.reply = lambda body: prose if "logprobs" in body else "B"
+    found = chat.label_probabilities(["Which?"], LABELS, n_samples=1)
+    assert found.method.tolist() == ["votes"]
+    assert found.probabilities.tolist() == [[0, 1, 0]]

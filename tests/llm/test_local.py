@@ -12,7 +12,7 @@ import pytest
 from skllmreg.__main__ import main
 from skllmreg.exceptions import LLMError, ReplayMissError
 from skllmreg.llm import ChatModel, LocalServer
-from skllmreg.llm._keys import stable_identity
+from skllmreg.llm._settings import Settings
 
 # The part of xllamacpp that is used. A file that contains "broken" cannot be loaded.
 STAND_IN = """
@@ -80,13 +80,13 @@ def test_tomorrows_server_finds_todays_replies_whatever_its_port_and_file_name(g
     "url", ["http://127.0.0.1:8080/v1", "http://example.org/gguf-0123456789abcdef-10/v1"]
 )
 def test_other_servers_are_known_by_their_address(url):
-    assert stable_identity(url, "tiny") == (url, "tiny")
+    assert Settings("tiny", base_url=url).identity == (url, "tiny")
 
 
 def test_another_file_or_context_is_another_server(gguf):
     def path(**params):
         with LocalServer(gguf, **params) as server:
-            return stable_identity(server.url, "small")[0]
+            return Settings("small", base_url=server.url).server
 
     first = path()
     assert path(context=512) != first
@@ -168,7 +168,7 @@ def test_all_parts_of_a_split_model_are_its_identity(gguf):
         parts[1].write_bytes(second)
         with LocalServer(parts[0]) as server:
             assert server.model == "big"
-            identities.add(stable_identity(server.url, "big")[0])
+            identities.add(Settings("big", base_url=server.url).server)
     assert len(identities) == 2
 
 

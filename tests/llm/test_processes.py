@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from skllmreg.llm import ChatModel, _cache
+from skllmreg.llm import ChatModel, _store
+from skllmreg.utils._process import process as this_process
 
 ROOT = Path(__file__).parents[2]
 ASK = """
 import sys
-from skllmreg.llm import ChatModel, _cache
-_cache.LEASE = 1.0
+from skllmreg.llm import ChatModel, _store
+_store.LEASE = 1.0
 url, path, n = sys.argv[1:]
 chat = ChatModel("tiny", base_url=url, cache=path, max_concurrency=4)
 print("ready", flush=True)
@@ -53,7 +54,7 @@ def end(process):
 
 @pytest.mark.slow
 def test_after_a_kill_only_what_was_under_way_is_sent_twice(loopback, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cache, "LEASE", 1.0)
+    monkeypatch.setattr(_store, "LEASE", 1.0)
     loopback.latency = 0.02
     path = tmp_path / "cache.sqlite3"
     process = start(loopback, path, 60)
@@ -76,11 +77,12 @@ def test_a_request_imports_nothing_that_its_preparation_has_not(loopback):
     # A fork amid an import leaves half a module to the child: the preparation holds forks back.
     code = f"""
 import sys
-from skllmreg.llm import _client
-_client.prepare({loopback.base_url!r}, None, 10.0)
+from skllmreg.llm import Request
+from skllmreg.llm._transport import ChatCompletions
+server = ChatCompletions({loopback.base_url!r})
+server.prepare()
 before = set(sys.modules)
-messages = [dict(role="user", content="a")]
-_client.send({loopback.base_url!r}, None, 10.0, dict(model="tiny", messages=messages))
+server.send(Request("tiny", [dict(role="user", content="a")], dict()))
 print(sorted(set(sys.modules) - before))
 """
     command = [sys.executable, "-c", code]
@@ -146,7 +148,7 @@ class TestFork:
 
         child = fork(work)
         assert come.wait(30)
-        _cache._close_all()  # as at the end of the process
+        this_process.reset()  # as at its end
         go.set()
         assert ended(child) == 0
         assert all(reply.cached for reply in chat.complete(["a", "b", "c"]))

@@ -1,10 +1,13 @@
 """Structured replies: forms of the request, repair rounds, validation."""
 
+import time
+import warnings
+
 import pytest
 
-from skllmreg.exceptions import InvalidReplyError, RequestError
-from skllmreg.llm import ChatModel, _structured
-from tests.loopback import completion, error, last
+from skllmreg.exceptions import InvalidReplyError, ServerLimitWarning
+from skllmreg.llm import ChatModel
+from tests.loopback import as_in_a_new_process, completion, error, last
 
 SCHEMA = {
     "type": "object",
@@ -12,11 +15,6 @@ SCHEMA = {
     "required": ["score"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(autouse=True)
-def _forget_servers(monkeypatch):
-    monkeypatch.setattr(_structured, "_known", {})
 
 
 @pytest.fixture
@@ -35,6 +33,7 @@ def test_a_good_reply_is_parsed(loopback, chat):
     assert sent["json_schema"]["strict"] is True
 
 
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimitWarning")
 @pytest.mark.parametrize("refused", [["json_schema"], ["json_schema", "json_object"]])
 @pytest.mark.parametrize("status", [400, 422, 501])
 def test_a_refused_form_falls_back_tells_the_schema_and_is_remembered(
@@ -53,11 +52,62 @@ def test_a_refused_form_falls_back_tells_the_schema_and_is_remembered(
     assert sum(row.requests for row in chat.usage()) == len(refused) + 2
 
 
-def test_a_400_that_is_not_about_the_form_is_raised_and_not_remembered(loopback, chat):
+def test_a_refusal_that_is_not_about_the_form_is_raised_and_not_remembered(loopback, chat):
     loopback.reply = lambda body: error(400, "prompt too long")
-    with pytest.raises(RequestError, match="prompt too long"):
+    with pytest.raises(InvalidReplyError, match="prompt too long"):
         chat.complete(["a"], schema=SCHEMA)
-    assert _structured._known == {}
+    assert chat.refused() == {}
+
+
+REFUSALS = {
+    400: "unknown field response_format",
+    403: "structured outputs are not in your plan",
+    404: "not found",
+    405: "no",
+    415: "unsupported media",
+    422: "extra inputs are not permitted",
+    500: 'response_format type must be "text" or "json_object"',
+    501: "not implemented",
+}
+
+
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimitWarning")
+@pytest.mark.parametrize("status", REFUSALS)
+def test_whatever_the_status_a_form_that_is_refused_is_asked_for_weaker(loopback, chat, status):
+    """A 500 may pass: it has to refuse the form twice before that is remembered."""
+    refused = error(status, REFUSALS[status])
+    loopback.reply = lambda body: refused if "response_format" in body else '{"score": 3}'
+    for n in range(3):
+        assert chat.complete([str(n)], schema=SCHEMA)[0].value == {"score": 3}
+    assert len(loopback.requests) == (7 if status == 500 else 5)
+    assert list(chat.refused()) == ["schema"]
+
+
+def test_a_passing_500_switches_nothing_off(loopback, chat):
+    loopback.reply = lambda body: '{"score": 3}'
+    for n in range(3):
+        loopback.failures.append(error(500))
+        chat.complete([f"{n} fails once"], schema=SCHEMA)
+        chat.complete([f"{n} is well"], schema=SCHEMA)
+    assert chat.refused() == {}
+    assert "json_schema" in str(loopback.requests[-1])
+
+
+def test_what_a_server_refuses_is_said_once_with_its_cost_and_forgotten_after_a_day(
+    loopback, monkeypatch
+):
+    loopback.reply = lambda body: error(400) if "response_format" in body else '{"score": 3}'
+    chat = ChatModel("tiny", base_url=loopback.base_url)
+    with pytest.warns(ServerLimitWarning, match="takes no JSON schema.*more repairs.*status 400"):
+        chat.complete(["a"], schema=SCHEMA)
+    as_in_a_new_process()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chat.complete(["b"], schema=SCHEMA)
+    assert len(loopback.requests) == 4
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86_401)
+    assert chat.refused() == {}
 
 
 def test_a_bad_reply_is_repaired_and_the_replay_repeats_it_for_free(loopback, chat):

@@ -11,7 +11,9 @@ from types import ModuleType
 import pytest
 
 from skllmreg.exceptions import LLMError, RequestError
-from skllmreg.llm import ChatModel, _client, _keys
+from skllmreg.llm import ChatModel, _settings
+from skllmreg.llm._transport import ChatCompletions
+from skllmreg.utils._process import process
 from tests.loopback import Behavior, completion, error
 
 CANARY = "sk-canary-0123456789"
@@ -133,9 +135,9 @@ def test_nothing_ambient_goes_out(loopback, monkeypatch):
         monkeypatch.setenv(name, AMBIENT)
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://{AMBIENT}/v1")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-A: {AMBIENT}\nAuthorization: {AMBIENT}")
-    _client._make_client.cache_clear()
+    process.reset()
     ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
-    _client.list_models(loopback.base_url, None, 1.0)
+    ChatCompletions(loopback.base_url).models(1.0)
     assert len(loopback.seen) == 2
     assert AMBIENT not in json.dumps(loopback.seen)
     assert loopback.seen[0][1]["authorization"] == "Bearer no-key"
@@ -144,7 +146,7 @@ def test_nothing_ambient_goes_out(loopback, monkeypatch):
 def test_proxies_of_the_environment_are_not_asked_for_the_loopback(loopback, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    _client._make_client.cache_clear()
+    process.reset()
     assert ChatModel("tiny", base_url=loopback.base_url, max_retries=0).complete(["a"])
 
 
@@ -161,7 +163,7 @@ def test_proxies_of_the_environment_are_not_asked_for_the_loopback(loopback, mon
 )
 def test_the_ambient_key_is_for_openai_alone(monkeypatch, url, belongs):
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    assert (_keys.read_key(url, None).value == CANARY) is belongs
+    assert (_settings.read_key(url, None).value == CANARY) is belongs
 
 
 def test_a_redirect_is_not_followed(loopback, monkeypatch):
@@ -212,13 +214,6 @@ def test_a_secret_in_a_parameter_is_refused_and_not_shown(params):
     with pytest.raises(ValueError, match="environment variable") as caught:
         chat.complete(["a"])
     assert CANARY not in str(caught.value)
-
-
-def test_threads_of_a_cold_start_share_one_client(loopback):
-    _client._make_client.cache_clear()
-    loopback.latency = 0.02
-    ChatModel("tiny", base_url=loopback.base_url, max_concurrency=8).complete(list("abcdefgh"))
-    assert _client._make_client.cache_info().misses == 1
 
 
 def test_repr_hides_headers_that_would_be_refused():

@@ -14,17 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllmreg import ChatModel, LLKDSelector, LLMTeacherClassifier
 from skllmreg.exceptions import InvalidReplyError, NoAnswerWarning, UndescribedClassWarning
-from skllmreg.llm import _labels
 from tests.loopback import completion, error, last
 
 MEANINGS = {"refund": "wants money back", "delivery": "asks for a parcel", "other": "the rest"}
 TEXTS = [f"Where is parcel {i}?" for i in range(6)] + [f"Refund order {i}" for i in range(6)]
 LABELS = np.array(["delivery"] * 6 + ["refund"] * 6)
-
-
-@pytest.fixture(autouse=True)
-def _forget_servers(monkeypatch):
-    monkeypatch.setattr(_labels, "_without_logprobs", set())
 
 
 def question(body):

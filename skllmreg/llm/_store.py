@@ -1,11 +1,11 @@
-"""The cache file: answers, leases on what is being asked, the ledger, the state of the limits.
+"""Keep answers, leases on what is being asked, the ledger and the state of limits in one file.
 
 One sqlite3 file for all threads, worker processes and runs. Values are JSON. Nothing in it is a
 secret, yet prompts may hold private data: the file belongs to its owner alone.
 """
 
-import atexit
-import functools
+import difflib
+import heapq
 import json
 import os
 import shlex
@@ -13,14 +13,15 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import CacheError
-from skllmreg.llm._record import is_record
-from skllmreg.utils._fork import uncut
+from skllmreg.llm._settings import Messages
+from skllmreg.llm._values import Record, read_stored
+from skllmreg.utils._process import process
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
 SCHEMA_VERSION = 1
@@ -43,7 +44,7 @@ CREATE TABLE IF NOT EXISTS limits (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 LEASE = 10.0
 # Seconds to wait for another process that is writing.
 BUSY = 30.0
-# Who has waited so long in vain does not do so again for each of the answers that are under way.
+# After such a wait, the answers that are under way do not wait as long again.
 BUSY_AGAIN = 0.5
 HELD = object()
 
@@ -70,64 +71,18 @@ def prune_command(path: str | os.PathLike[str] | None, *keys: str) -> str:
 
 def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False) -> "Store":
     """The store behind the `cache` parameter of a ChatModel, one per process and file."""
-    if cache is None:
-        return _open(None, False)
-    path = default_path() if cache == "default" else Path(cache).expanduser()
-    if path.is_dir():
-        path = path / "llm.sqlite3"
-    return _open(path.absolute(), read_only)
-
-
-_stores: list["Store"] = []
-
-
-def _open(path: Path | None, read_only: bool) -> "Store":
-    with uncut:
-        store = _open_once(path, read_only)
-        if not store.is_current():  # the file was removed or replaced
-            store.close()
-            _open_once.cache_clear()
-            store = _open_once(path, read_only)
+    path = None
+    if cache is not None:
+        path = default_path() if cache == "default" else Path(cache).expanduser()
+        path = (path / "llm.sqlite3" if path.is_dir() else path).absolute()
+    name = ("store", path, read_only and path is not None)
+    with process.lock:
+        store = process.opened.get(name)
+        if store is None or not store.is_current():  # the file was removed or replaced
+            if store is not None:
+                store.close()
+            store = process.opened[name] = Store(path, read_only=name[-1])
         return store
-
-
-@functools.lru_cache(maxsize=32)
-def _open_once(path: Path | None, read_only: bool) -> "Store":
-    store = Store(path, read_only=read_only)
-    _stores.append(store)
-    return store
-
-
-@atexit.register
-def _close_all() -> None:
-    """Fold the write-ahead logs into the files."""
-    for store in _stores:
-        store.close()
-
-
-# sqlite keeps a list of the files that a process has open, with their locks. A forked child would
-# inherit the list but not the locks: it would write into a log that its parent may remove. So no
-# file is open, and no thread is at work on one, while the process forks.
-
-
-def _before_fork() -> None:
-    uncut.acquire()
-    for store in _stores:
-        store.lock.acquire()
-        if store.path is not None:
-            store.close()
-
-
-def _after_fork() -> None:
-    for store in _stores:
-        store.lock.release()
-    uncut.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
-    )
 
 
 class Store:
@@ -252,10 +207,23 @@ class Store:
             return False
 
     def close(self) -> None:
+        """Fold the write-ahead log into the file; the next use opens it again."""
         with self.lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    # sqlite keeps a list of the files that a process has open, with their locks. A forked child
+    # would inherit the list but not the locks: it would write into a log that its parent may
+    # remove. So no file is open, and no thread is at work on one, while the process forks.
+
+    def before_fork(self) -> None:
+        self.lock.acquire()
+        if self.path is not None:
+            self.close()
+
+    def after_fork(self, in_child: bool) -> None:
+        self.lock.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -323,10 +291,10 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def lookup(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def lookup(self, keys: Iterable[str]) -> dict[str, Record]:
         """The records of those keys that are answered."""
         keys = list(keys)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Record] = {}
         for first in range(0, len(keys), 500):
             some = keys[first : first + 500]
             marks = ",".join("?" * len(some))
@@ -336,12 +304,12 @@ class Store:
                 found[key] = self._load(key, reply)
         return found
 
-    def _load(self, key: str, reply: str) -> dict[str, Any]:
+    def _load(self, key: str, reply: str) -> Record:
         try:
-            record = json.loads(reply)
+            record = read_stored(json.loads(reply))
         except (ValueError, RecursionError):
             record = None
-        if not is_record(record):
+        if record is None:
             raise CacheError(
                 f"The entry {key[:12]} of the cache file {self.path} is damaged: "
                 f"`{prune_command(self.path, key)}` removes it."
@@ -375,10 +343,95 @@ class Store:
             db.execute("DELETE FROM leases WHERE key = ? AND holder = ?", (key, holder))
 
     def put(
-        self, key: str, server: str, model: str, request: dict[str, Any], record: dict[str, Any]
+        self, key: str, server: str, model: str, request: dict[str, Any], record: Record
     ) -> None:
         """Keep an answer; the first one stays, so that everybody sees the same."""
-        entry = (key, time.time(), server, model, json.dumps(request), json.dumps(record))
+        entry = (key, time.time(), server, model, json.dumps(request), json.dumps(record.to_json()))
         with self.writing() as db:
             db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)", entry)
             db.execute("DELETE FROM leases WHERE key = ?", (key,))
+
+
+# Comparing texts is slow: only the last entries of a large cache, only their beginnings, and with
+# regard to the order of letters only those that have the same letters.
+N_COMPARED = 500
+N_CANDIDATES = 10
+LENGTH = 2_000
+
+Entry = tuple[str, str, dict[str, Any]]
+
+
+def describe_miss(
+    store: Store,
+    url: str,
+    model: str,
+    options: dict[str, Any],
+    messages: Messages,
+    sample: int,
+) -> str:
+    """A message that shows the missing prompt and how the nearest one differs."""
+    text = messages[-1]["content"]
+    head = (
+        f"No answer in {store.path} for sample {sample} of this prompt to {model!r}, and "
+        f'mode="replay" asks nobody: {text[:300]!r}.'
+    )
+    near_entry = _same_messages(store, messages, model) or _nearest(store, text, model)
+    if near_entry is None:
+        return f"{head} The cache is empty."
+    near_url, near_model, near = near_entry
+    differs = [
+        f"{name} is {there!r:.200} there, {here!r:.200} here"
+        for name, there, here in (
+            ("the server", near_url, url),
+            ("the model", near_model, model),
+            ("the options", near["options"], options),
+            ("the sample", near["sample"], sample),
+        )
+        if there != here
+    ]
+    if near["messages"] == messages:
+        return f"{head} The same prompt is there, but {'; '.join(differs) or 'the schema differs'}."
+    there = near["messages"][-1]["content"]
+    if there == text:
+        return f"{head} The nearest has the same last message after another conversation."
+    at = next(
+        (i for i, (a, b) in enumerate(zip(there, text, strict=False)) if a != b),
+        min(len(there), len(text)),
+    )
+    return (
+        f"{head} The nearest differs from character {at} on: {there[max(at - 20, 0) : at + 80]!r} "
+        f"there, {text[max(at - 20, 0) : at + 80]!r} here."
+    )
+
+
+def _same_messages(store: Store, messages: Messages, model: str) -> Entry | None:
+    """An entry with exactly these messages, wherever it is; of the same model if there is one."""
+    beginning = json.dumps({"messages": messages})[:-1] + ","  # as `put` writes requests
+    rows = store.read(
+        "SELECT server, model, request FROM entries WHERE substr(request, 1, ?) = ? "
+        "ORDER BY model = ? DESC, created DESC LIMIT 1",
+        (len(beginning), beginning, model),
+    )
+    return _entry(rows[0]) if rows else None
+
+
+def _nearest(store: Store, text: str, model: str) -> Entry | None:
+    """Of the newest entries, the one whose last message is most like the text."""
+    rows = store.read(
+        "SELECT server, model, request FROM entries ORDER BY created DESC LIMIT ?", (N_COMPARED,)
+    )
+    matcher = difflib.SequenceMatcher(autojunk=False)
+    matcher.set_seq2(text[:LENGTH])
+
+    def likeness(entry: Entry, ratio: Callable[[], float]) -> tuple[float, bool]:
+        matcher.set_seq1(entry[2]["messages"][-1]["content"][:LENGTH])
+        return ratio(), entry[1] == model
+
+    some = heapq.nlargest(
+        N_CANDIDATES, map(_entry, rows), key=lambda entry: likeness(entry, matcher.quick_ratio)
+    )
+    return max(some, key=lambda entry: likeness(entry, matcher.ratio), default=None)
+
+
+def _entry(row: tuple[str, str, str]) -> Entry:
+    return row[0], row[1], json.loads(row[2])

@@ -1,0 +1,545 @@
+"""Obtain the answers to prompts: from the cache, else from a model, in threads.
+
+`Live` keeps to budgets and limits, repeats what can succeed, asks for less where a server refuses
+what this package adds, and stores an answer the moment it arrives. What an answer is worth is
+decided elsewhere: another way to obtain answers, such as a batch job, needs the same few methods.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import random
+import shlex
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from skllmreg.exceptions import (
+    AnswerNotStoredWarning,
+    BudgetExceededError,
+    CacheError,
+    InvalidReplyError,
+    LLMError,
+    ReplayMissError,
+    RequestError,
+    ServerLimitWarning,
+)
+from skllmreg.llm import _ledger, _store
+from skllmreg.llm._settings import (
+    Messages,
+    Settings,
+    cache_key,
+    canonical,
+    equal_form,
+    estimate_tokens,
+)
+from skllmreg.llm._values import PROMPT_CODES, Record, Request
+from skllmreg.utils._process import process
+from skllmreg.utils._warn import warn
+
+_logger = logging.getLogger("skllmreg.llm")
+
+# Seconds; a longer wait is explained.
+LONG_WAIT = 30.0
+# Seconds between looks at prompts that another process is asking.
+POLL = 0.05
+# Servers tell the log-probabilities of 20 tokens at most, some of 5.
+FEW_LOGPROBS = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """What all prompts of a call have in common, beside the settings of the model.
+
+    Parameters
+    ----------
+    schema : dict or None
+        What an answer must follow.
+    top_logprobs : int
+        Number of likely tokens per position whose log-probabilities are wanted.
+    """
+
+    schema: dict[str, Any] | None = None
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """One answer, what was paid for it, where the cache has it, and what was refused on the way."""
+
+    record: Record
+    cost: float | None
+    cached: bool
+    key: str
+    refused: tuple[RequestError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt, its place in the call and in the cache, and the answers to be repaired by it."""
+
+    index: int
+    messages: Messages
+    sample: int
+    key: str
+    earlier: tuple[Obtained, ...] = ()
+
+
+class Obtains(Protocol):
+    """A way to obtain answers: what the rest of the package knows about it."""
+
+    settings: Settings
+    question: Question
+
+    def key(self, messages: Messages, sample: int) -> str:
+        """Where the cache has, or will have, the answer to a prompt."""
+
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        """The answers that are in the cache."""
+
+    def submit(self, task: Task) -> None:
+        """Ask for one more answer; also while `outcomes` is iterated."""
+
+    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
+        """Yield answers and errors as they come, until there is nothing left to do."""
+
+    def halt(self) -> None:
+        """Ask for nothing more; what is under way is waited for."""
+
+
+class StoppedError(Exception):
+    """The call has ended while a thread was waiting."""
+
+
+class HeldError(Exception):
+    """Another process is asking this prompt."""
+
+
+@dataclass
+class Live:
+    """Answers of one model, used by many threads.
+
+    Parameters
+    ----------
+    settings : Settings
+    question : Question
+    store : Store
+        With the cache, the ledger and the limits.
+    transport : object
+        Its method ``send(request) -> Record`` asks the model.
+    expected_completion : int
+        Tokens that are reserved for an answer.
+
+    Attributes
+    ----------
+    news : list of (str, type of warning)
+        What the user is to be warned of, by the thread that has called.
+    n_not_stored : int
+        Answers that the cache could not take.
+    last_failure : RequestError or None
+        Why a request was repeated, last.
+    """
+
+    settings: Settings
+    question: Question
+    store: _store.Store
+    transport: Any
+    expected_completion: int
+    news: list[tuple[str, type[Warning]]] = field(default_factory=list)
+    n_not_stored: int = 0
+    last_failure: RequestError | None = None
+
+    def __post_init__(self) -> None:
+        self.stop = threading.Event()
+        self._holder = uuid.uuid4().hex
+        self._todo: deque[Task] = deque()
+        self._held: list[Task] = []
+        self._identities: dict[int, str] = {}
+        self._explained, self._lock = 0.0, threading.Lock()
+        # A replay looks for what was asked then, whatever is known of the server by now.
+        self._less = {} if self.settings.replay else _ledger.refused(self.store, self.settings)
+
+    # Planning.
+
+    def options(self, top_logprobs: int) -> dict[str, Any]:
+        """Fields of a request that its answer depends on, beside model and messages."""
+        extra = {"logprobs": True, "top_logprobs": top_logprobs} if top_logprobs else {}
+        return {**self.settings.options, **extra}
+
+    def key(self, messages: Messages, sample: int, top_logprobs: int | None = None) -> str:
+        top = self.question.top_logprobs if top_logprobs is None else top_logprobs
+        if top not in self._identities:
+            settings = self.settings
+            shared = [*settings.identity, self.options(top), self.question.schema]
+            self._identities[top] = canonical(equal_form(shared))
+        return cache_key(self._identities[top], messages, sample)
+
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        return self.store.lookup(keys) if self.settings.caching else {}
+
+    def count_cached(self, n: int) -> None:
+        """Note in the ledger how many answers cost nothing."""
+        if n and not self.settings.replay:
+            with contextlib.suppress(CacheError):  # the answers matter more than their count
+                _ledger.count_cached(self.store, self.settings, n)
+
+    def warn_of_news(self) -> None:
+        """Warn of what was found out, in the thread that has called."""
+        for text, category in self.news:
+            warn(text, category)
+        self.news.clear()
+
+    # Handing out. All of this happens in the thread that iterates.
+
+    def submit(self, task: Task) -> None:
+        if task.earlier:
+            self._todo.appendleft(task)  # finish what was begun
+        else:
+            self._todo.append(task)
+
+    def halt(self) -> None:
+        self.stop.set()
+        self._todo.clear()
+        self._held.clear()
+
+    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
+        if not self._todo:
+            return
+        results: SimpleQueue = SimpleQueue()
+        running, room = 0, self.settings.max_concurrency
+        renewed = polled = time.monotonic()
+        with ThreadPoolExecutor(room, "skllmreg") as pool:
+            try:
+                while self._todo or self._held or running:
+                    now = time.monotonic()
+                    if now - renewed > _store.LEASE / 5:
+                        self._renew()
+                        renewed = now
+                    if self._held and now - polled > POLL:
+                        self._todo.extend(self._held)
+                        self._held.clear()
+                        polled = now
+                    while self._todo and running < room:
+                        pool.submit(self._work, self._todo.popleft(), room == 1, results)
+                        running += 1
+                    try:
+                        task, alone, outcome = results.get(timeout=POLL)
+                    except Empty:
+                        continue
+                    running -= 1
+                    if isinstance(outcome, HeldError):
+                        self._held.append(task)
+                    elif isinstance(outcome, BudgetExceededError) and not alone:
+                        # What is under way may take less than was reserved for it: go on one by
+                        # one, and stop when not even that is possible.
+                        self._todo.appendleft(task)
+                        room = 1
+                    else:
+                        if isinstance(outcome, Obtained):
+                            room = self.settings.max_concurrency
+                        yield task, outcome
+                    if self.stop.is_set():
+                        self.halt()
+            except BaseException:  # an interrupt, above all: wait for what is under way, no more
+                self.stop.set()
+                raise
+
+    def _renew(self) -> None:
+        """Keep the leases on what is being asked."""
+        if self.settings.caching and not self.settings.replay:
+            with contextlib.suppress(CacheError):  # at worst another process asks the same
+                self.store.renew(self._holder)
+
+    # Asking. All of this happens in a thread of the pool.
+
+    def _work(self, task: Task, alone: bool, results: SimpleQueue) -> None:
+        try:
+            results.put((task, alone, self._obtain(task)))
+        except Exception as error:
+            results.put((task, alone, error))
+
+    def _obtain(self, task: Task) -> Obtained:
+        """One answer, out of the cache or into it."""
+        if self.settings.replay:
+            if record := self.store.lookup([task.key]).get(task.key):
+                return Obtained(record, 0.0, True, task.key)
+            raise ReplayMissError(self._describe_miss(task))
+        if not self.settings.caching:
+            return self.ask(task)
+        found = self.store.lease(task.key, self._holder)
+        if found is _store.HELD:
+            raise HeldError
+        if found is not None:
+            return Obtained(found, 0.0, True, task.key)
+        try:
+            answer = self.ask(task)
+        except BaseException:
+            self.store.release(task.key, self._holder)
+            raise
+        if not answer.record.is_blank and not answer.cached:
+            self._keep(task, answer)
+        if answer.record.is_blank or answer.key != task.key:
+            self.store.release(task.key, self._holder)
+        return answer
+
+    def _keep(self, task: Task, answer: Obtained) -> None:
+        top = self.question.top_logprobs if answer.key == task.key else 0
+        request = {
+            "messages": task.messages,
+            "options": self.options(top),
+            "schema": self.question.schema,
+            "sample": task.sample,
+        }
+        settings = self.settings
+        try:
+            self.store.put(answer.key, settings.url, settings.model, request, answer.record)
+        except CacheError as error:
+            self.n_not_stored += 1
+            what = f"An answer was paid for but is not stored: {error}"
+            self.news.append((what, AnswerNotStoredWarning))
+
+    def _describe_miss(self, task: Task) -> str:
+        settings, options = self.settings, self.options(self.question.top_logprobs)
+        return _store.describe_miss(
+            self.store, settings.url, settings.model, options, task.messages, task.sample
+        )
+
+    def ask(self, task: Task) -> Obtained:
+        """One answer from the model, repeated where that can succeed, with less where it must."""
+        if hasattr(self.transport, "prepare"):
+            self.transport.prepare()
+        for n_failures in range(self.settings.max_retries + 1):
+            if self.stop.is_set():
+                raise StoppedError
+            refused: list[RequestError] = []
+            for request in self._forms(task.messages):
+                # An answer without log-probabilities is that of the request without them.
+                key = self.key(task.messages, task.sample, request.top_logprobs)
+                if refused and key != task.key and (record := self.known([key]).get(key)):
+                    return Obtained(record, 0.0, True, key)
+                try:
+                    record, cost = self._send(request)
+                except RequestError as error:
+                    refused.append(error)
+                    # A failure that may pass is not asked about twice in all forms.
+                    passing = error.transient and n_failures > 0
+                    if passing or not may_be_about_additions(error):
+                        break
+                else:
+                    self._learn(request, refused, record)
+                    return Obtained(record, cost, False, key, tuple(refused))
+            last = refused[-1]
+            if not last.transient or n_failures == self.settings.max_retries:
+                raise last
+            self.last_failure = last
+            self._wait_after(last, n_failures)
+        raise AssertionError("unreachable")
+
+    def _send(self, request: Request) -> tuple[Record, float | None]:
+        """One request, counted before it goes out and corrected afterwards."""
+        prompt_tokens = estimate_tokens(request.messages, request.schema)
+        reservation = _ledger.reserve(
+            self.store, self.settings, prompt_tokens, self.expected_completion
+        )
+        settle = functools.partial(_ledger.settle, self.store, self.settings, reservation)
+        try:
+            self._wait_until(reservation.start)
+        except StoppedError:
+            settle(None, sent=False, billed=False)
+            raise
+        started = time.time()
+        try:
+            record = self.transport.send(request)
+        except RequestError as error:
+            settle(None, sent=error.sent, billed=error.sent and _may_be_billed(error.status))
+            if error.status == 429 and error.transient:
+                _ledger.slow_down(self.store, self.settings, started, error.retry_after)
+            raise
+        used = _used_tokens(record, prompt_tokens)
+        try:
+            return record, settle(used)
+        except CacheError:  # the answer is paid for: nothing may keep it from its caller
+            return record, self.settings.cost(*used)
+
+    # What a server refuses.
+
+    def _forms(self, messages: Messages) -> Iterator[Request]:
+        """The request, and weaker ones for as long as a server refuses what was added to it."""
+        question, settings = self.question, self.settings
+        request = Request(settings.model, messages, settings.options, settings.timeout)
+        if question.schema is not None:
+            for form in range(self._less.get("schema", 0), 3):
+                yield replace(request, schema=question.schema, schema_form=form)
+        else:
+            top = self.allowed_logprobs(question.top_logprobs)
+            for fewer in dict.fromkeys((top, min(top, FEW_LOGPROBS), 0)):
+                yield replace(request, top_logprobs=fewer)
+
+    def allowed_logprobs(self, n: int) -> int:
+        """How many of `n` likely tokens the server is known to tell."""
+        return (n, min(n, FEW_LOGPROBS), 0)[self._less.get("logprobs", 0)]
+
+    def _learn(self, request: Request, refused: list[RequestError], record: Record) -> None:
+        """Note what the same prompt was answered without."""
+        name, level = "schema", request.schema_form
+        if top := self.question.top_logprobs:
+            got = request.top_logprobs
+            name, level = "logprobs", 0 if got == top else 1 if got else 2
+        suspicion = ("refused once", self.settings.url, self.settings.model, name)
+        if not refused:
+            process.noted.discard(suspicion)
+        elif not record.is_blank:
+            if refused[-1].transient and suspicion not in process.noted:
+                process.noted.add(suspicion)  # a passing failure must not switch anything off
+            else:
+                self.note_refused(name, level, str(refused[-1]))
+
+    def note_refused(self, name: str, level: int, why: str) -> None:
+        """Ask this model for less from now on, for a day, and say so once."""
+        with self._lock:
+            if level <= self._less.get(name, 0):
+                return
+            self._less[name] = level
+            self.news.append((f"{_ledger.LESS[name][level]} {why}", ServerLimitWarning))
+        with contextlib.suppress(CacheError):  # at worst it is found out again
+            _ledger.note_refused(self.store, self.settings, name, level, why)
+
+    # Waiting.
+
+    def _wait_after(self, error: RequestError, n_failures: int) -> None:
+        if error.status == 429:
+            return  # the pause is everybody's, and the next reservation knows it
+        backoff = min(_ledger.FIRST_PAUSE * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
+        self._wait_until(time.time() + max(error.retry_after or 0.0, backoff))
+
+    def _wait_until(self, moment: float) -> None:
+        """Wait for the start that was promised, and for the end of a pause called meanwhile."""
+        while (seconds := moment - time.time()) > 0:
+            if seconds > LONG_WAIT:
+                self._explain_pause()
+            if self.stop.wait(seconds):
+                raise StoppedError
+            moment = max(moment, _ledger.blocked_until(self.store, self.settings))
+
+    def _explain_pause(self) -> None:
+        """Say, once for each pause, why nothing happens."""
+        end = _ledger.blocked_until(self.store, self.settings)
+        with self._lock:
+            explained, self._explained = self._explained, max(self._explained, end)
+        if end > max(explained, time.time()):
+            lift = f"pauses --file {shlex.quote(str(self.store.path))} --lift"
+            _logger.warning(
+                "%s has asked for a pause (status 429): nothing is sent for %.0f s, until %s. "
+                "To go on earlier, interrupt, run `python -m skllmreg cache %s` and start again.",
+                self.settings.url,
+                end - time.time(),
+                time.strftime("%H:%M:%S", time.localtime(end)),
+                lift,
+            )
+
+
+def may_be_about_additions(error: RequestError) -> bool:
+    """Whether a refusal can be about what this package adds to a request.
+
+    Keys, quotas, limits and gateways have statuses of their own, and some codes name the prompt.
+    """
+    status = error.status or 0
+    return (
+        400 <= status < 520
+        and status not in (401, 402, 407, 408, 409, 429, 502, 503, 504)
+        and error.code not in PROMPT_CODES
+    )
+
+
+def _may_be_billed(status: int | None) -> bool:
+    """Whether somebody may have answered: a gateway that gave up does not know."""
+    return status is None or status in (200, 502, 504) or status >= 520
+
+
+def _used_tokens(record: Record, prompt_tokens: int) -> tuple[int, int]:
+    """As counted by the server; estimated where it does not count."""
+    counted, completion = record.prompt_tokens, record.completion_tokens
+    if completion is None:
+        completion = len((record.text or "").encode()) // 3 + 1
+    return (prompt_tokens if counted is None else counted), completion
+
+
+@dataclass
+class Whole:
+    """Answers of an object that has nothing but `complete`: all prompts at once, no cache.
+
+    Parameters
+    ----------
+    settings : Settings
+    question : Question
+    llm : LanguageModel
+    """
+
+    settings: Settings
+    question: Question
+    llm: Any
+    store: None = None
+    last_failure: None = None
+
+    def __post_init__(self) -> None:
+        self._todo: list[Task] = []
+
+    def key(self, messages: Messages, sample: int) -> str:
+        return ""
+
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        return {}
+
+    def count_cached(self, n: int) -> None:
+        pass
+
+    def warn_of_news(self) -> None:
+        pass
+
+    def submit(self, task: Task) -> None:
+        self._todo.append(task)
+
+    def halt(self) -> None:
+        self._todo.clear()
+
+    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
+        while tasks := self._todo:
+            self._todo = []
+            prompts = [
+                task.messages[0]["content"]
+                if len(task.messages) == 1 and task.messages[0]["role"] == "user"
+                else task.messages
+                for task in tasks
+            ]
+            failures: dict[int, InvalidReplyError] = {}
+            try:
+                answers = self.llm.complete(prompts, schema=self.question.schema)
+            except InvalidReplyError as error:
+                answers, failures = error.replies, error.failures
+            if len(answers) != len(tasks):
+                raise LLMError(
+                    f"{type(self.llm).__name__}.complete gave {len(answers)} answers to "
+                    f"{len(tasks)} prompts."
+                )
+            for i, (task, answer) in enumerate(zip(tasks, answers, strict=True)):
+                if answer is None:
+                    nothing = InvalidReplyError("The model gave no answer.", problems=["no answer"])
+                    yield task, failures.get(i, nothing)
+                else:
+                    yield task, Obtained(_record_of(answer), None, False, "")
+
+
+def _record_of(answer: Any) -> Record:
+    """The record of what an object with `complete` returns for a prompt."""
+    text = answer if isinstance(answer, str) else getattr(answer, "text", None)
+    if not isinstance(text, str):
+        text = json.dumps(getattr(answer, "value", answer))
+    model = getattr(answer, "model", None)
+    return Record(text, model=model if isinstance(model, str) else None)

@@ -1,0 +1,418 @@
+"""Check the parameters of a model, hold them as one frozen value, and make keys of prompts."""
+
+import hashlib
+import ipaddress
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any
+from urllib.parse import urlsplit
+
+from skllmreg.exceptions import RequestError
+
+Messages = list[dict[str, str]]
+
+ROLES = {"system", "developer", "user", "assistant"}
+OPENAI_URL = "https://api.openai.com/v1"
+
+# Name: (type, what the numbers are, which ones are). None is allowed where it is the default.
+_NUMBERS: dict[str, tuple[type, str, Any]] = {
+    "temperature": (Real, "a number, 0 or more", lambda v: v >= 0),
+    "max_concurrency": (Integral, "a whole number, 1 or more", lambda v: v >= 1),
+    "requests_per_minute": (Real, "a positive number", lambda v: v > 0),
+    "tokens_per_minute": (Real, "a positive number", lambda v: v > 0),
+    "timeout": (Real, "a positive number", lambda v: v > 0),
+    "max_retries": (Integral, "a whole number, 0 or more", lambda v: v >= 0),
+    "request_budget": (Integral, "a whole number, 0 or more", lambda v: v >= 0),
+    "token_budget": (Integral, "a whole number, 0 or more", lambda v: v >= 0),
+    "cost_budget": (Real, "a number, 0 or more", lambda v: v >= 0),
+}
+_NEVER_NONE = {"max_concurrency", "timeout", "max_retries"}
+_BUDGETS = ("request_budget", "token_budget", "cost_budget")
+# Options that the package sets by itself.
+_RESERVED = {
+    "model": "it is the first parameter of ChatModel",
+    "messages": "they are the prompts",
+    "temperature": "it is a parameter of ChatModel",
+    "stream": "answers are stored whole",
+    "n": "pass a prompt n times for n samples of it",
+    "response_format": "pass a schema to `complete`",
+}
+_AROUND = ("extra_headers", "extra_query")
+
+# Servers without authentication want no key.
+DUMMY_KEY = "no-key"
+# Shorter "keys" are words such as EMPTY, which occur in answers and protect nothing.
+SHORTEST_SECRET = 12
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_HEADER = re.compile(
+    r"auth|key|token|cookie|secret|pass|credential|(^|[-_])sig(nature)?$", re.I
+)
+# Fields of the body are called max_tokens and prompt_cache_key: only what can be nothing else.
+_SECRET_FIELD = re.compile(
+    r"(^|[-_])(api[-_]?key|secret([-_]?key)?|password|passwd|credentials?|authorization|bearer"
+    r"|(access|auth|api)[-_]?token|cookie)$",
+    re.I,
+)
+# Values of headers that can be nothing else, whatever the header is called.
+_SECRET_VALUE = re.compile(r"\s*(bearer\s|basic\s+[A-Za-z0-9+/]{16,}=*\s*$|sk-)", re.I)
+
+
+# How the path of a `LocalServer` begins: a hash of the model's file, and the context.
+_LOCAL_PATH = re.compile(r"/gguf-[0-9a-f]{16}-\d+/")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of a `ChatModel`, checked, and whose budget they belong to.
+
+    Raises a ValueError that names the parameter that is wrong.
+    """
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    temperature: float | None = None
+    request_options: dict[str, Any] | None = None
+    max_concurrency: int = 8
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    timeout: float = 60.0
+    max_retries: int = 5
+    request_budget: int | None = None
+    token_budget: int | None = None
+    cost_budget: float | None = None
+    prices: Any = None
+    cache: Any = "default"
+    mode: str = "live"
+    transport: Any = None
+    run: str = ""
+
+    def __post_init__(self) -> None:
+        for name, (kind, what, fits) in _NUMBERS.items():
+            value = getattr(self, name)
+            if value is None and name not in _NEVER_NONE:
+                continue
+            if not (_is_finite(value) and isinstance(value, kind) and fits(value)):
+                raise ValueError(f"{name} is {what}, got {value!r:.100}.")
+        if not isinstance(self.model, str) or not self.model:
+            raise ValueError(f"model is the name of a model, got {self.model!r:.100}.")
+        if self.mode not in ("live", "replay"):
+            raise ValueError(f'mode is "live" or "replay", got {self.mode!r:.100}.')
+        if self.transport is not None and not callable(getattr(self.transport, "send", None)):
+            raise ValueError(f"transport has a method send, got {self.transport!r:.100}.")
+        variable = self.api_key_env
+        if variable is not None and not (isinstance(variable, str) and is_variable_name(variable)):
+            raise ValueError(
+                "api_key_env is the name of an environment variable. If it holds the key itself, "
+                "that belongs into a variable."
+            )
+        self._check_cache()
+        price = self.price
+        if self.cost_budget is not None and price is None:
+            raise ValueError(f"cost_budget needs prices, which name no price of {self.model!r}.")
+        _check_options(self.request_options)
+        resolve_url(self.base_url)
+
+    def _check_cache(self) -> None:
+        if self.cache is None:
+            if self.mode == "replay":
+                raise ValueError('mode="replay" needs a cache to replay from.')
+            if any(getattr(self, name) is not None for name in _BUDGETS):
+                raise ValueError(
+                    "A budget is counted in the cache file, so that it holds across workers: "
+                    "cache=None has none."
+                )
+        elif not isinstance(self.cache, (str, os.PathLike)):
+            raise ValueError(f'cache is "default", a path or None, got {self.cache!r:.100}.')
+
+    @cached_property
+    def url(self) -> str:
+        """Address of the server in its one form."""
+        return resolve_url(self.base_url)
+
+    @cached_property
+    def identity(self) -> tuple[str, str]:
+        """The server and the model as the cache knows them.
+
+        A `LocalServer` is known by its file's hash and context, which are in its path: not by the
+        port of the day, nor by the file's name.
+        """
+        path = urlsplit(self.url).path
+        if _LOCAL_PATH.match(path) and is_loopback(self.url):
+            return f"http://localhost{path}", "gguf"
+        return self.url, self.model
+
+    @property
+    def server(self) -> str:
+        """The server as the cache and the ledger know it."""
+        return self.identity[0]
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Fields of a request beside the model and the messages."""
+        sampling = {} if self.temperature is None else {"temperature": self.temperature}
+        return {**sampling, **(self.request_options or {})}
+
+    @property
+    def caching(self) -> bool:
+        return self.cache is not None
+
+    @property
+    def replay(self) -> bool:
+        return self.mode == "replay"
+
+    @cached_property
+    def price(self) -> tuple[float, float] | None:
+        """Dollars per million tokens of prompts and answers; None where there is no price."""
+        prices = self.prices
+        price = prices.get(self.model) if isinstance(prices, dict) else prices
+        if price is None:
+            return None
+        try:
+            prompt, completion = price
+            if all(_is_finite(dollars) and dollars >= 0 for dollars in (prompt, completion)):
+                return float(prompt), float(completion)
+        except (TypeError, ValueError):
+            pass
+        raise ValueError(
+            "prices is (dollars per million prompt tokens, dollars per million completion tokens) "
+            f"or a dict of such by model, got {prices!r:.100}."
+        )
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Dollars for so many tokens; None without prices."""
+        if self.price is None:
+            return None
+        return (prompt_tokens * self.price[0] + completion_tokens * self.price[1]) / 1e6
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_options(options: Any) -> None:
+    if options is None:
+        return
+    if not isinstance(options, dict):
+        raise ValueError(f"request_options is a dict, got {options!r:.100}.")
+    for name in options.keys() & _RESERVED.keys():
+        raise ValueError(f"request_options must not set {name!r}: {_RESERVED[name]}.")
+    for path in _secrets(options):
+        raise ValueError(
+            f"request_options holds {path!r}, which looks like a secret: "
+            "put a key into an environment variable and name it in api_key_env."
+        )
+    try:
+        canonical(options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"request_options cannot be sent as JSON: {error}.") from None
+
+
+def _secrets(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Where options hold what looks like a secret."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if _is_secret(name, inner, path):
+                yield ".".join((*path, str(name)))
+            yield from _secrets(inner, (*path, str(name)))
+
+
+def _is_secret(name: Any, value: Any, path: tuple[str, ...]) -> bool:
+    around = bool(path) and path[0] in _AROUND
+    by_value = around and isinstance(value, str) and _SECRET_VALUE.match(value) is not None
+    return by_value or (_SECRET_HEADER if around else _SECRET_FIELD).search(str(name)) is not None
+
+
+def without_secrets(name: str, value: Any, path: tuple[str, ...] = ()) -> Any:
+    """A parameter, with everything hidden that `Settings` would refuse as a secret."""
+    if name == "base_url" and isinstance(value, str):
+        return _without_userinfo(value)
+    if name == "api_key_env" and not is_variable_name(str(value)):
+        return "..."
+    if not isinstance(value, dict):
+        return value
+
+    def shown(key, inner):
+        return "..." if _is_secret(key, inner, path) else without_secrets("", inner, (*path, key))
+
+    return {key: shown(str(key), inner) for key, inner in value.items()}
+
+
+def is_variable_name(name: str) -> bool:
+    """Whether it can be the name of an environment variable; the usual key cannot."""
+    return _VARIABLE.fullmatch(name) is not None
+
+
+def resolve_url(base_url: str | None) -> str:
+    """The address in its one form; a ValueError where it is not one, or carries a secret."""
+    url = OPENAI_URL if base_url is None else str(base_url).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ValueError(
+            "base_url is an address such as http://localhost:8000/v1, "
+            f"got {_without_userinfo(url)!r}."
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "base_url carries a user, a password or a query, which would be stored and printed. "
+            "Put the key into an environment variable and name it in api_key_env."
+        )
+    if url.endswith("/chat/completions"):
+        base = url.removesuffix("/chat/completions")
+        raise ValueError(f"base_url is the address before /chat/completions: {base!r}.")
+    return url
+
+
+def _without_userinfo(url: str) -> str:
+    return re.sub(r"(?<=//)[^/]*@|[?#].*", "...", url)
+
+
+class Secret:
+    """Keeps the key out of tracebacks that show local variables."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def hide(self, text: str) -> str:
+        """Drop the key from what a server says: some echo the headers they got."""
+        if len(self.value) < SHORTEST_SECRET:
+            return text
+        text = text.replace(self.value, "[key]")
+        if "\\" in text:  # JSON and the repr of bytes can spell it in other ways
+            plain = re.sub(r"\\u00([0-7][0-9a-fA-F])", lambda m: chr(int(m[1], 16)), text)
+            plain = re.sub(r"\\(.)", r"\1", plain)
+            if self.value in plain:
+                return plain.replace(self.value, "[key]")
+        return text
+
+
+def read_key(url: str, api_key_env: str | None) -> Secret:
+    """The key, read from the environment at the moment of the call.
+
+    OPENAI_API_KEY is sent to OpenAI alone; a variable that is named goes where the user points it.
+    """
+    if api_key_env is None and not is_openai(url):
+        return Secret(DUMMY_KEY)
+    name = api_key_env or "OPENAI_API_KEY"
+    key = Secret(os.environ.get(name, ""))
+    if not key.value:
+        raise RequestError(
+            f"The environment variable {name} is not set: {url} wants a key. Set it, or name "
+            "another variable in api_key_env, or give the base_url of a server of your own."
+        )
+    if not key.value.isascii() or not key.value.isprintable() or " " in key.value:
+        raise RequestError(
+            f"The environment variable {name} holds a space, a line end or another character "
+            "that a key cannot have."
+        )
+    return key
+
+
+def is_openai(url: str) -> bool:
+    parts, openai = urlsplit(url), urlsplit(OPENAI_URL)
+    host = parts.hostname or ""
+    return parts.scheme == "https" and f".{host}".endswith(f".{openai.hostname}")
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def as_conversations(prompts: Iterable[Any]) -> list[Messages]:
+    """Bring a list of prompts into the form of lists of messages, or say which one is wrong."""
+    if isinstance(prompts, (str, bytes, dict)):
+        raise TypeError(
+            "prompts is a list of prompts (str or lists of messages), "
+            f"got a single {type(prompts).__name__}: put it in a list."
+        )
+    return [_as_messages(prompt, i) for i, prompt in enumerate(prompts)]
+
+
+def _as_messages(prompt: Any, i: int) -> Messages:
+    if isinstance(prompt, str):
+        messages = [{"role": "user", "content": prompt}]
+    elif (
+        isinstance(prompt, list)
+        and prompt
+        and all(isinstance(m, dict) and m.keys() == {"role", "content"} for m in prompt)
+    ):
+        messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
+    else:
+        raise TypeError(
+            f"Prompt {i} is neither a str nor a list of messages "
+            f'{{"role": ..., "content": ...}}: {prompt!r:.200}'
+        )
+    for message in messages:
+        if message["role"] not in ROLES:
+            raise ValueError(
+                f"Prompt {i} has the role {message['role']!r}; one of {sorted(ROLES)} is needed."
+            )
+        if not isinstance(message["content"], str):
+            raise TypeError(f"Prompt {i} has a content that is no str: {message['content']!r:.200}")
+        try:
+            message["content"].encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Prompt {i} holds a character that UTF-8 cannot encode, at position {error.start}."
+            ) from None
+    return messages
+
+
+def number_samples(conversations: list[Messages]) -> list[int]:
+    """The n-th occurrence of a prompt is sample n of it."""
+    seen: Counter[str] = Counter()
+    samples = []
+    for messages in conversations:
+        text = canonical(messages)
+        samples.append(seen[text])
+        seen[text] += 1
+    return samples
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def equal_form(value: Any) -> Any:
+    """A JSON value in the one form of all that are equal to it: 0.0 is 0."""
+    if isinstance(value, dict):
+        return {name: equal_form(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [equal_form(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def cache_key(identity: str, messages: Messages, sample: int) -> str:
+    """Hash of all that decides an answer; `identity` is what a call's prompts have in common."""
+    text = f"{identity}\n{canonical(messages)}\n{sample}"
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def estimate_tokens(messages: Messages, schema: dict[str, Any] | None = None) -> int:
+    """Tokens of a prompt, high on purpose: budgets reserve by this number.
+
+    A token of the usual vocabularies is some four bytes of English text, and fewer of others.
+    """
+    n_bytes = sum(len(message["content"].encode()) for message in messages)
+    if schema is not None:
+        n_bytes += len(canonical(schema))
+    return 8 + 8 * len(messages) + math.ceil(n_bytes / 3)

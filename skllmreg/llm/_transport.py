@@ -1,0 +1,415 @@
+"""Send a request to a server and read its answer: OpenAI's chat completions over HTTP.
+
+The only file that knows HTTP, keys, and the openai package, of which the HTTP client is used: its
+proxies, limits and keep-alive. What goes out is what was asked for and nothing else; what comes
+back is a record or a `RequestError`. Requests run in an event loop in a thread of its own, because
+only there can an exchange be cancelled at its deadline, whatever it waits for.
+"""
+
+import asyncio
+import codecs
+import contextlib
+import contextvars
+import http.cookiejar
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from skllmreg.exceptions import RequestError
+from skllmreg.llm._json import is_closed
+from skllmreg.llm._settings import Secret, is_loopback, read_key
+from skllmreg.llm._values import (
+    CUT_OFF,
+    ENDED,
+    FILTERED,
+    PROMPT_CODES,
+    Record,
+    Request,
+    as_count,
+    as_text,
+    page_text,
+    read_logprobs,
+    refusal,
+)
+from skllmreg.utils._process import process
+from skllmreg.utils._text import short_line
+
+LARGEST_REPLY = 32 * 2**20
+# How an answer ends that the server could not finish.
+_BROKEN = {"error", "network_error", "insufficient_system_resource", "abort", "cancelled"}
+
+
+class ChatCompletions:
+    """The chat completions of one server.
+
+    Parameters
+    ----------
+    url : str
+        Address of the server, as `Settings.url` has it.
+    api_key_env : str or None
+        Name of the variable that holds the key, which is read when a request is made.
+    """
+
+    def __init__(self, url: str, api_key_env: str | None = None) -> None:
+        self.url = url
+        self.api_key_env = api_key_env
+
+    def prepare(self) -> None:
+        """Import and open what a request needs: it takes a while, and a start may be promised."""
+        _http().client(self.url)
+
+    def send(self, request: Request) -> Record:
+        """Post one prompt.
+
+        Raises
+        ------
+        RequestError
+            With `status`, `retry_after`, `sent`, and `transient` where another try may succeed.
+        """
+        hide = read_key(self.url, self.api_key_env).hide
+        payload = self.post("/chat/completions", body_of(request), request.timeout)
+        return read_record(payload, self.url, hide)
+
+    def post(self, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Post a JSON object and return the JSON object of the answer.
+
+        Parameters
+        ----------
+        path : str
+            Such as "/embeddings".
+        body : dict
+            What is sent; `extra_headers`, `extra_query` and `extra_body` as in the openai package.
+        timeout : float
+            Seconds for the whole exchange, however slowly it drips.
+        """
+        return self._exchange("POST", path, body, timeout)
+
+    def models(self, timeout: float) -> list[str]:
+        """Names of the models that the server offers."""
+        models = self._exchange("GET", "/models", {}, timeout).get("data")
+        models = models if isinstance(models, list) else []
+        return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
+
+    def _exchange(
+        self, method: str, path: str, body: dict[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        exchange = _Exchange(self.url, read_key(self.url, self.api_key_env), method, path, body)
+        outcome = _http().run(exchange.run, timeout)
+        if isinstance(outcome, RequestError):
+            # Here and not in the event loop, so that no frame that knows the key is kept.
+            raise outcome
+        return outcome
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """The JSON object that asks for an answer to a request."""
+    body = {"model": request.model, "messages": request.messages, **request.options}
+    if request.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.schema is None:
+        return body
+    if request.schema_form == 0:
+        described = {"name": "reply", "schema": request.schema, "strict": is_closed(request.schema)}
+        return body | {"response_format": {"type": "json_schema", "json_schema": described}}
+    # The model has not seen the schema yet. It stands first, where prompts are alike, so that
+    # servers can keep what they have made of it.
+    note = "Answer with nothing but one JSON value that follows this JSON schema:\n"
+    first, *others = request.messages
+    content = f"{note}{json.dumps(request.schema)}\n\n{first['content']}"
+    body["messages"] = [{**first, "content": content}, *others]
+    return body | ({"response_format": {"type": "json_object"}} if request.schema_form == 1 else {})
+
+
+# The exchange.
+
+
+def _http() -> "_Http":
+    with process.lock:
+        if "http" not in process.opened:
+            process.opened["http"] = _Http()
+        return process.opened["http"]
+
+
+class _Http:
+    """The event loop of a process in its thread, and the HTTP clients that live there."""
+
+    def __init__(self) -> None:
+        self._loop: Any = None
+        self._clients: dict[bool, Any] = {}
+        self._left_behind: list[Any] = []
+
+    def run(self, exchange: Callable, timeout: float) -> Any:
+        """Run a coroutine to its end, from any thread."""
+        client = self.client(exchange.__self__.url)  # type: ignore[attr-defined]
+        return asyncio.run_coroutine_threadsafe(exchange(client, timeout), self._loop).result()
+
+    def client(self, url: str) -> Any:
+        """The client for a server."""
+        # A proxy of the environment is the user's network; the loopback needs none.
+        trust_env = not is_loopback(url)
+        if trust_env not in self._clients:
+            with process.lock:  # else every thread of a cold start makes one of its own
+                if self._loop is None:
+                    self._start()
+                if trust_env not in self._clients:
+                    self._clients[trust_env] = self._open(trust_env)
+        return self._clients[trust_env]
+
+    def _start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="skllmreg-http", daemon=True
+        )
+        self._thread.start()
+        for encoding in ("idna", "utf-8-sig"):
+            codecs.lookup(encoding)
+        client = self._clients[False] = self._open(trust_env=False)
+
+        async def ask_nobody() -> None:
+            with contextlib.suppress(Exception):
+                await client.get("http://127.0.0.1:1")
+
+        # It imports what later requests would import while the process may fork.
+        asyncio.run_coroutine_threadsafe(ask_nobody(), self._loop).result()
+
+    def _open(self, trust_env: bool) -> Any:
+        import openai
+
+        no_cookies = http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
+        client = openai.DefaultAsyncHttpxClient(
+            # A redirect would carry the prompts to a host that nobody named.
+            follow_redirects=False,
+            trust_env=trust_env,
+            cookies=http.cookiejar.CookieJar(no_cookies),
+        )
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith(("httpx", "httpcore")):
+                logging.getLogger(name).addFilter(_without_key)
+        return client
+
+    def close(self) -> None:
+        if self._loop is None:
+            return
+        for client in self._clients.values():
+            asyncio.run_coroutine_threadsafe(client.aclose(), self._loop).result(5.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+        self._loop.close()
+        self._loop, self._clients = None, {}
+
+    def before_fork(self) -> None:
+        pass
+
+    def after_fork(self, in_child: bool) -> None:
+        if in_child and self._loop is not None:
+            # The child has no such thread, and must not close what its parent uses.
+            self._left_behind.append((self._loop, self._clients))
+            self._loop, self._clients = None, {}
+
+
+_now: contextvars.ContextVar = contextvars.ContextVar("exchange", default=None)
+
+
+def _without_key(record: logging.LogRecord) -> bool:
+    # At DEBUG these libraries write down headers and status lines, where a server may echo a key.
+    if (exchange := _now.get()) is not None:
+        record.msg, record.args = exchange.hide(record.getMessage()), ()
+        record.exc_info = None
+    return True
+
+
+class _Exchange:
+    """One request and its answer; `sent` tells whether any of it may have reached the server."""
+
+    def __init__(self, url: str, key: Secret, method: str, path: str, body: dict[str, Any]) -> None:
+        fields = dict(body)
+        extra = fields.pop("extra_headers", None) or {}
+        self.query = fields.pop("extra_query", None)
+        fields |= fields.pop("extra_body", None) or {}
+        self.url, self.method, self.path = url, method, path
+        self.key, self.hide = key, key.hide
+        self.data = json.dumps(fields).encode() if method == "POST" else b""
+        self.headers = {"Accept": "application/json", "User-Agent": "skllmreg", **extra}
+        if method == "POST":
+            self.headers |= {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(self.data)),
+            }
+        self.sent = self.receiving = False
+
+    async def run(self, client: Any, timeout: float) -> dict[str, Any] | RequestError:
+        """The JSON object of the answer, or what went wrong."""
+        _now.set(self)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._run(client, timeout)
+        except TimeoutError:
+            what = "did not answer" if self.sent else "cannot be reached"
+            if self.receiving:
+                what = "is still sending its reply after the timeout: it is not done"
+            what = f"{self.url} {what} within {timeout:g} s. {self._doctor()}"
+            failure = RequestError(what, transient=True, sent=self.sent)
+        except RequestError as error:
+            failure = error
+        except Exception as error:
+            failure = self._explain(error, timeout)
+        failure.__context__ = failure.__cause__ = None
+        return failure.with_traceback(None)
+
+    async def _run(self, client: Any, timeout: float) -> dict[str, Any]:
+        import openai
+
+        async with client.stream(
+            self.method,
+            self.url + self.path,
+            content=self._content(),
+            params=self.query,
+            headers={**self.headers, "Authorization": f"Bearer {self.key.value}"},
+            timeout=openai.Timeout(None, connect=min(timeout, 10.0)),
+        ) as response:
+            self.receiving = True
+            chunks, size = [], 0
+            async for chunk in response.aiter_bytes():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > LARGEST_REPLY:
+                    raise RequestError(
+                        f"{self.url} sent more than {LARGEST_REPLY:,} bytes for one reply.",
+                        transient=True,
+                        sent=True,
+                    )
+        text = b"".join(chunks).decode("utf-8-sig", errors="replace")
+        if 200 <= response.status_code < 300:
+            return parse_payload(text, self.url, self.hide)
+        raise refusal(self.url, response.status_code, self._said(text), response.headers, self.hide)
+
+    async def _content(self) -> AsyncIterator[bytes]:
+        # It is asked for when there is a connection.
+        self.sent = True
+        yield self.data
+
+    @staticmethod
+    def _said(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+
+    def _explain(self, error: Exception, timeout: float) -> RequestError:
+        """What an exception of the HTTP client, httpx or its successor, means."""
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if "ConnectTimeout" in kinds:
+            what = f"cannot be reached within {min(timeout, 10.0):g} s"
+        elif self.receiving and kinds & {"TransportError", "StreamError", "DecodingError"}:
+            what = f"broke off in its reply ({type(error).__name__})"
+        elif "TransportError" in kinds:
+            what = f"cannot be reached ({self.hide(_root_of(error))})"
+        else:
+            return RequestError(
+                f"The request to {self.url} could not be made: {type(error).__name__}: "
+                f"{self.hide(str(error))[:200]}. Are the request_options right?",
+                sent=self.sent,
+            )
+        # On this machine, where nobody listens nobody will without the user's doing.
+        down = "ConnectError" in kinds and is_loopback(self.url)
+        return RequestError(
+            f"{self.url} {what}. {self._doctor()}", transient=not down, sent=self.sent
+        )
+
+    def _doctor(self) -> str:
+        return f"Is the server up? `python -m skllmreg doctor --base-url {self.url}` tells."
+
+
+def _root_of(error: BaseException) -> str:
+    """What the operating system says, below the words of the libraries."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return str(error) or type(error).__name__
+
+
+# What comes back. Servers leave out, and add, what they like.
+
+
+def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, Any]:
+    """The JSON object that a server has sent with status 200, or a RequestError."""
+    if text.lstrip()[:1] == "<":
+        raise RequestError(
+            f"{url} answered with a web page in place of JSON: {page_text(hide(text))!r}. Does "
+            "base_url point at the API, as in http://localhost:8000/v1, and is there no proxy or "
+            "login page in between?",
+            sent=True,
+        )
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        raise RequestError(
+            f"{url} answered with malformed JSON: {short_line(hide(text))!r}.",
+            transient=True,
+            sent=True,
+        )
+    return payload
+
+
+def read_record(payload: dict[str, Any], url: str, hide: Callable[[str], str]) -> Record:
+    """The few fields that are kept, each of its type or None.
+
+    A RequestError where the server says, with status 200, that there is no answer.
+    """
+    choices = payload.get("choices")
+    some = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
+    choice = choices[0] if some and choices else {}
+    # Some gateways report errors with status 200, beside the choices or in one.
+    if error := payload.get("error") or choice.get("error"):
+        code = error.get("code") if isinstance(error, dict) else None
+        is_status = isinstance(code, int) and 400 <= code < 600
+        raise refusal(url, code if is_status else None, error, {}, hide)
+    if not some:
+        said = short_line(hide(json.dumps(payload)), 200)
+        raise RequestError(
+            f"{url} answered without a list of choices: {said}. Is it the chat completions API?",
+            sent=True,
+        )
+    reason = hide(_text(choice.get("finish_reason")) or "")
+    if unfinished := _unfinished(reason, url):
+        raise unfinished
+    message, usage = _dict(choice.get("message")), _dict(payload.get("usage"))
+    return Record(
+        text=as_text(message.get("content"), hide),
+        refusal=as_text(message.get("refusal"), hide) or None,
+        finish_reason=(reason or None) if choices else "no choices",
+        model=as_text(payload.get("model"), hide) or None,
+        prompt_tokens=as_count(usage.get("prompt_tokens")),
+        completion_tokens=as_count(usage.get("completion_tokens")),
+        logprobs=read_logprobs(_dict(choice.get("logprobs")).get("content"), hide),
+        thoughts=bool(_text(message.get("reasoning_content")) or _text(message.get("reasoning"))),
+    )
+
+
+def _unfinished(reason: str, url: str) -> RequestError | None:
+    """The error for an answer that did not end as one."""
+    word = reason.lower()
+    if not word or word in ENDED | CUT_OFF | FILTERED:
+        return None
+    how = f"{url} ended its answer with finish_reason {short_line(reason, 40)!r}"
+    if word in PROMPT_CODES:
+        hint = "the context of the model is full. Shorten the prompt, or lower max_tokens"
+        return RequestError(f"{how}: {hint}.", code=word, status=200, sent=True)
+    return RequestError(
+        f"{how}, which is not the end of an answer.",
+        code=word[:40],
+        status=200,
+        transient=word in _BROKEN,
+        sent=True,
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
