@@ -1,6 +1,6 @@
 """The objectives of the linear models in 30 digits, and their minima by Newton's method.
 
-Written from the formulas in the heads of `_aligned`, `_evidence` and `_leave_one_out`, with plain
+Written from the formulas in the heads of `_aligned`, `_laplace` and `_leave_one_out`, with plain
 loops and full Hessians: slow, for a dozen rows. Arrays of mpmath numbers are object arrays, so
 that the formulas read as in numpy.
 """
@@ -87,13 +87,13 @@ def aligned(loss, X, Y, weight, target, *, gamma, alpha):
 
 
 def candidate(X, Y, weight, prior, intercept_sd):
-    """Minus the log-posterior of `fit_candidate`, where all but the intercepts are standardized.
+    """Minus the log-posterior of `_laplace`, where all but the intercepts are standardized.
 
     The parameters are the slope, then the deviations and the intercept of each output. Every
     deviation has its own place here, also where there are more features than rows.
     """
     X, Y, weight = exactly(X), exactly(Y), exactly(weight)
-    target, sd = exactly(prior.target), exactly(prior.deviation_sd)
+    target, sd = exactly(prior.target), exactly(np.sqrt(prior.variance()))
     n_outputs, n_features = target.shape
     size = n_features + 1
     precision = exactly(np.ones(1 + n_outputs * size))
