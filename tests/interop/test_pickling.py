@@ -18,13 +18,16 @@ from skllmreg import (
     LLKDSelector,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
+    LLMCascadeClassifier,
     LLMFeatureSelector,
+    LLMShapeTransformer,
     LLMTeacherClassifier,
 )
 from tests.interop.patients import CLASSES, NUMBERS, SCORES, patients
 
 table, y = patients()
 X = table[NUMBERS]
+quiet = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
 
 
 def rows_like(request):
@@ -42,7 +45,9 @@ ESTIMATORS = [
         random_state=0,
     ),
     LLMAttributionRegularizedRegressor(attributions=SCORES, score_transform=lambda s: s**3),
+    LLMCascadeClassifier(GaussianNB(), random_state=0),
     LLMFeatureSelector(attributions=SCORES, k=2),
+    LLMShapeTransformer(shapes={"age": [[-10, -1.0], [0, 1.0], [10, -0.5]]}),
     LLMTeacherClassifier(class_descriptions=CLASSES, n_examples=3, random_state=0),
     LLKDSelector(teacher=FrozenEstimator(GaussianNB().fit(X, y)), random_state=0),
     GOLDAugmenter(generator=lambda request: rows_like(request), n_samples=20, random_state=0),
@@ -64,6 +69,7 @@ def test_every_public_estimator_is_tried():
     assert {type(model) for model in ESTIMATORS} == public
 
 
+@quiet
 @pytest.mark.parametrize("model", ESTIMATORS, ids=lambda model: type(model).__name__)
 def test_an_unfitted_copy_fits_to_the_same(model):
     copy = pickle.loads(cloudpickle.dumps(model))
@@ -71,6 +77,7 @@ def test_an_unfitted_copy_fits_to_the_same(model):
     np.testing.assert_array_equal(result(clone(model).fit(X, y)), result(copy.fit(X, y)))
 
 
+@quiet
 def test_fitted_models_predict_the_same_in_another_process(tmp_path):
     fitted = [clone(model).fit(X, y) for model in ESTIMATORS]
     expected = [result(model) for model in fitted]
