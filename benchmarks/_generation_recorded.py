@@ -129,7 +129,7 @@ def curate(data, replicate, arm):
     train = {key_of(t) for t, _ in data.train}
     clean = [(t, k) for t, k in data.train if key_of(t) not in {key_of(r) for r, _ in written}]
     seeds = data.seeds[replicate]
-    reasons = Counter(one.reason.partition(":")[0] for one in model.rejected_)
+    reasons = Counter(one.reason for one in model.rejected_)
     return {
         "arm": arm,
         "replicate": replicate,

@@ -147,7 +147,7 @@ def compare(task, seed, setting, **params):
             "requests": written.n_requests,
             "written": len(written.rows),
             "accepted": len(accepted),
-            "invalid": sum(one.reason.startswith("invalid") for one in model.rejected_),
+            "invalid": sum(one.reason == "invalid" for one in model.rejected_),
             "removed": written.n_removed,
             "repeats written": near_duplicates(written.rows, task.X),
             "repeats accepted": near_duplicates(accepted, task.X),

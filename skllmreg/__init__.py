@@ -13,6 +13,7 @@ _HOME = {
     "CascadeDisplay": "skllmreg.selection",
     "ChatModel": "skllmreg.llm",
     "GOLDAugmenter": "skllmreg.augmentation",
+    "GOLDSeq2SeqAugmenter": "skllmreg.augmentation",
     "GenerationDisplay": "skllmreg.augmentation",
     "GenerationRequest": "skllmreg.augmentation",
     "LLKDSelector": "skllmreg.selection",

@@ -7,6 +7,10 @@ class AnswerNotStoredWarning(UserWarning):
     """An answer was paid for, but the cache could not take it."""
 
 
+class ClosedSetWarning(UserWarning):
+    """Columns of short strings are taken for closed sets: no other value may be written."""
+
+
 class LLMError(RuntimeError):
     """A call of an LLM could not be completed; base class of what the edge raises.
 

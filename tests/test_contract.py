@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skllmreg
 from skllmreg import (
     GOLDAugmenter,
+    GOLDSeq2SeqAugmenter,
     LLKDSelector,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 DEFAULTS = [
     GOLDAugmenter(),
+    GOLDSeq2SeqAugmenter(),
     LLKDSelector(),
     LLMCascadeClassifier(),
     LLMAttributionRegularizedClassifier(),
@@ -33,7 +35,7 @@ DEFAULTS = [
     LLMShapeTransformer(),
 ]
 VARIANTS = [
-    GOLDAugmenter(strategy="no-feedback"),
+    GOLDAugmenter(strategy="gold"),
     LLKDSelector(strategy="llkd", labels="hard"),
     LLMAttributionRegularizedClassifier(gamma=1.0, tol=1e-9),
     LLMAttributionRegularizedClassifier(standardize=False, class_weight="balanced"),

@@ -3,7 +3,8 @@
 from skllmreg.augmentation._augmenter import GOLDAugmenter
 from skllmreg.augmentation._display import GenerationDisplay
 from skllmreg.augmentation._energy import energy_score
-from skllmreg.augmentation._request import GenerationRequest
+from skllmreg.augmentation._requests import GenerationRequest
+from skllmreg.augmentation._seq2seq import GOLDSeq2SeqAugmenter
 from skllmreg.augmentation._targets import (
     answer_in,
     exact_match,
@@ -15,6 +16,7 @@ from skllmreg.augmentation._targets import (
 
 __all__ = [
     "GOLDAugmenter",
+    "GOLDSeq2SeqAugmenter",
     "GenerationDisplay",
     "GenerationRequest",
     "answer_in",

@@ -1,11 +1,12 @@
 """`GOLDAugmenter`: an LLM writes training rows where the student is weak."""
 
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.utils import check_random_state, get_tags
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -15,55 +16,77 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from skllmreg.augmentation._rows import labeled
-from skllmreg.augmentation._setup import check_params, make_loop, make_scores
-from skllmreg.augmentation._student import default_student
-from skllmreg.exceptions import GenerationStoppedWarning, NoLLMWarning
+from skllmreg.augmentation._base import (
+    AugmenterMixin,
+    check_classes,
+    class_quotas,
+    make_curator,
+    make_grid,
+    make_plan,
+    make_study,
+    rehearse_final,
+    seeds,
+)
+from skllmreg.augmentation._energy import STRATEGIES, check_ood_score
+from skllmreg.augmentation._kinds import NoKind, kind_of
+from skllmreg.augmentation._student import TrainingRows, default_student
 from skllmreg.students._fitting import fit_student, student_has, student_predict
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import joined
 from skllmreg.utils._labels import is_missing, is_string, label_array
+from skllmreg.utils._shared import SharedByClones
 from skllmreg.utils._validation import check_rows
-from skllmreg.utils._warn import warn
-
-STRATEGIES = ("gold", "random-feedback", "no-feedback")
 
 
-class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class GOLDAugmenter(
+    AugmenterMixin, DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, SharedByClones
+):
     """Have an LLM write training rows, in rounds, near what the student finds unfamiliar.
 
-    In every round the LLM writes rows of each class from a few labeled ones, and rows on *other
-    topics*. The latter are ranked by how far they are from what the student knows. Those above
-    the middle, but not the farthest, are shown in every other request of the next round, to write
-    near them [1]_. What does not fit the table, repeats a row or has the wrong label by a `teacher`
-    is refused. At the end a fresh student learns from all rows.
+    Rows are texts, several texts (such as premise and hypothesis), or table rows. In every round
+    the LLM writes rows of each class from a few labeled ones. What is malformed, repeats a row or
+    the instructions, or has the wrong label by a `teacher`, is refused. With ``strategy="gold"``
+    the student of the round ranks the new rows by how unfamiliar they are; those above the middle,
+    but not the farthest, are shown in every other request of the next round, to write near them
+    [1]_. At the end a fresh student learns from all rows.
 
     Parameters
     ----------
     estimator : classifier, default=None
-        The student. None is :class:`~skllmreg.students.TextClassifier` for texts, and for tables
-        :class:`~sklearn.linear_model.LogisticRegression` after scaling and one-hot encoding.
+        The student. None is :class:`~skllmreg.students.TextClassifier` for texts and several texts,
+        and for tables logistic regression on scaled numbers, words of texts and one-hot categories.
         Every ``random_state=None`` in it gets a seed.
-    llm : ChatModel, default=None
+    llm : ChatModel, or any object with `complete`, default=None
         Who writes; needs a `task`.
     generator : callable, default=None
         In place of the LLM: takes a :class:`GenerationRequest`, returns rows: a list of str; for
-        tables a list of ``{column: value}``, or a data frame. The columns of an array are called
-        x0, x1, ...
+        tables and several texts a list of ``{column: value}``, or a data frame. The columns of an
+        array are called x0, x1, ...
     teacher : classifier with `predict_proba`, default=None
         Checks labels, see `label_check`. A fitted one goes in
         :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the labeled rows.
     task : str, default=None
-        What is to be told apart, in a sentence.
+        What the classes are to be told apart for, in a sentence.
     class_descriptions : dict of label to str, default=None
+        What belongs to each class, for the LLM.
     feature_descriptions : dict of str to str, default=None
         What the columns of a table hold, and in which unit.
-    strategy : {"auto", "gold", "random-feedback", "no-feedback"}, default="auto"
-        "gold": feedback from the band. "random-feedback": as many rows, from anywhere.
-        "no-feedback": as many requests, all without feedback or other topics. "auto": "gold" for
-        texts, "no-feedback" for tables, where feedback has not paid.
+    text_columns : "auto" or list, default="auto"
+        Columns of a table that are texts. "auto": those of strings that are long or hardly repeat;
+        other columns of strings are closed sets of categories, of which a warning tells before
+        anything is paid for.
+    encoder : SentenceEncoder, or what it takes as its `model`, default=None
+        Sentence encoder of the default student. None: words alone.
+    strategy : {"auto", "gold", "random-feedback", "errors", "coverage", "no-feedback"}, \
+            default="auto"
+        Which rows the requests show, to write near them. "gold": written ones in a band of how
+        unfamiliar they are. "random-feedback": as many written ones, from anywhere. "errors":
+        labeled ones that a student of the written rows gets wrong. "coverage": labeled ones that
+        are farthest from the written rows. "no-feedback": none; as many requests, none of them for
+        other topics. "auto" is what has paid with real models (:ref:`generation_evidence`):
+        "no-feedback", but "gold" for texts with ``n_novel_batches > 0``.
     n_rounds : int, default=None
-        Most rounds. None: as many as `n_samples` or `max_requests` take, else 5.
+        Maximum number of rounds. None: as many as `n_samples` or `max_requests` take, else 5.
     n_batches : int, default=None
         Requests of a round, besides those for other topics. None: one for each class. The paper
         has 25.
@@ -75,21 +98,27 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
     n_samples : int or dict of label to int, default=None
         Rows wanted in all, the same number for each class, or by class. None: what comes.
     max_requests : int, default=None
-        Most requests for rows; one whose reply is sent back for repair counts once.
+        Maximum number of requests for rows; one whose reply is sent back for repair counts once.
     n_seed_examples : int, default=3
         Labeled rows of the class in a request, drawn anew for each.
     n_feedback : int, default=2
-        Unfamiliar rows in a request with feedback.
+        Rows to write near in a request with feedback.
     feedback_every : int, default=2
-        Of the requests of a class each so-many-th has feedback.
+        Every so-many-th request of a class has feedback.
     feedback_quantiles : tuple of float, default=(0.5, 0.75)
-        The band of scores that feedback comes from; what is above it is taken for noise.
+        Band of scores that feedback comes from; what is above it is taken for noise.
+    show_batch : bool, default=False
+        If True, requests for other topics come after the others of their round, and show rows of
+        them to keep away from, as the paper's do.
+    keep_student : bool, default=False
+        If True, one student is trained on from round to round by its `partial_fit`, as the
+        paper's; otherwise each round fits a fresh one.
     ood_score : "energy" or outlier detector, default="energy"
         What tells how unfamiliar a row is: the energy of the student's logits
         (:func:`~skllmreg.augmentation.energy_score`), or minus `score_samples` of a detector, such
         as :class:`~sklearn.ensemble.IsolationForest`, that is fitted to the rows so far.
     temperature : float, default=1.0
-        Of the energy.
+        Temperature of the energy.
     attributes : "auto", dict or None, default="auto"
         What rows are to differ in: ``{"topic": ["shipping", "prices"], "length": [...]}``, the
         lists for all classes or by label. "auto": the LLM is asked for them, once; a `generator`
@@ -112,26 +141,28 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
     X_generated_ : array of texts, or table of shape (n_generated, n_features)
     y_generated_ : ndarray of shape (n_generated,)
     generation_round_ : ndarray of int of shape (n_generated,)
-        From 0.
+        Round of each row, from 0.
     ood_scores_ : ndarray of shape (n_generated,)
-        Of rows that were candidates for feedback: how unfamiliar they were to the student of their
-        round, which had not seen them. NaN for the others, and for the last round.
-    rejected_ : list of (row, label, round, reason)
-        Named tuples; ``pandas.DataFrame(rejected_)`` is a table of them.
+        How unfamiliar a row was to the student of its round, which had not seen it. NaN for rows
+        that were no candidates for feedback, and for the last round.
+    rejected_ : list of (row, label, round, reason, detail)
+        Named tuples. The reason is "invalid", "prompt" (it repeats what was asked), "form" (unlike
+        all labeled rows), "duplicate", "near-duplicate", "label", "quota", or "reply" for a reply
+        without a usable row.
     history_ : list of dict
         For each round: "requests" that were answered; rows of "feedback" shown; "rows" that came,
         "accepted" and "rejected" (by reason), "novel" ones among the accepted; the "band" of scores
         for each class; "prompt_tokens" and "completion_tokens" of usable answers, "cost" in
-        dollars that the LLM and the teacher's have taken during the round, with all that is done
-        with them at the same time (None where one does not tell), and "cost_per_row" accepted.
+        dollars that the LLM and the teacher's have taken during the round (None where one cannot
+        say), and "cost_per_row" accepted.
     n_requests_ : int
-        Answered in all.
+        Number of requests answered.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
             "error"}
-        "nothing_new": of every class that lacks rows two rounds in succession brought less than a
+        "nothing_new": two rounds in succession brought, of every class that lacks rows, less than a
         twentieth of what was asked for. "" where there was nobody to write.
     n_features_in_ : int
-        Not for texts.
+        Number of columns; not for texts.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Raises
@@ -145,13 +176,17 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         If there is neither an LLM nor a generator: the student is fitted on the labeled rows.
     NoAttributesWarning
         If ``attributes="auto"`` got no usable answer: rows are written without.
+    ClosedSetWarning
+        If columns of short strings are taken for closed sets of categories.
     GenerationStoppedWarning
-        If the budget of the LLM was spent, or rounds brought nothing new before `n_samples`.
+        If the budget of the LLM was spent, rounds brought nothing new before `n_samples`, or the
+        `generator` raised an error when there were rows.
 
     Notes
     -----
-    Whatever ends `fit`, an error of the generator or an interrupt too, the rows accepted so far are
-    in `X_generated_` and `y_generated_`, and there is no `estimator_`. Answers of a ``ChatModel``
+    Whatever ends `fit`, the rows accepted so far are in `X_generated_` and `y_generated_`. Where a
+    `generator` raises an error when there are rows, the student learns these, with a warning;
+    after an error of an LLM or an interrupt there is no `estimator_`. Answers of a ``ChatModel``
     with a cache are not paid for twice: with an int as `random_state`, fitting again goes on where
     it ended.
 
@@ -187,6 +222,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         "task": [str, None],
         "class_descriptions": [dict, None],
         "feature_descriptions": [dict, None],
+        "text_columns": [StrOptions({"auto"}), list, tuple],
+        "encoder": [object],
         "strategy": [StrOptions({"auto", *STRATEGIES})],
         "n_rounds": [Interval(Integral, 1, None, closed="left"), None],
         "n_batches": [Interval(Integral, 1, None, closed="left"), None],
@@ -198,6 +235,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         "n_feedback": [Interval(Integral, 0, None, closed="left")],
         "feedback_every": [Interval(Integral, 1, None, closed="left")],
         "feedback_quantiles": [tuple, list],
+        "show_batch": ["boolean"],
+        "keep_student": ["boolean"],
         "ood_score": [StrOptions({"energy"}), HasMethods(["fit"])],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "attributes": [StrOptions({"auto"}), dict, None],
@@ -206,6 +245,7 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         "final_estimator": [HasMethods(["fit"]), None],
         "random_state": ["random_state"],
     }
+    _shared_by_clones = ("llm", "generator", "encoder")
 
     def __init__(
         self,
@@ -217,6 +257,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         task=None,
         class_descriptions=None,
         feature_descriptions=None,
+        text_columns="auto",
+        encoder=None,
         strategy="auto",
         n_rounds=None,
         n_batches=None,
@@ -228,6 +270,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         n_feedback=2,
         feedback_every=2,
         feedback_quantiles=(0.5, 0.75),
+        show_batch=False,
+        keep_student=False,
         ood_score="energy",
         temperature=1.0,
         attributes="auto",
@@ -243,6 +287,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         self.task = task
         self.class_descriptions = class_descriptions
         self.feature_descriptions = feature_descriptions
+        self.text_columns = text_columns
+        self.encoder = encoder
         self.strategy = strategy
         self.n_rounds = n_rounds
         self.n_batches = n_batches
@@ -254,6 +300,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         self.n_feedback = n_feedback
         self.feedback_every = feedback_every
         self.feedback_quantiles = feedback_quantiles
+        self.show_batch = show_batch
+        self.keep_student = keep_student
         self.ood_score = ood_score
         self.temperature = temperature
         self.attributes = attributes
@@ -275,33 +323,69 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         -------
         self
         """
-        return self._fit(X, y)
-
-    def _fit(self, X, y):
-        # Of warnings both `fit` and `fit_resample` are as far from the user's line.
         self._validate_params()
         X, codes = self._check_data(X, y)
-        student = self.estimator if self.estimator is not None else default_student(X)
+        student = self.estimator
+        if student is None:
+            student = default_student(X, self.text_columns, self.encoder)
         final = self.final_estimator if self.final_estimator is not None else student
-        rng = check_random_state(self.random_state)
-        seed = rng.randint(2**31 - 1)  # of every student
+        rng, seed = seeds(self.random_state)
         if self.llm is None and self.generator is None:
-            message = "There is no LLM and no generator: the student learns the labeled rows."
-            warn(message, NoLLMWarning)
-            self._keep(X[:0], None)
+            self._keep_nothing(TrainingRows(X, codes, self.classes_, NoKind(X)))
         else:
-            data = labeled(X, codes, self.classes_, self.feature_descriptions)
-            scores = make_scores(self, data, student, seed)
-            loop = make_loop(self, data, student, scores, rng)
-            try:
-                loop.run()
-            finally:
-                self._keep(data.as_X([one.row for one in loop.accepted]), loop)
-            self._warn_if_stopped(loop)
+            kind = kind_of(
+                X,
+                text_columns=self.text_columns,
+                feature_descriptions=self.feature_descriptions,
+            )
+            data = TrainingRows(X, codes, self.classes_, kind)
+            outcome = self._write(data, student, seed, rng)
             X = joined(X, self.X_generated_)
-            codes = np.append(codes, [one.code for one in loop.accepted])
+            codes = np.append(codes, [one.code for one in outcome.accepted])
         self.estimator_ = fit_student(final, X, codes, self.classes_, random_state=seed)
         return self
+
+    def _write(self, data, student, seed, rng):
+        """Have rows written; what cannot work is an error before anything is paid for."""
+        strategy = self.strategy
+        if strategy == "auto":
+            # Feedback has not paid; who asks for other topics wants the paper's loop on texts.
+            wanted = data.kind.of_texts and self.n_novel_batches > 0
+            strategy = "gold" if wanted else "no-feedback"
+        if self.final_estimator is not None:
+            rehearse_final(self.final_estimator, data, seed)
+        if STRATEGIES[strategy].source == "written" and self.n_feedback:
+            check_ood_score(self.ood_score, student)
+        study = make_study(self, data, student, seed, strategy=strategy, ood_score=self.ood_score)
+        labels = data.labels
+        quotas = class_quotas(self.n_samples, labels)
+        plan = make_plan(
+            self,
+            quotas,
+            strategy=strategy,
+            n_batches=len(labels) if self.n_batches is None else self.n_batches,
+            n_novel_batches=self.n_novel_batches,
+            feedback_every=self.feedback_every,
+        )
+        return self._grow(
+            data,
+            plan,
+            rng,
+            study=study,
+            make_check=partial(self._label_check, data, student),
+            curator=make_curator(
+                self, data.kind, quotas, labels, duplicate_threshold=self.duplicate_threshold
+            ),
+            grid=partial(make_grid, self, data),
+        )
+
+    def _label_check(self, data, student, seed):
+        method = self.label_check
+        if method is None or (method == "auto" and self.teacher is None):
+            return None
+        from skllmreg.augmentation._label_check import make_label_check
+
+        return make_label_check(method, data, student, self.teacher, seed)
 
     def fit_resample(self, X, y):
         """Fit, and return the rows that the student was fitted on.
@@ -314,13 +398,17 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         Returns
         -------
         X_resampled, y_resampled : like X and y
-            The labeled rows in their order, then the generated ones. The index of a data frame or
-            series starts anew.
+            The labeled rows in their order, then the generated ones. Of data frames and series the
+            labeled rows keep their index; the generated ones get the next numbers, or the labels
+            generated_0, generated_1, ... where the index does not hold integers.
         """
         if self.llm is None and self.generator is None:
             raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
-        self._fit(X, y)
-        return joined(X, self.X_generated_), joined(y, self.y_generated_)
+        self.fit(X, y)
+        return (
+            joined(X, self.X_generated_, keep_index=True),
+            joined(y, self.y_generated_, keep_index=True),
+        )
 
     @available_if(student_has("predict"))
     def predict(self, X):
@@ -391,31 +479,8 @@ class GOLDAugmenter(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstim
         check_consistent_length(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        check_params(self, self.classes_.tolist())
+        check_classes(self, self.classes_.tolist(), codes)
         return X, codes
-
-    def _keep(self, X_generated, loop):
-        """Set what the rounds brought; None for no rounds."""
-        accepted = [] if loop is None else loop.accepted
-        self.X_generated_ = X_generated
-        self.y_generated_ = self.classes_[np.array([one.code for one in accepted], dtype=int)]
-        self.generation_round_ = np.array([one.round for one in accepted], dtype=int)
-        self.ood_scores_ = np.array([one.score for one in accepted], dtype=float)
-        self.rejected_ = [] if loop is None else loop.rejected
-        self.history_ = [] if loop is None else loop.history
-        self.n_requests_ = sum(entry["requests"] for entry in self.history_)
-        self.termination_condition_ = "" if loop is None else loop.termination or "error"
-
-    def _warn_if_stopped(self, loop):
-        reasons = {"budget": "the budget of the LLM was spent"}
-        if self.n_samples is not None:
-            labels = self.classes_.tolist()
-            given_up = ", ".join(f"{labels[k]!r:.50}" for k in sorted(loop.asker.given_up))
-            of_which = f" of {given_up}" if given_up else ""
-            reasons["nothing_new"] = f"rounds brought (almost) nothing new{of_which}"
-        if reason := reasons.get(self.termination_condition_):
-            message = f"Generation stopped with {len(self.y_generated_)} rows: {reason}."
-            warn(message, GenerationStoppedWarning)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,16 +1,17 @@
-"""Whether a row is of the class that it was written for.
+"""Check whether rows are of the class that they were written for.
 
 Rows are written because the student knows little of their kind, so that a student's doubt alone is
 no reason against one: a label is believed unless another one is several times likelier.
 """
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
 
 from skllmreg.augmentation._student import table_features
 from skllmreg.students._calibration import fit_calibration
-from skllmreg.students._fitting import is_net, last_step, out_of_fold_proba, student_proba
+from skllmreg.students._fitting import is_net, last_step, out_of_fold_proba, seeded, student_proba
 from skllmreg.utils._frames import joined
 from skllmreg.utils._validation import is_text
 
@@ -25,8 +26,8 @@ MOST_CONFIDENCE, MOST_VARIANCE = 0.6, 0.75
 N_FOLDS, N_CHECKPOINTS = 5, 10
 
 
-def doubt_labels(method, X, y, *, X_labeled, y_labeled, classes, student, teacher, random_state):
-    """Say which rows are hardly of their class.
+class LabelCheck:
+    """Say which written rows are hardly of their class.
 
     Parameters
     ----------
@@ -36,23 +37,13 @@ def doubt_labels(method, X, y, *, X_labeled, y_labeled, classes, student, teache
         while a linear model learns the other folds, the row's label is never likely and hardly
         varies [1]_; the bound on the probability is for any number of classes here, where the paper
         has 0.2.
-    X : texts or table of shape (n_samples, n_features)
-        Generated rows.
-    y : ndarray of shape (n_samples,)
-        The classes that they were written for.
-    X_labeled, y_labeled : like X and y
-        Rows that are believed; they train the student, too.
-    classes : ndarray of shape (n_classes,)
+    data : TrainingRows
+        The labeled rows are believed; they train the student, too.
     student : estimator
         Unfitted; cloned.
     teacher : estimator or None
         Has `predict_proba` and `classes_`; fitted.
-    random_state : RandomState
-
-    Returns
-    -------
-    list of str
-        "" where the label is believed, else the reason, as in "label: the teacher says 'x' (0.97)".
+    random_state : int
 
     References
     ----------
@@ -60,13 +51,88 @@ def doubt_labels(method, X, y, *, X_labeled, y_labeled, classes, student, teache
        LLMs and data curation for tabular augmentation in low-data regimes", ICML,
        arXiv:2312.12112, section 3.2.
     """
-    codes = np.searchsorted(classes, y)
+
+    def __init__(self, method, data, student, teacher, random_state):
+        self.method, self.data = method, data
+        self.student, self.teacher = student, teacher
+        self.random_state = random_state
+        self._rows: list = []
+        self._codes: list[int] = []
+
+    def __call__(self, rows, codes):
+        """Check rows.
+
+        Parameters
+        ----------
+        rows : list
+            Valid rows, as generators give them.
+        codes : list of int
+            Positions of the classes that they were written for.
+
+        Returns
+        -------
+        list of str
+            "" where the label is believed, else why not, as in "the teacher says 'x' (0.97)".
+        """
+        data = self.data
+        doubts = doubt_labels(
+            self.method,
+            data.kind.to_X(rows),
+            np.asarray(codes, dtype=int),
+            X_labeled=joined(data.X, data.kind.to_X(self._rows)),
+            labeled_codes=np.append(data.codes, self._codes).astype(int),
+            classes=data.classes,
+            student=seeded(self.student, self.random_state),
+            teacher=self.teacher,
+            random_state=np.random.RandomState(self.random_state),
+        )
+        # What is believed now helps to judge what comes later.
+        self._rows += [row for row, doubt in zip(rows, doubts, strict=True) if not doubt]
+        self._codes += [code for code, doubt in zip(codes, doubts, strict=True) if not doubt]
+        return doubts
+
+
+def make_label_check(method, data, student, teacher, random_state):
+    """Resolve `label_check` of `GOLDAugmenter`, and fit the teacher.
+
+    Returns
+    -------
+    LabelCheck or None
+    """
+    if method == "auto":
+        method = None if teacher is None else "teacher"
+    if method is None:
+        return None
+    if method == "student" and not hasattr(student, "predict_proba"):
+        raise ValueError(
+            f'label_check="student" needs predict_proba, which {type(last_step(student)).__name__} '
+            "does not have."
+        )
+    if teacher is not None:
+        teacher = clone(teacher)
+        if "on_refusal" in teacher.get_params(deep=False):
+            # Of an `LLMTeacherClassifier`: a row without an answer is not doubted.
+            teacher.set_params(on_refusal="abstain")
+        teacher.fit(data.X, data.classes[data.codes])
+        teacher_classes(teacher, data.classes)
+    return LabelCheck(method, data, student, teacher, random_state)
+
+
+def doubt_labels(
+    method, X, codes, *, X_labeled, labeled_codes, classes, student, teacher, random_state
+):
+    """Say which rows are hardly of their class; see `LabelCheck`.
+
+    Returns
+    -------
+    list of str
+    """
     seed = random_state.randint(2**31 - 1)
     if method == "teacher":
-        known, proba, doubted = _by_teacher(teacher, X, y, classes)
+        known, proba, doubted = _by_teacher(teacher, X, classes[codes], classes)
     else:
         known = classes
-        data = joined(X_labeled, X), np.append(np.searchsorted(classes, y_labeled), codes)
+        data = joined(X_labeled, X), np.append(labeled_codes, codes)
         folds = _folds(codes, np.random.RandomState(seed))
         if method == "student":
             proba, doubted = _by_student(*data, folds, classes, student, seed)
@@ -76,7 +142,7 @@ def doubt_labels(method, X, y, *, X_labeled, y_labeled, classes, student, teache
     names = {"teacher": "the teacher says", "student": "the student, not having seen it, says"}
     said = names.get(method, "learning dynamics say")
     return [
-        f"label: {said} {str(known[best[i]])!r} ({proba[i, best[i]]:.2f})" if doubted[i] else ""
+        f"{said} {str(known[best[i]])!r} ({proba[i, best[i]]:.2f})" if doubted[i] else ""
         for i in range(len(codes))
     ]
 

@@ -1,13 +1,12 @@
-"""The rounds of GOLD: ask, curate, study what is new, ask again near it."""
+"""Run the rounds of GOLD: ask for rows, curate them, study what is new, ask again near it."""
 
 import math
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skllmreg.augmentation._feedback import choose_feedback
 from skllmreg.exceptions import BudgetExceededError, GenerationError
 from skllmreg.utils._progress import progress_bar
 from skllmreg.utils._text import harmless, short_repr
@@ -16,323 +15,414 @@ from skllmreg.utils._text import harmless, short_repr
 # up, or all of it ends.
 PATIENCE, LEAST_NEW = 2, 0.05
 SHOWN_REPLIES, SHOWN_CHARACTERS = 3, 300
+N_OF_BATCH = 3  # rows of a round that a novel request of it shows
 
 
 class Rejected(NamedTuple):
-    """A row that did not enter the data, and why; of a useless reply its text."""
+    """A row that did not enter the data, and why; of a useless reply its text.
+
+    `reason` is one word, such as "duplicate"; `detail` says more, or is "".
+    """
 
     row: Any
     label: Any
     round: int
     reason: str
+    detail: str
 
 
 @dataclass(eq=False)
 class Written:
-    """A row that was written, of the class with this code.
+    """A row that was written, and for which request.
 
-    `score` is nan until it is studied; `reason` says why it did not enter the data.
+    `score` is NaN until the row is studied; `reason` and `detail` say why it is refused.
     """
 
     row: Any
     code: int
-    round: int
-    novel: bool
+    request: Any
+    answer: Any
     score: float = np.nan
     reason: str = ""
+    detail: str = ""
 
 
-class GenerationLoop:
-    """One run of rounds, and all that came of it, whatever ends it.
+@dataclass(eq=False)
+class Outcome:
+    """All that has come of the rounds so far, whatever ends them.
 
     Parameters
     ----------
-    asker : Asker
-    generator : LLMGenerator or FunctionGenerator
-    curator : Curator
-    doubts : callable or None
-        Takes rows and their codes; returns a reason against each label, "" for none.
-    scores : callable or None
-        Takes the rows and codes that a student is to know, and new rows; returns how far out of
-        distribution these are. None: no feedback.
-    quantiles : tuple of float
-        The band of scores that feedback is taken from.
-    random_feedback : bool
-        Whether as many rows from anywhere take their place.
-    n_rounds, max_requests : int or inf
-    spent : callable
-        Returns the dollars spent so far, or None.
-    paid : float or None
-        What it returned before anything was asked for.
+    accepted : list of Written
+    rejected : list of Rejected
+    refused : list of Written
+        The rows among `rejected`.
+    history : list of dict
+        An entry for each round.
+    termination : str
+        Why there is no further round; "" while there is.
+    problem : str
+        What a spent budget, or a generator that broke, has said.
+    replies : deque of (str, str, list of Written)
+        The last replies, what was wrong with them, and their rows.
+    """
+
+    accepted: list[Written] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    refused: list[Written] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    termination: str = ""
+    problem: str = ""
+    replies: deque = field(default_factory=lambda: deque(maxlen=SHOWN_REPLIES))
+
+
+class Patience:
+    """Give up on the classes that nothing new comes of, while the others get their rows.
+
+    Once the others have theirs, a class that was given up is tried once more.
+
+    Parameters
+    ----------
+    quotas : ndarray of shape (n_classes,)
+        Rows wanted of each class; inf in all places means that classes stay equal, and then none is
+        given up without the others.
+    batch_size : int
+        Near its quota a class is asked for few rows at a time: patience is in rows, too.
 
     Attributes
     ----------
-    accepted : list of Written
-    rejected : list of Rejected
-    history : list of dict
-    termination : str
+    given_up : set of int
     """
 
-    def __init__(
-        self,
-        asker,
-        generator,
-        curator,
-        *,
-        doubts,
-        scores,
-        quantiles,
-        random_feedback,
-        n_rounds,
-        max_requests,
-        spent,
-        paid,
-    ):
-        self.asker, self.generator, self.curator = asker, generator, curator
-        self.doubts, self.scores = doubts, scores
-        self.quantiles, self.random_feedback = quantiles, random_feedback
-        self.n_rounds, self.max_requests = n_rounds, max_requests
-        self.spent, self.paid = spent, paid
-        self.accepted: list[Written] = []
-        self.rejected: list[Rejected] = []
-        self.history: list[dict[str, Any]] = []
-        self.termination = ""
-        # Of each class, the rounds and rows since something new came; and rounds of them all.
-        self._idle, self._idle_rounds = np.zeros((2, len(asker.labels))), 0
+    def __init__(self, quotas, batch_size):
+        self.quotas, self.batch_size = quotas, batch_size
+        self.given_up: set[int] = set()
+        # Of each class, the rounds and rows asked for since something new came; and all rounds.
+        self._idle, self._idle_rounds = np.zeros((2, len(quotas))), 0
         self._tried_again: set[int] = set()
-        # The last few, what was wrong with them, and their rows.
-        self._replies: list[tuple[str, str, list[Written]]] = []
-        self._no_budget = ""  # in the words of the LLM
 
-    def run(self):
-        """Ask, curate and study until there is enough, or no more to get.
+    @property
+    def unlimited(self):
+        """Whether no class has a quota."""
+        return bool(np.isinf(self.quotas).all())
 
-        Raises
-        ------
-        GenerationError
-            If no row was accepted.
-        BudgetExceededError
-            If the budget did not allow a single request.
+    def unmet(self, n_accepted):
+        """Return the classes that lack rows."""
+        return set(np.flatnonzero(n_accepted < self.quotas).tolist())
+
+    def update(self, wanted, got, n_accepted):
+        """Take note of a round.
+
+        Parameters
+        ----------
+        wanted, got : ndarray of shape (n_classes,)
+            Rows asked for, and accepted, in the round.
+        n_accepted : ndarray of shape (n_classes,)
+            Rows accepted so far.
         """
-        n_rounds = None if math.isinf(self.n_rounds) else self.n_rounds
-        with progress_bar(n_rounds, None, "Generation", unit="round") as tick:
-            self._run(tick)
-        if not self.accepted:
-            raise self._error()
-
-    def _run(self, tick):
-        while not self.termination:
-            room = self.max_requests - self.asker.n_requests
-            requests = self.asker.next_round(len(self.history), self.counts(), room)
-            new = self._round(requests)
-            self._give_up(requests, new)
-            self.termination = self.termination or self._end()
-            if not self.termination and self.scores is not None:
-                self._study(new)
-            tick(1)
-
-    def counts(self):
-        """How many rows of each class are accepted."""
-        codes = np.array([written.code for written in self.accepted], dtype=int)
-        return np.bincount(codes, minlength=len(self.asker.labels))
-
-    def _give_up(self, requests, new):
-        """Note which classes nothing new comes of; the others get their requests.
-
-        Once the others have their rows, a class that was given up is tried again.
-        """
-        wanted, got = np.zeros(self._idle.shape)
-        for request in requests:
-            wanted[self.asker.labels.index(request.label)] += request.n_rows
-        for one in new:
-            got[one.code] += 1
-        enough = new and len(new) >= LEAST_NEW * wanted.sum()
+        enough = got.sum() > 0 and got.sum() >= LEAST_NEW * wanted.sum()
         self._idle_rounds = 0 if enough else self._idle_rounds + 1
         self._idle += np.stack([np.sign(wanted), wanted])
         self._idle[:, (got > 0) & (got >= LEAST_NEW * wanted)] = 0
-        if np.isinf(self.asker.plan.quotas).all():
-            return  # the classes are to be equal, so none goes on without the others
-        # Near its quota a class is asked for few rows at a time: patience is in rows, too.
+        if self.unlimited:
+            return
         n_rounds, n_rows = self._idle
-        out = (n_rounds >= PATIENCE) & (n_rows >= PATIENCE * self.asker.plan.batch_size)
-        unmet = self._unmet()
+        out = (n_rounds >= PATIENCE) & (n_rows >= PATIENCE * self.batch_size)
+        unmet = self.unmet(n_accepted)
         idle = unmet & set(np.flatnonzero(out).tolist())
-        before, self.asker.given_up = self.asker.given_up, idle
+        before, self.given_up = self.given_up, idle
         if idle == unmet:
             again = (before & idle) - self._tried_again
             self._tried_again |= again
             self._idle[:, list(again)] = 0
-            self.asker.given_up = idle - again
+            self.given_up = idle - again
 
-    def _unmet(self):
-        """Classes that lack rows."""
-        return set(np.flatnonzero(self.counts() < self.asker.plan.quotas).tolist())
+    def is_over(self, n_accepted):
+        """Tell whether nothing more is to be expected of any class that lacks rows."""
+        if self.unlimited:
+            return self._idle_rounds >= PATIENCE
+        return self.given_up >= self.unmet(n_accepted)
 
-    def _end(self):
-        """Why this was the last round, "" if it was not."""
-        unmet = self._unmet()
-        if not unmet:
-            return "n_samples"
-        if self.asker.n_requests >= self.max_requests:
-            return "max_requests"
-        if len(self.history) >= self.n_rounds:
-            return "n_rounds"
-        nothing = not self.accepted and len(self.history) >= PATIENCE
-        if np.isinf(self.asker.plan.quotas).all():
-            nothing |= self._idle_rounds >= PATIENCE
-        return "nothing_new" if nothing or self.asker.given_up >= unmet else ""
 
-    def _round(self, requests):
-        """Have requests answered and their rows curated; also what came before an error.
+@dataclass(eq=False)
+class Parts:
+    """What takes part in the rounds.
 
-        Returns
-        -------
-        list of Written
-            The rows accepted.
-        """
-        answers, new = [], []
-        entry: dict[str, Any] = {}
-        self.history.append(entry)
-        try:
-            for answer in self.generator.generate(requests):
-                answers.append(answer)
-            if not all(answer.asked for answer in answers):
-                self.termination = "budget"
-                self._no_budget = next(answer.problem for answer in answers if not answer.asked)
-        finally:
-            n_rejected = len(self.rejected)
-            try:
-                new = self._curate(list(zip(requests, answers, strict=False)))
-            finally:
-                asked = [r for r, a in zip(requests, answers, strict=False) if a.asked]
-                entry["feedback"] = sum(len(request.feedback) for request in asked)
-                entry["requests"] = len(asked)
-                entry |= tally(new, self.rejected[n_rejected:])
-                before, self.paid = self.paid, self.spent()
-                entry |= account(answers, before, self.paid, len(new))
-        return new
+    Parameters
+    ----------
+    planner : RequestPlanner
+    generator : object with `generate`
+    curator : Curator
+    check : callable or None
+        Takes rows and their codes; returns a doubt about each label or target, "" for none.
+    study : Study or None
+    spent : callable
+        Returns the dollars spent so far, or None.
+    paid : float or None
+        What it returned before anything was asked for.
+    """
 
-    def _curate(self, exchanges):
-        """Accept the rows of answers that pass all checks."""
-        number, written = len(self.history) - 1, []
-        for request, answer in exchanges:
-            if not answer.asked:
-                continue
-            if answer.problem:
-                reason = f"reply: {answer.problem}"
-                self.rejected.append(Rejected(answer.text, request.label, number, reason))
-                self._replies.append((answer.text, reason, []))
-                continue
-            reasons = self.curator.admit(answer.rows, [request.label] * len(answer.rows))
-            code = self.asker.labels.index(request.label)
-            rows = [
-                Written(row, code, number, request.novel, reason=reason)
-                for row, reason in zip(answer.rows, reasons, strict=True)
-            ]
-            written += rows
-            text = answer.text or "; ".join(short_repr(row) for row in answer.rows)
-            self._replies.append((text, "", rows))
-        del self._replies[:-SHOWN_REPLIES]
-        self._reject(written)
-        new = [one for one in written if not one.reason]
-        if self.doubts is not None and new:
-            self._doubt(new)
-            new = [one for one in new if not one.reason]
-        self.accepted += new
-        return new
+    planner: Any
+    generator: Any
+    curator: Any
+    check: Any
+    study: Any
+    spent: Any
+    paid: Any
 
-    def _doubt(self, new):
-        """Have labels checked, last of all: it may cost calls of the teacher, and may fail."""
-        reasons = ["label: not checked"] * len(new)
-        try:
-            reasons = self.doubts([one.row for one in new], [one.code for one in new])
-        except BudgetExceededError as error:
-            self.termination, self._no_budget = "budget", str(error)
-        finally:
-            for one, reason in zip(new, reasons, strict=True):
-                one.reason = reason
-            self.curator.release([self.asker.labels[one.code] for one in self._reject(new)])
+    def __post_init__(self):
+        plan = self.planner.plan
+        self.patience = Patience(plan.quotas, plan.batch_size)
 
-    def _reject(self, written):
-        """Set aside what there is a reason against."""
-        refused = [one for one in written if one.reason]
-        self.rejected += [
-            Rejected(one.row, self.asker.labels[one.code], one.round, one.reason) for one in refused
-        ]
-        return refused
 
-    def _study(self, new):
-        """Find what of the novel rows the student should see more of.
+def run(parts, outcome):
+    """Ask, curate and study until there is enough, or no more to get.
 
-        The student has not seen these rows. Without novel requests all rows of the round are
-        candidates.
-        """
-        novel = self.asker.plan.n_novel_batches > 0
-        fresh = [one for one in new if one.novel or not novel]
-        if not fresh:
-            return  # what was unfamiliar before still serves
-        fresh_ids = set(map(id, fresh))
-        known = [one for one in self.accepted if id(one) not in fresh_ids]
-        scores = self.scores(
-            [one.row for one in known], [one.code for one in known], [one.row for one in fresh]
-        )
-        for one, score in zip(fresh, scores, strict=True):
-            one.score = float(score)
-        codes = np.array([one.code for one in fresh])
-        labels = self.asker.labels
-        chosen, limits = choose_feedback(scores, codes, len(labels), self.quantiles)
-        for k, inside in enumerate(chosen):
-            own = np.flatnonzero(codes == k)
-            if not len(own):
-                continue  # what was unfamiliar before still serves
-            pool = own if self.random_feedback else inside
-            n_shown = min(self.asker.plan.n_feedback, len(inside))
-            self.asker.feedback[k] = ([fresh[i].row for i in pool], n_shown)
-        present = np.unique(codes)
-        self.history[-1]["band"] = {labels[k]: tuple(limits[k].tolist()) for k in present}
+    Parameters
+    ----------
+    parts : Parts
+    outcome : Outcome
+        Filled in; also where an error ends it.
 
-    def _error(self):
-        if not self._replies:
-            grid = self.asker.grid
-            after = grid is not None and grid.proposed
-            what = ", after that for their attributes (attributes=None saves it)" if after else ""
-            return BudgetExceededError(
-                f"The budget of the LLM does not allow a single request for rows{what}. "
-                f"{self._no_budget}"
+    Raises
+    ------
+    GenerationError
+        If no row was accepted.
+    BudgetExceededError
+        If the budget did not allow a single request.
+    """
+    plan = parts.planner.plan
+    n_rounds = None if math.isinf(plan.n_rounds) else plan.n_rounds
+    with progress_bar(n_rounds, None, "Generation", unit="round") as tick:
+        while not outcome.termination:
+            requests = parts.planner.next_round(
+                len(outcome.history), counts(parts, outcome), parts.patience.given_up
             )
-        counts = Counter(kind(rejected.reason) for rejected in self.rejected)
-        why = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "there were none"
-        if self.curator.schema is not None and 2 * counts["duplicate"] > sum(counts.values()):
-            why += "; of a table with few different rows there are none to write"
-        replies = ""
-        for text, problem, rows in self._replies:
-            problem = problem or next((one.reason for one in rows if one.reason), "no rows")
-            replies += f"\n--- {problem}\n{harmless(text[:SHOWN_CHARACTERS])}"
-        return GenerationError(
-            f"Nothing of what {self.asker.n_requests} requests brought can be used ({why}). "
-            f"{self._no_budget}{' ' if self._no_budget else ''}The last replies:{replies}"
+            new = run_round(parts, outcome, requests)
+            note_progress(parts, outcome, requests, new)
+            outcome.termination = outcome.termination or reason_to_end(parts, outcome)
+            if not outcome.termination and parts.study is not None:
+                study(parts, outcome, new)
+            tick(1)
+    if not outcome.accepted:
+        raise nothing_accepted(parts, outcome)
+
+
+def run_round(parts, outcome, requests):
+    """Have the requests of a round answered, and their rows curated.
+
+    A novel request that shows rows of its round waits for the plain ones.
+
+    Returns
+    -------
+    list of Written
+        The rows accepted.
+    """
+    entry = {"feedback": 0, "requests": 0, "band": {}}
+    n_rejected = len(outcome.rejected)
+    outcome.history.append(entry)
+    new: list[Written] = []
+    answers: list[Any] = []
+    waves = [requests]
+    if parts.planner.plan.show_batch:
+        waves = [[r for r in requests if not r.novel], [r for r in requests if r.novel]]
+    try:
+        for wave in waves:
+            if parts.planner.plan.show_batch:
+                wave = [with_batch(request, new) for request in wave]
+            if wave and not outcome.termination:
+                ask(parts, outcome, wave, answers, new)
+    finally:
+        entry |= tally(new, outcome.rejected[n_rejected:])
+        asked = [(request, answer) for request, answer in answers if answer.asked]
+        entry["feedback"] = sum(len(request.feedback) for request, _ in asked)
+        entry["requests"] = len(asked)
+        before, parts.paid = parts.paid, parts.spent()
+        entry |= account([answer for _, answer in answers], before, parts.paid, len(new))
+    return new
+
+
+def with_batch(request, new):
+    """Show a novel request the rows of its class that this round has brought."""
+    own = [one.row for one in new if one.request.label == request.label]
+    if not request.novel or not own:
+        return request
+    rng = np.random.RandomState(request.random_state)
+    chosen = rng.choice(len(own), min(N_OF_BATCH, len(own)), replace=False)
+    return replace(request, batch=[own[i] for i in chosen])
+
+
+def ask(parts, outcome, requests, answers, new):
+    """Ask for rows; what came before an error is curated, too."""
+    exchanges: list[tuple[Any, Any]] = []
+    broken = None
+    try:
+        for answer in parts.generator.generate(requests):
+            exchanges.append((requests[len(exchanges)], answer))
+        unasked = [answer.problem for _, answer in exchanges if not answer.asked]
+        if unasked:
+            outcome.termination, outcome.problem = "budget", unasked[0]
+    except Exception as error:
+        # A fit that asks an LLM goes on from its cache; what a function has given would be lost.
+        if parts.generator.goes_on:
+            raise
+        broken = error
+    finally:
+        answers += exchanges
+        new += curate(parts, outcome, exchanges)
+    if broken is not None:
+        if not outcome.accepted:
+            raise broken
+        outcome.termination = "error"
+        outcome.problem = f"{type(broken).__name__}: {broken}"
+
+
+def curate(parts, outcome, exchanges):
+    """Accept the rows of answers that pass all checks.
+
+    Returns
+    -------
+    list of Written
+    """
+    labels, number = parts.planner.data.labels, len(outcome.history) - 1
+    written: list[Written] = []
+    for request, answer in exchanges:
+        if not answer.asked:
+            continue
+        if answer.problem:
+            outcome.rejected.append(
+                Rejected(answer.text, request.label, number, "reply", answer.problem)
+            )
+            outcome.replies.append((answer.text, f"reply: {answer.problem}", []))
+            continue
+        found = parts.curator.admit(
+            answer.rows, [request.label] * len(answer.rows), prompt=answer.prompt, request=request
         )
+        code = labels.index(request.label)
+        rows = [
+            Written(row, code, request, answer, reason=reason, detail=detail)
+            for row, (reason, detail) in zip(answer.rows, found, strict=True)
+        ]
+        written += rows
+        text = answer.text or "; ".join(short_repr(row) for row in answer.rows)
+        outcome.replies.append((text, "", rows))
+    set_aside(parts, outcome, written)
+    new = [one for one in written if not one.reason]
+    if parts.check is not None and new:
+        check_labels(parts, outcome, new)
+        new = [one for one in new if not one.reason]
+    outcome.accepted += new
+    return new
 
 
-def kind(reason):
-    """Return the part of a reason that is counted: "duplicate", "label"."""
-    return reason.partition(":")[0]
+def check_labels(parts, outcome, new):
+    """Have labels or targets checked, last of all: it may cost calls, and may fail."""
+    doubts = ["not checked"] * len(new)
+    try:
+        doubts = parts.check([one.row for one in new], [one.code for one in new])
+    except BudgetExceededError as error:
+        outcome.termination, outcome.problem = "budget", str(error)
+    finally:
+        for one, doubt in zip(new, doubts, strict=True):
+            one.reason, one.detail = ("label", doubt) if doubt else ("", "")
+        refused = set_aside(parts, outcome, new)
+        parts.curator.release([one.request.label for one in refused])
+
+
+def set_aside(parts, outcome, written):
+    """Keep apart what there is a reason against."""
+    refused = [one for one in written if one.reason]
+    outcome.refused += refused
+    outcome.rejected += [
+        Rejected(one.row, one.request.label, one.request.round, one.reason, one.detail)
+        for one in refused
+    ]
+    return refused
+
+
+def study(parts, outcome, new):
+    """Find what the student should see more of.
+
+    Without novel requests, all rows of the round are candidates.
+    """
+    novel = parts.planner.plan.n_novel_batches > 0
+    fresh = [one for one in new if one.request.novel or not novel]
+    if not fresh:
+        return  # what was unfamiliar before still serves
+    feedback, band = parts.study.choose(outcome.accepted, fresh)
+    for code, shown_rows in feedback.items():
+        parts.planner.feedback[code] = shown_rows
+    labels = parts.planner.data.labels
+    outcome.history[-1]["band"] = {labels[code]: limits for code, limits in band.items()}
+
+
+def counts(parts, outcome):
+    """Count the rows accepted of each class."""
+    codes = np.array([one.code for one in outcome.accepted], dtype=int)
+    return np.bincount(codes, minlength=len(parts.planner.data.labels))
+
+
+def note_progress(parts, outcome, requests, new):
+    """Tell `Patience` what a round was asked for, and what has come of it."""
+    wanted, got = np.zeros((2, len(parts.planner.data.labels)))
+    for request in requests:
+        wanted[parts.planner.data.labels.index(request.label)] += request.n_rows
+    for one in new:
+        got[one.code] += 1
+    parts.patience.update(wanted, got, counts(parts, outcome))
+
+
+def reason_to_end(parts, outcome):
+    """Return why this was the last round, "" if it was not."""
+    plan, n_accepted = parts.planner.plan, counts(parts, outcome)
+    if not parts.patience.unmet(n_accepted):
+        return "n_samples"
+    if parts.planner.n_requests >= plan.max_requests:
+        return "max_requests"
+    if len(outcome.history) >= plan.n_rounds:
+        return "n_rounds"
+    nothing = not outcome.accepted and len(outcome.history) >= PATIENCE
+    return "nothing_new" if nothing or parts.patience.is_over(n_accepted) else ""
+
+
+def nothing_accepted(parts, outcome):
+    """Build the error that says why no row could be used."""
+    problem = f"{outcome.problem} " if outcome.problem else ""
+    if not outcome.replies:
+        grid = parts.planner.grid
+        after = grid is not None and grid.proposed
+        what = ", after that for their attributes (attributes=None saves it)" if after else ""
+        return BudgetExceededError(
+            f"The budget of the LLM does not allow a single request for rows{what}. {problem}"
+        )
+    reasons = Counter(one.reason for one in outcome.rejected)
+    why = ", ".join(f"{name} {n}" for name, n in reasons.most_common()) or "there were none"
+    if 2 * reasons["duplicate"] > reasons.total() and parts.curator.few_rows_possible:
+        why += "; of a table with few different rows there are none to write"
+    replies = ""
+    for text, what, rows in outcome.replies:
+        refused = (f"{one.reason}: {one.detail}".rstrip(": ") for one in rows if one.reason)
+        replies += f"\n--- {what or next(refused, 'no rows')}\n{harmless(text[:SHOWN_CHARACTERS])}"
+    return GenerationError(
+        f"Nothing of what {parts.planner.n_requests} requests brought can be used ({why}). "
+        f"{problem}The last replies:{replies}"
+    )
 
 
 def tally(new, rejected):
     """Count what came of a round."""
-    reasons = Counter(kind(one.reason) for one in rejected)
+    reasons = Counter(one.reason for one in rejected)
     return {
         "rows": len(new) + sum(n for reason, n in reasons.items() if reason != "reply"),
         "accepted": len(new),
-        "novel": sum(one.novel for one in new),
+        "novel": sum(one.request.novel for one in new),
         "rejected": dict(reasons),
         "band": {},
     }
 
 
 def account(answers, before, after, n_accepted):
-    """What a round took: tokens of the answers, cached ones too, and dollars paid now."""
+    """Sum up what a round took: tokens of the answers, cached ones too, and dollars paid now."""
     replies = [answer.reply for answer in answers if answer.reply is not None]
     entry = {
         name: sum(getattr(reply, name) or 0 for reply in replies)

@@ -25,9 +25,11 @@ from skllmreg.utils._frames import (
 from skllmreg.utils._labels import is_missing
 from skllmreg.utils._text import answer_keys, clean_if_text, clean_text, short_repr, single_line
 
-# A column of strings with more values than this, or with values of more words, is free text.
+# A column of strings is taken for a closed set of categories if there are at most so many, each of
+# at most so many words, and each stands in so many rows on average. Other columns are free text.
 MOST_CATEGORIES = 100
 MOST_WORDS = 4
+FEWEST_REPEATS = 2
 
 # So far beyond what the labeled rows span a number may lie: twice the span while there are up to
 # 10 rows, less the more rows show how far it goes. Of the real rows of seven data sets these bounds
@@ -64,6 +66,8 @@ class Column:
         The value in the table for each one as text.
     stored : callable, default=None
         Rounds a number to what a short float of the table holds.
+    guessed : bool, default=False
+        Whether only the labeled rows say that the categories are all there are.
     """
 
     name: Any
@@ -75,6 +79,7 @@ class Column:
     greatest: float = math.inf
     categories: dict[str, Any] = field(default_factory=dict)
     stored: Any = None
+    guessed: bool = False
 
     def clean(self, value):
         """Bring a value into its one form, as far as that is clear; the rest is for `problem`."""
@@ -162,7 +167,7 @@ class TableSchema:
     template: Any
 
     @classmethod
-    def from_frame(cls, X, feature_descriptions=None):
+    def from_frame(cls, X, feature_descriptions=None, text_columns="auto"):
         """Learn what rows look like.
 
         Parameters
@@ -171,6 +176,8 @@ class TableSchema:
             The columns of an array are called x0, x1, ...
         feature_descriptions : dict of str to str, default=None
             What the columns hold, and in which unit.
+        text_columns : "auto" or list, default="auto"
+            Columns of free text; "auto" finds them.
 
         Returns
         -------
@@ -190,8 +197,21 @@ class TableSchema:
                 f"are {', '.join(map(str, values))[:300]}."
             )
         keys = answer_keys([str(name) for name in values])
+        texts = None if isinstance(text_columns, str) else list(text_columns)
+        if unknown := [name for name in texts or [] if name not in values]:
+            raise ValueError(
+                f"text_columns names {unknown[0]!r}, which is no column of X; its columns are "
+                f"{', '.join(map(str, values))[:300]}."
+            )
         columns = [
-            _infer(name, keys[str(name)], described.get(name, ""), column, column_dtype(X, name))
+            _infer(
+                name,
+                keys[str(name)],
+                described.get(name, ""),
+                column,
+                column_dtype(X, name),
+                None if texts is None else name in texts,
+            )
             for name, column in values.items()
         ]
         return cls(columns, no_rows(X))
@@ -275,10 +295,12 @@ def quoted(text):
     return json.dumps(single_line(text), ensure_ascii=False)
 
 
-def _infer(name, key, description, values, dtype):
+def _infer(name, key, description, values, dtype, is_text=None):
     present = [v.item() if isinstance(v, np.generic) else v for v in values if not is_missing(v)]
     if not present:
         raise ValueError(f"Column {name!r} of X holds no value: leave it out.")
+    if is_text and (strange := [v for v in present if not isinstance(v, str)]):
+        raise ValueError(f"text_columns names {name!r}, which holds {short_repr(strange[0])}.")
     if any(isinstance(v, datetime.date | datetime.time | datetime.timedelta) for v in present):
         raise ValueError(f"Column {name!r} of X holds dates or times: turn them into numbers.")
     categorical = str(dtype) == "category" or is_enum(dtype)
@@ -305,15 +327,40 @@ def _infer(name, key, description, values, dtype):
         )
     declared = dtype.categories if categorical else None  # of polars' Enum, too
     categories = {clean_text(str(v)): v for v in (present if declared is None else list(declared))}
-    is_text = all(isinstance(v, str) for v in present) and (
-        len(categories) > MOST_CATEGORIES
-        or np.mean([len(v.split()) for v in categories]) > MOST_WORDS
-    )
-    if is_text and not categorical:
+    strings = all(isinstance(v, str) for v in present)
+    guessed = is_text is None and strings and not categorical
+    if is_text is None:
+        is_text = guessed and is_free_text(present)
+    if is_text:
         return Column(kind="text", **common)
     if declared is None:
         categories = dict(sorted(categories.items()))
-    return Column(kind="category", categories=categories, **common)
+    return Column(kind="category", categories=categories, guessed=guessed, **common)
+
+
+def is_free_text(values):
+    """Whether strings are texts, and no categories: they are long, many, or hardly repeat."""
+    different = set(values)
+    return (
+        len(different) > MOST_CATEGORIES
+        or max(len(value.split()) for value in different) > MOST_WORDS
+        or FEWEST_REPEATS * len(different) > len(values)
+    )
+
+
+def free_text_columns(X, text_columns="auto"):
+    """Return the names of the columns of free text, as `TableSchema` finds them."""
+    if not isinstance(text_columns, str):
+        return list(text_columns)
+    texts = []
+    for name, values in column_values(X).items():
+        dtype = column_dtype(X, name)
+        present = [v for v in values if not is_missing(v)]
+        declared = str(dtype) == "category" or is_enum(dtype)
+        strings = bool(present) and not declared and all(isinstance(v, str) for v in present)
+        if strings and is_free_text(present):
+            texts.append(name)
+    return texts
 
 
 def _number(name, values, dtype):

@@ -2,11 +2,11 @@
 
 import json
 import re
-import unicodedata
 from collections import Counter
 
+from skllmreg.utils._text import words
+
 _ARTICLES = {"a", "an", "the"}
-_WORDS = re.compile(r"\d+(?:[.,/:]\d+)*|\w+(?:'\w+)*|[^\w\s.,;:!?'\"]")
 
 
 def answer_in(field=None):
@@ -38,8 +38,8 @@ def answer_in(field=None):
         text = x if field is None else x.get(field) if isinstance(x, dict) else None
         if not isinstance(text, str):
             return f"the input has no text in {place}" if field is not None else "no text"
-        answer = _words(y)
-        if answer and f" {' '.join(answer)} " in f" {' '.join(_words(text))} ":
+        answer = words(y)
+        if answer and f" {' '.join(answer)} " in f" {' '.join(words(text))} ":
             return None
         return f"the target is not in {place}"
 
@@ -188,7 +188,7 @@ def rouge_l(y_true, y_pred):
     >>> round(rouge_l("police killed the gunman", "police kill the gunman"), 3)
     0.75
     """
-    true, found = _words(y_true), _words(y_pred)
+    true, found = words(y_true), words(y_pred)
     if not true or not found:
         return float(true == found)
     before = [0] * (1 + len(found))
@@ -203,14 +203,6 @@ def rouge_l(y_true, y_pred):
 METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
 
 
-def _words(text):
-    """Words, numbers and signs in lower case; the punctuation of sentences is left out.
-
-    Brackets and operators stay: ``(7 - 3) * 2`` is not ``7 - (3 * 2)``.
-    """
-    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
 def _answer(text):
-    words = _words(text)
-    return [word for word in words if word not in _ARTICLES] or words
+    found = words(text)
+    return [word for word in found if word not in _ARTICLES] or found

@@ -113,10 +113,15 @@ def frame_like(template, names, rows):
     return frame
 
 
-def joined(old, new):
+def joined(old, new, *, keep_index=False):
     """Append rows or labels; the result is of the type that the old ones are.
 
-    Index labels of pandas start anew: generated rows have none.
+    Parameters
+    ----------
+    old, new : rows, or labels
+    keep_index : bool, default=False
+        Whether the old rows of pandas keep their index, and the new ones get labels that it does
+        not have; otherwise the index starts anew.
     """
     if isinstance(old, list | tuple):
         return type(old)([*old, *np.asarray(new).tolist()])
@@ -124,14 +129,15 @@ def joined(old, new):
         import pandas as pd
 
         if old.ndim == 2 and np.ndim(new) == 1:  # labels in a frame of one column
-            column = joined(old.iloc[:, 0], new)
-            return column.to_frame()
+            return joined(old.iloc[:, 0], new, keep_index=keep_index).to_frame()
+        index = longer_index(old.index, len(new)) if keep_index else None
         if old.ndim == 1:
             if isinstance(old.dtype, pd.CategoricalDtype):
                 strange = [value for value in dict.fromkeys(new) if value not in old.cat.categories]
                 old = old.cat.add_categories(strange)
             new = pd.Series(new, dtype=old.dtype, name=old.name)
-        return pd.concat([old, new], ignore_index=True)
+        result = pd.concat([old, new], ignore_index=True)
+        return result if index is None else result.set_axis(index, axis=0)
     if is_polars(old) and is_frame(old):
         if np.ndim(new) == 1:
             return joined(old.to_series(), new).to_frame()
@@ -146,6 +152,33 @@ def joined(old, new):
         old = old.ravel()
     # Strings of a fixed length: the longest decides.
     return np.concatenate([old, new.astype(str if old.dtype.kind == "U" else old.dtype)])
+
+
+def longer_index(index, n):
+    """Append `n` new labels to an index of pandas: numbers to integers, else generated_0, ...
+
+    Parameters
+    ----------
+    index : pandas.Index
+    n : int
+
+    Returns
+    -------
+    pandas.Index
+    """
+    import pandas as pd
+
+    if index.nlevels > 1:
+        others = [""] * (index.nlevels - 1)
+        tuples = [*index, *((f"generated_{i}", *others) for i in range(n))]
+        return pd.MultiIndex.from_tuples(tuples, names=index.names)
+    if pd.api.types.is_integer_dtype(index.dtype):
+        first = max(index, default=-1) + 1
+        return pd.Index([*index, *range(first, first + n)], name=index.name)
+    taken = set(map(str, index))
+    free = (f"generated_{i}" for i in range(n + len(taken)))
+    more = [label for label in free if label not in taken][:n]
+    return pd.Index([*index, *more], name=index.name, dtype=object)
 
 
 def labels_like(y, labels, rows):

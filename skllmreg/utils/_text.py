@@ -1,5 +1,6 @@
 """Bring text into the forms that prompts, messages and rows need."""
 
+import re
 import unicodedata
 
 # What joins and separates letters in some scripts and in emoji; other characters of its kind are
@@ -12,6 +13,8 @@ _FILLERS = dict.fromkeys(map(ord, "\u115f\u1160\u3164\uffa0"))
 # Of a text of so many characters at most, composing it takes no time worth a look at its marks.
 _LONG = 1000
 _MOST_MARKS = 30
+
+_WORDS = re.compile(r"\d+(?:[.,/:]\d+)*|\w+(?:'\w+)*|[^\w\s.,;:!?'\"]")
 
 
 def single_line(text):
@@ -92,6 +95,14 @@ def clean_text(text):
 def clean_if_text(value):
     """Clean a text; what is none stays what it is."""
     return clean_text(value) if isinstance(value, str) else value
+
+
+def words(text):
+    """Words, numbers and signs in lower case; the punctuation of sentences is left out.
+
+    Brackets and operators stay: ``(7 - 3) * 2`` is not ``7 - (3 * 2)``.
+    """
+    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def harmless(text):

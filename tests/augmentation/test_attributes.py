@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from skllmreg import ChatModel
-from skllmreg.augmentation._attributes import AttributeGrid
+from skllmreg.augmentation._kinds import Texts
+from skllmreg.augmentation._requests import AttributeGrid
+from skllmreg.augmentation._writers import propose_attributes
 from skllmreg.exceptions import InvalidReplyError
 from tests.loopback import last
 
@@ -17,11 +19,13 @@ def grid(values=VALUES):
 
 @pytest.fixture
 def propose(loopback):
-    def ask(classes=("a", "b c\n"), **params):
+    def ask(classes=("a", "b c\n")):
         chat = ChatModel("tiny", base_url=loopback.base_url, max_retries=0)
-        return AttributeGrid.propose(
-            chat, np.random.RandomState(0), task="Sort.", classes=list(classes), **params
+        kind = Texts(np.array(["a text"], dtype=object))
+        values = propose_attributes(
+            chat, task="Sort.", classes=list(classes), class_descriptions=None, kind=kind
         )
+        return AttributeGrid(values, np.random.RandomState(0))
 
     return ask
 

@@ -1,3 +1,4 @@
+import json
 import pickle
 from dataclasses import replace
 
@@ -75,7 +76,7 @@ def test_texts_come_back_as_they_were_with_the_generated_ones_after_them(contain
         assert X_new.dtype.kind == X.dtype.kind
     if isinstance(X, pd.Series):
         assert X_new.name == "message"
-        assert X_new.index.tolist() == list(range(len(X_new)))
+        assert X_new.index.tolist() == list(range(7, 7 + len(X_new)))
 
 
 @pytest.mark.parametrize(
@@ -401,7 +402,7 @@ def test_history_and_rejected_rows_account_for_everything_that_came():
 
     model, writer = fitted(Mixed())
     frame = pd.DataFrame(model.rejected_)
-    assert list(frame.columns) == ["row", "label", "round", "reason"]
+    assert list(frame.columns) == ["row", "label", "round", "reason", "detail"]
     for number, entry in enumerate(model.history_):
         own = frame[frame["round"] == number]
         assert entry["accepted"] == np.sum(model.generation_round_ == number) == 20
@@ -446,8 +447,8 @@ def test_wrong_labels_are_refused_by_the_teacher_and_their_quota_is_given_back()
     assert (teacher.predict_proba(model.X_generated_)[:, 0] > 0.5).tolist() == (
         model.y_generated_ == "money"
     ).tolist()
-    reasons = [r.reason for r in model.rejected_]
-    assert any(reason.startswith("label: the teacher says") for reason in reasons)
+    doubted = [r.detail for r in model.rejected_ if r.reason == "label"]
+    assert all(detail.startswith("the teacher says") for detail in doubted)
     assert sum(entry["rejected"].get("label", 0) for entry in model.history_) > 10
 
 
@@ -465,7 +466,7 @@ def test_a_teacher_may_know_more_classes_and_doubt_with_them():
     vocabulary = TfidfVectorizer(token_pattern=r"[a-z]+", min_df=2)
     teacher = make_pipeline(vocabulary, LogisticRegression(C=1e4)).fit(texts, topics)
     model, _ = fitted(Traveller(), teacher=FrozenEstimator(teacher), n_rounds=1)
-    doubted = [r.row for r in model.rejected_ if "says 'travel'" in r.reason]
+    doubted = [r.row for r in model.rejected_ if "says 'travel'" in r.detail]
     assert doubted == [f"a train to Rome at {i}" for i in range(4)]
 
 
@@ -480,7 +481,7 @@ def test_rows_whose_labels_could_not_be_checked_are_set_aside(error):
             model.fit(TEXTS, TOPICS)
         assert model.termination_condition_ == "budget"
     assert len(model.X_generated_) == 32
-    assert [r.reason for r in model.rejected_] == ["label: not checked"] * 32
+    assert [r[3:] for r in model.rejected_] == [("label", "not checked")] * 32
 
 
 def test_useless_replies_cost_nothing_but_themselves():
@@ -490,7 +491,7 @@ def test_useless_replies_cost_nothing_but_themselves():
 
     model, writer = fitted(Flaky())
     assert len(model.X_generated_) == 8 * len(writer.requests) // 2
-    replies = [r for r in model.rejected_ if r.reason.startswith("reply")]
+    replies = [r for r in model.rejected_ if r.reason == "reply"]
     assert len(replies) == len(writer.requests) // 2
 
 
@@ -506,21 +507,42 @@ def test_if_nothing_is_valid_the_error_shows_three_replies():
     assert len(model.rejected_) == 8
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
-def test_rows_accepted_before_an_error_are_kept(kind):
-    class Breaking(TextWriter):
-        def rows(self, request, rng):
-            if request.number == 6:
-                raise kind("the generator broke")
-            return super().rows(request, rng)
+class Breaking(TextWriter):
+    """Fails at one request."""
 
-    model = GOLDAugmenter(generator=Breaking(), **PAPER)
-    with pytest.raises(kind, match="broke"):
+    def __init__(self, error, at=6):
+        super().__init__()
+        self.error, self.at = error, at
+
+    def rows(self, request, rng):
+        if request.number == self.at:
+            raise self.error
+        return super().rows(request, rng)
+
+
+def test_rows_accepted_before_a_generator_fails_train_the_student():
+    model = GOLDAugmenter(generator=Breaking(RuntimeError("the generator broke")), **PAPER)
+    with pytest.warns(GenerationStoppedWarning, match="48 rows: .*RuntimeError: the generator bro"):
         model.fit(TEXTS, TOPICS)
     assert len(model.X_generated_) == len(model.y_generated_) == 6 * 8
     assert model.termination_condition_ == "error"
     assert [entry["accepted"] for entry in model.history_] == [32, 16]
     assert [entry["requests"] for entry in model.history_] == [4, 2]
+    assert model.score(TEXTS, TOPICS) > 0.5
+
+
+def test_a_generator_that_fails_before_there_are_rows_is_an_error():
+    model = GOLDAugmenter(generator=Breaking(RuntimeError("broke"), at=0), **PAPER)
+    with pytest.raises(RuntimeError, match="broke"):
+        model.fit(TEXTS, TOPICS)
+
+
+def test_rows_accepted_before_an_interrupt_are_kept():
+    model = GOLDAugmenter(generator=Breaking(KeyboardInterrupt()), **PAPER)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(TEXTS, TOPICS)
+    assert len(model.X_generated_) == 6 * 8
+    assert model.termination_condition_ == "error"
     with pytest.raises(NotFittedError):
         model.predict(TEXTS)
 
@@ -529,9 +551,9 @@ def test_a_student_that_cannot_learn_the_rows_fails_before_a_request():
     writer = TextWriter()
     for student in (LogisticRegression(), RandomForestClassifier()):
         with pytest.raises(ValueError, match="could not convert|no decision_function"):
-            GOLDAugmenter(student, generator=writer).fit(TEXTS, TOPICS)
+            GOLDAugmenter(student, generator=writer, strategy="gold").fit(TEXTS, TOPICS)
     with pytest.raises(ValueError, match="could not convert"):
-        GOLDAugmenter(generator=writer, ood_score=IsolationForest()).fit(TEXTS, TOPICS)
+        fitted(writer, ood_score=IsolationForest())
     assert not writer.requests
 
 
@@ -707,16 +729,123 @@ def test_texts_in_a_table_of_one_column_are_to_be_passed_as_texts(X, pass_):
         GOLDAugmenter(generator=TextWriter()).fit(X, TOPICS)
 
 
-def test_a_table_of_texts_alone_only_refuses_equal_rows():
+def test_several_texts_are_repeated_only_where_each_text_is():
     X = pd.DataFrame({"title": LONG, "body": LONG[::-1]})
 
     def writer(request):
         row = {"title": f"a new title that is number {request.number}", "body": LONG[0]}
-        return [row, row]
+        return [row, row, row | {"body": LONG[0] + " again"}]
 
     model = GOLDAugmenter(generator=writer, n_rounds=2, **PAPER).fit(X, TOPICS)
     assert len(model.X_generated_) == 8
-    assert [r.reason for r in model.rejected_] == ["duplicate"] * 8
+    assert [r.reason for r in model.rejected_] == ["duplicate", "near-duplicate"] * 8
+
+
+@pytest.mark.parametrize("y", [[f"An answer of its own, {i}" for i in range(8)], list("abcdefgh")])
+def test_free_texts_in_y_are_refused_before_a_request_unless_they_are_described(y):
+    writer = Repeater()
+    model = GOLDAugmenter(generator=writer, n_rounds=1, duplicate_threshold=None)
+    with pytest.raises(ValueError, match="GOLDSeq2SeqAugmenter"):
+        model.fit(TEXTS, y)
+    assert not writer.requests
+    described = dict.fromkeys(y, "a class")
+    model.set_params(class_descriptions=described, generator=lambda r: [f"{r.label} as asked"])
+    assert len(model.fit(TEXTS, y).y_generated_) == 8
+
+
+@pytest.mark.parametrize("index", [range(5, 13), list("abcdefgh"), [(i, "x") for i in range(8)]])
+def test_labeled_rows_keep_the_index_of_their_frame_and_no_label_comes_twice(index):
+    multi = isinstance(index[0], tuple)
+    index = pd.MultiIndex.from_tuples(index, names=["i", "k"]) if multi else pd.Index(index)
+    X = pd.DataFrame({"n": np.arange(8.0), "m": np.arange(8.0) ** 2}, index=index)
+    y = pd.Series(TOPICS, index=index)
+    model = GOLDAugmenter(generator=TableWriter(), n_rounds=1, random_state=0)
+    X_new, y_new = model.fit_resample(X, y)
+    assert X_new.loc[X.index].equals(X)
+    assert X_new.index.is_unique
+    assert X_new.index.equals(y_new.index)
+    assert X_new.index.names == X.index.names
+
+
+def test_a_table_tells_where_each_row_comes_from():
+    model, writer = fitted(attributes={"tone": ["angry", "polite"]})
+    frame = model.to_frame()
+    assert frame["row"].tolist() == model.X_generated_.tolist()
+    assert frame["label"].tolist() == model.y_generated_.tolist()
+    np.testing.assert_array_equal(frame["energy"], model.ood_scores_)
+    for _, line in frame.iterrows():
+        request = writer.requests[line["request"]]
+        assert json.loads(line["seed_examples"]) == request.seed_examples
+        assert json.loads(line["feedback"]) == request.feedback
+        assert json.loads(line["attributes"]) == request.attributes
+        assert (line["round"], line["novel"]) == (request.round, request.novel)
+    assert pd.to_datetime(frame["date"]).notna().all()
+
+
+def test_rejected_rows_and_the_summary_account_for_everything():
+    class Mixed(TextWriter):
+        def rows(self, request, rng):
+            return [*super().rows(request, rng)[:5], 7, TEXTS[0]]
+
+    model, _ = fitted(Mixed())
+    rejected = model.to_frame(rejected=True)
+    assert set(rejected["reason"]) == {"invalid", "duplicate"}
+    assert rejected.loc[rejected["reason"] == "invalid", "detail"].tolist() == ["7 is no text"] * 16
+    summary = model.summary()
+    assert summary.index.tolist() == ["money", "parcel", "all"]
+    assert summary.loc["all", "requests"] == model.n_requests_ == 16
+    assert summary.loc["all", "accepted"] == len(model.X_generated_)
+    assert summary.loc["all", "labeled"] == 8
+    for _, line in summary.iterrows():
+        assert line["written"] == line["accepted"] + line["invalid"] + line["duplicate"]
+
+
+def test_novel_requests_can_show_rows_of_their_round():
+    model, writer = fitted(show_batch=True)
+    plain, _ = fitted()
+    assert not any(r.batch for r in writer.requests if not r.novel)
+    rows = dict(zip(model.X_generated_, model.generation_round_, strict=True))
+    for request in (r for r in writer.requests if r.novel):
+        assert request.batch
+        assert all(rows[row] == request.round for row in request.batch)
+    assert len(plain.X_generated_) == len(model.X_generated_)
+
+
+class Counting(SGDClassifier):
+    """Counts how often it is fitted anew, and trained on."""
+
+    calls: list = []
+
+    def fit(self, X, y):
+        self.calls.append("fit")
+        return super().fit(X, y)
+
+    def partial_fit(self, X, y, classes=None):
+        self.calls.append("partial_fit")
+        return super().partial_fit(X, y, classes)
+
+
+def test_one_student_can_be_trained_on_from_round_to_round():
+    X, y = table(as_frame=False)
+    Counting.calls.clear()
+    model = GOLDAugmenter(
+        Counting(), generator=TableWriter(), keep_student=True, n_rounds=4, **PAPER
+    )
+    model.fit(X, y)
+    # The rehearsal, three rounds with feedback, and the final student, which is fresh.
+    assert Counting.calls == ["fit", "fit", "partial_fit", "partial_fit", "fit"]
+    with pytest.raises(ValueError, match="keep_student=True needs .*partial_fit.*Logistic"):
+        model.set_params(estimator=LogisticRegression()).fit(X, y)
+
+
+@pytest.mark.parametrize("strategy", ["errors", "coverage"])
+def test_labeled_rows_can_be_the_feedback(strategy):
+    model, writer = fitted(strategy=strategy, n_novel_batches=0, n_seed_examples=1)
+    own = {topic: {x for x, t in zip(TEXTS, TOPICS, strict=True) if t == topic} for topic in TOPICS}
+    shown = [r for r in writer.requests if r.feedback]
+    assert shown
+    assert all(set(r.feedback) <= own[r.label] for r in shown)
+    assert np.isnan(model.ood_scores_).all()
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_resample"])

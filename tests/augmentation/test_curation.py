@@ -2,13 +2,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skllmreg.augmentation import _row_duplicates
-from skllmreg.augmentation._curation import MOST_CHARACTERS, MOST_TIMES_LONGER, Curator
+from skllmreg.augmentation import GenerationRequest, _row_duplicates
+from skllmreg.augmentation._curation import Curator
 from skllmreg.augmentation._duplicates import refuse_neighbors
+from skllmreg.augmentation._kinds import MOST_CHARACTERS, MOST_TIMES_LONGER, kind_of
 from skllmreg.augmentation._row_duplicates import RowIndex
 from skllmreg.augmentation._schema import TableSchema
 
 LABELED = ["Where is my parcel?", "I want my money back"]
+
+
+def curate(X=LABELED, **params):
+    """Make a curator; return its reasons as one text each."""
+    curator = Curator(kind_of(X if hasattr(X, "iloc") else np.array(X)), **params)
+
+    def admit(rows, labels, **asked):
+        found = curator.admit(rows, labels, **asked)
+        return [f"{reason}: {detail}" if detail else reason for reason, detail in found]
+
+    return admit, curator
 
 
 def table(n=60):
@@ -24,13 +36,13 @@ def table(n=60):
 
 
 def test_labeled_earlier_and_simultaneous_rows_may_not_be_repeated():
-    curator = Curator(LABELED)
-    assert curator.admit(["where is my parcel", "Any news?", "any news"], "aaa") == [
+    admit, _ = curate()
+    assert admit(["where is my parcel", "Any news?", "any news"], "aaa") == [
         "duplicate",
         "",
         "duplicate",
     ]
-    assert curator.admit(["Any news", "Any other news?"], "aa") == ["duplicate", ""]
+    assert admit(["Any news", "Any other news?"], "aa") == ["duplicate", ""]
 
 
 def test_near_duplicates_depend_on_the_threshold():
@@ -39,36 +51,36 @@ def test_near_duplicates_depend_on_the_threshold():
         "could you tell me where my red parcel is",
     ]
     for threshold, reason in ((0.75, "near-duplicate"), (0.85, ""), (None, "")):
-        curator = Curator(LABELED, duplicate_threshold=threshold)
-        assert curator.admit(texts, "aa") == ["", reason]
+        admit, _ = curate(duplicate_threshold=threshold)
+        assert admit(texts, "aa") == ["", reason]
 
 
 def test_invalid_rows_are_not_remembered_and_take_no_quota():
-    curator = Curator(LABELED, quotas={"a": 1})
+    admit, _ = curate(quotas={"a": 1})
     too_long = "word " * MOST_CHARACTERS
-    reasons = curator.admit([5, None, "", "?!", "a\x00b", too_long, "fine"], "aaaaaaa")
+    reasons = admit([5, None, "", "?!", "a\x00b", too_long, "fine"], "aaaaaaa")
     assert [reason.partition(":")[0] for reason in reasons] == ["invalid"] * 6 + [""]
     assert "5 is no text" in reasons[0]
 
 
 def test_longer_labeled_rows_allow_longer_ones():
     labeled = ["word " * 200]
-    assert Curator(labeled).most_characters == 999 * MOST_TIMES_LONGER
-    assert Curator(["a"]).most_characters == MOST_CHARACTERS
+    assert kind_of(np.array(labeled)).most_characters == 999 * MOST_TIMES_LONGER
+    assert kind_of(np.array(["a"])).most_characters == MOST_CHARACTERS
 
 
 def test_quotas_are_kept_by_class_and_can_be_given_back():
-    curator = Curator(LABELED, quotas={"a": 2})
-    assert curator.admit(["one", "two", "three", "four"], "aaab") == ["", "", "quota", ""]
+    admit, curator = curate(quotas={"a": 2})
+    assert admit(["one", "two", "three", "four"], "aaab") == ["", "", "quota", ""]
     curator.release(["a"])
-    assert curator.admit(["five", "six"], "aa") == ["", "quota"]
+    assert admit(["five", "six"], "aa") == ["", "quota"]
 
 
 def test_a_row_refused_for_its_label_is_still_a_duplicate_when_it_comes_again():
-    curator = Curator(LABELED)
-    curator.admit(["something else"], "a")
+    admit, curator = curate()
+    admit(["something else"], "a")
     curator.release(["a"])
-    assert curator.admit(["Something else!"], "a") == ["duplicate"]
+    assert admit(["Something else!"], "a") == ["duplicate"]
 
 
 @pytest.fixture
@@ -167,5 +179,85 @@ def test_a_missing_value_is_a_value_of_its_own():
 
 def test_one_labeled_row_is_enough():
     X = np.array([[1.0, 2.0]])
-    schema = TableSchema.from_frame(X)
-    assert Curator(X, schema=schema).admit([{"x0": 1, "x1": 2}], [0]) == ["duplicate"]
+    assert curate(X)[0]([{"x0": 1, "x1": 2}], [0]) == ["duplicate"]
+
+
+QUESTIONS = [
+    "What does NASA stand for ?",
+    "Who wrote Hamlet ?",
+    "Where is Lake Como ?",
+    "How many bones has a hand ?",
+    "What is the capital of Peru ?",
+    "Who was the first man in space ?",
+] * 2
+PROMPT = """You write training data for a classifier.
+
+Task: Sort questions.
+Classes:
+- "NUM": asks for a number, date, amount or other numeric value
+
+Write 8 new texts of the class "NUM". A careful reader puts each into this one and no other.
+
+Real examples of the class.
+"How many bones has a hand ?"
+
+Spread the texts over these, freely combined:
+- topic: sports records; the human body
+
+Make them as different from each other and from the examples as texts by different people are."""
+REQUEST = GenerationRequest(
+    label="NUM",
+    n_rows=8,
+    seed_examples=["How many bones has a hand ?"],
+    attributes={"topic": "sports records; the human body"},
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("How many teeth does a grown dog have ?", ""),
+        ("When was the first bridge over the Rhine built?", ""),
+        ("How many texts are in the library of Alexandria ?", ""),
+        ("Make them as different from each other and from the examples ?", "prompt"),
+        ("Spread the texts over these, freely combined: sports records ?", "prompt"),
+        ("asks for a number, date, amount or other numeric value", "prompt"),
+        ("sports records", "prompt"),
+        ("So how many bones has a hand ?", "prompt"),
+        ("topic: how high can a man jump ?", "prompt"),
+        ("1. How old is the universe ?", "form"),
+        ("- How old is the universe ?", "form"),
+        ('"How old is the universe ?"', "form"),
+        ("How old is the universe ? (asks for a number)", "form"),
+        ("How old is the universe ? It is 13 billion years old.", "form"),
+        ("**How old is the universe ?**", "form"),
+        ("How old is [insert a thing] ?", "form"),
+        ("How old is the universe ?\nHow high is the Eiffel tower ?", "form"),
+        ("The universe is 13 billion years old", "form"),
+        ("Is this of NUM ?", "form"),
+        ("How old is " + "the very very old " * 20 + "universe ?", "form"),
+    ],
+)
+def test_what_repeats_the_request_or_is_unlike_all_labeled_texts_is_no_row(row, reason):
+    admit, _ = curate(QUESTIONS)
+    (found,) = admit([row], ["NUM"], prompt=PROMPT, request=REQUEST)
+    assert found.partition(":")[0] == reason
+
+
+def test_what_labeled_texts_have_themselves_is_no_foreign_form():
+    labeled = ["1. Open the door (slowly).", '"Yes," she said? Then she left.', "**NB** [x]"]
+    admit, _ = curate(labeled)
+    rows = ["2. Shut the window (fast).", "Why? Nobody knows.", "**Note** [y] it"]
+    assert admit(rows, ["a"] * 3) == [""] * 3
+
+
+def test_a_label_that_is_a_word_may_stand_in_a_text_but_not_before_it():
+    admit, _ = curate()
+    rows = ["I want a refund for the lamp", "refund: the lamp is broken", "The lamp (refund)"]
+    found = admit(rows, ["refund"] * 3, prompt=PROMPT, request=REQUEST)
+    assert [reason.partition(":")[0] for reason in found] == ["", "form", "form"]
+
+
+def test_of_a_function_no_row_repeats_instructions():
+    admit, _ = curate(QUESTIONS)
+    assert admit(["asks for a number, date, amount or other value ?"], ["NUM"]) == [""]

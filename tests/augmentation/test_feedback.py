@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skllmreg.augmentation._feedback import FEWEST_ROWS, band_limits, choose_feedback
+from skllmreg.augmentation._energy import FEWEST_ROWS, band_limits, choose_feedback
 
 QUANTILES = (0.5, 0.75)
 

@@ -4,6 +4,7 @@ import itertools
 import json
 from itertools import cycle
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -12,13 +13,21 @@ from hypothesis import strategies as st
 from skllmreg import ChatModel
 from skllmreg.augmentation import GenerationRequest
 from skllmreg.augmentation._curation import Curator
-from skllmreg.augmentation._generators import MOST_TIMES, FunctionGenerator, LLMGenerator
-from skllmreg.augmentation._schema import TableSchema
+from skllmreg.augmentation._kinds import kind_of
+from skllmreg.augmentation._writers import MOST_TIMES, FunctionGenerator, LLMGenerator
 from skllmreg.exceptions import RequestError
 from tests.loopback import completion, error, last
 
-FRAME = pd.DataFrame({"age": [20, 30, 40], "city": ["Rome", "Oslo", "Rome"]})
-SCHEMA = TableSchema.from_frame(FRAME)
+FRAME = pd.DataFrame({"age": [20, 30, 40], "city": pd.Categorical(["Rome", "Oslo", "Rome"])})
+TABLE = kind_of(FRAME)
+LABELED = kind_of(np.array(["Where is it?"], dtype=object))
+
+
+def reasons_of(kind, rows, **params):
+    found = Curator(kind, **params).admit(rows, ["delivery"] * len(rows))
+    return [f"{reason}: {detail}" if detail else reason for reason, detail in found]
+
+
 GOOD = "Where is the parcel that you sent me?"
 
 # Whatever a model, or somebody who speaks through it, may write in place of rows.
@@ -78,11 +87,9 @@ def request(n_rows=4, **changes):
 
 @pytest.fixture
 def writer(loopback):
-    def make(schema=None, **params):
+    def make(kind=LABELED, **params):
         chat = ChatModel("tiny", base_url=loopback.base_url, max_retries=0, **params)
-        return LLMGenerator(
-            chat, task="Sort messages.", classes=["delivery", "refund"], schema=schema
-        )
+        return LLMGenerator(chat, task="Sort messages.", kind=kind, classes=["delivery", "refund"])
 
     return make
 
@@ -103,20 +110,19 @@ def test_rows_of_a_table_come_under_their_columns(writer, loopback):
     loopback.reply = lambda body: rows_reply(
         {"age": 25.0, "city": "Oslo"}, {"age": 99, "city": "Oslo"}
     )
-    (answer,) = writer(SCHEMA).generate([request()])
+    (answer,) = writer(TABLE).generate([request()])
     assert answer.rows == [{"age": 25, "city": "Oslo"}, {"age": 99, "city": "Oslo"}]
-    reasons = Curator(FRAME, schema=SCHEMA).admit(answer.rows, [0, 0])
-    assert reasons == ["", "invalid: age is 99, not from 0 to 80"]
+    assert reasons_of(TABLE, answer.rows) == ["", "invalid: age is 99, not from 0 to 80"]
 
 
-@pytest.mark.parametrize("schema", [None, SCHEMA], ids=["texts", "table"])
+@pytest.mark.parametrize("kind", [LABELED, TABLE], ids=["texts", "table"])
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_useless_reply_is_a_problem_and_loses_no_other(writer, loopback, text, schema):
-    good = GOOD if schema is None else {"age": 25, "city": "Oslo"}
+def test_a_useless_reply_is_a_problem_and_loses_no_other(writer, loopback, text, kind):
+    good = GOOD if kind is LABELED else {"age": 25, "city": "Oslo"}
     marked = "the poisoned topic"
     loopback.reply = lambda body: text if marked in str(body["messages"]) else rows_reply(good)
     requests = [request(), request(attributes={"topic": marked}), request(n_rows=5)]
-    answers = list(writer(schema).generate(requests))
+    answers = list(writer(kind).generate(requests))
     assert [answer.rows for answer in answers] == [[good], [], [good]]
     assert answers[1].problem
     assert answers[1].asked
@@ -138,9 +144,9 @@ def test_hostile_rows_are_refused_or_enter_as_harmless_text(
     monkeypatch.chdir(tmp_path)
     loopback.reply = lambda body: rows_reply(*ROWS)
     (answer,) = writer().generate([request(len(ROWS))])
-    reasons = Curator(["Where is it?"]).admit(answer.rows, ["delivery"] * len(ROWS))
+    reasons = reasons_of(LABELED, answer.rows)
     accepted = [row for row, reason in zip(answer.rows, reasons, strict=True) if not reason]
-    assert "{request.n_rows} {0} %s %(label)s ${HOME} `id`" in accepted
+    assert "'; DROP TABLE rows; --" in accepted
     assert all(c.isprintable() for row in accepted for c in row)
     assert max(map(len, accepted)) < 2000
     assert sum(reason.startswith("invalid") for reason in reasons) == 6
@@ -164,9 +170,9 @@ def test_one_flawed_row_costs_that_row(writer, loopback, flawed):
     loopback.reply = lambda body: rows_reply(
         {"age": 25, "city": "Oslo"}, flawed, {"age": 31, "city": "Rome"}
     )
-    (answer,) = writer(SCHEMA).generate([request(3)])
+    (answer,) = writer(TABLE).generate([request(3)])
     assert len(loopback.requests) == 1
-    reasons = Curator(FRAME, schema=SCHEMA).admit(answer.rows, [0, 0, 0])
+    reasons = reasons_of(TABLE, answer.rows)
     assert reasons[0] == reasons[2] == ""
     assert reasons[1].startswith("invalid: ")
 
@@ -181,19 +187,18 @@ def test_of_texts_a_flawed_one_costs_itself_and_what_stands_around_them_nothing(
 
 def test_null_is_a_missing_value_and_a_number_in_quotes_a_number(writer, loopback):
     frame = pd.DataFrame({"age": [20, 30, 40], "k": [1.5, None, 2.5]})
-    schema = TableSchema.from_frame(frame)
+    kind = kind_of(frame)
     loopback.reply = lambda body: rows_reply({"age": "35", "k": None}, {"age": 36, "k": " 2.25 "})
-    (answer,) = writer(schema).generate([request(2)])
+    (answer,) = writer(kind).generate([request(2)])
     assert answer.rows == [{"age": 35, "k": None}, {"age": 36, "k": 2.25}]
-    curator = Curator(frame, schema=schema, duplicate_threshold=None)
-    assert curator.admit(answer.rows, [0, 0]) == ["", ""]
+    assert reasons_of(kind, answer.rows, duplicate_threshold=None) == ["", ""]
 
 
 def test_where_no_row_is_of_use_the_llm_is_told_what_is_wrong(writer, loopback):
     loopback.reply = lambda body: rows_reply(
         {"age": 25 if len(body["messages"]) > 1 else "many", "city": "Oslo"}
     )
-    (answer,) = writer(SCHEMA).generate([request()])
+    (answer,) = writer(TABLE).generate([request()])
     assert answer.rows == [{"age": 25, "city": "Oslo"}]
     assert "rows[0]: age is 'many', not a finite integer" in last(loopback.requests[1])
 
@@ -263,18 +268,18 @@ def test_the_task_classes_and_examples_are_shown_as_data(writer, loopback):
 
 
 @pytest.mark.parametrize(
-    ("schema", "found", "rows"),
+    ("kind", "found", "rows"),
     [
-        (None, ["a", " b ", 3, None], ["a", "b", 3, None]),
-        (None, (c for c in "ab"), ["a", "b"]),
-        (None, pd.Series(["a"]), ["a"]),
-        (SCHEMA, FRAME[:1], [{"age": 20, "city": "Rome"}]),
-        (SCHEMA, [{"age": 20, "city": "Rome"}, "x"], [{"age": 20, "city": "Rome"}, "x"]),
-        (SCHEMA, [[20, "Rome"]], [{"age": 20, "city": "Rome"}]),
+        (LABELED, ["a", " b ", 3, None], ["a", "b", 3, None]),
+        (LABELED, (c for c in "ab"), ["a", "b"]),
+        (LABELED, pd.Series(["a"]), ["a"]),
+        (TABLE, FRAME[:1], [{"age": 20, "city": "Rome"}]),
+        (TABLE, [{"age": 20, "city": "Rome"}, "x"], [{"age": 20, "city": "Rome"}, "x"]),
+        (TABLE, [[20, "Rome"]], [{"age": 20, "city": "Rome"}]),
     ],
 )
-def test_a_function_may_return_rows_in_any_form(schema, found, rows):
-    (answer,) = FunctionGenerator(lambda request: found, schema=schema).generate([request()])
+def test_a_function_may_return_rows_in_any_form(kind, found, rows):
+    (answer,) = FunctionGenerator(lambda request: found, kind).generate([request()])
     assert answer.rows == rows
     assert answer.problem == ""
 
@@ -283,14 +288,14 @@ def test_a_function_may_return_rows_in_any_form(schema, found, rows):
     ("make", "n"), [(list, 100), (iter, 3 * MOST_TIMES), (cycle, 3 * MOST_TIMES)]
 )
 def test_a_list_of_a_function_is_taken_whole_and_of_what_may_have_no_end_a_part(make, n):
-    generator = FunctionGenerator(lambda request: make([str(i) for i in range(100)]))
+    generator = FunctionGenerator(lambda request: make([str(i) for i in range(100)]), LABELED)
     (answer,) = generator.generate([request(3)])
     assert len(answer.rows) == n
 
 
 @pytest.mark.parametrize("found", [None, 3, "a text", {"a": 1}, b"bytes", [], FRAME])
 def test_a_function_that_returns_no_rows_is_a_problem(found):
-    (answer,) = FunctionGenerator(lambda request: found).generate([request()])
+    (answer,) = FunctionGenerator(lambda request: found, LABELED).generate([request()])
     assert answer.rows == []
     assert answer.problem.startswith("the generator gave ")
 
@@ -305,16 +310,16 @@ JSON = st.recursive(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("X", "schema"), [(["Where is it?"], None), (FRAME, SCHEMA)])
+@pytest.mark.parametrize("kind", [LABELED, TABLE])
 @given(found=st.lists(JSON | st.builds(lambda a, c: {"age": a, "city": c}, JSON, JSON), max_size=6))
 @settings(deadline=None)
-def test_whatever_rows_come_only_valid_ones_are_admitted(X, schema, found):
-    (answer,) = FunctionGenerator(lambda request: found, schema=schema).generate([request()])
-    reasons = Curator(X, schema=schema).admit(answer.rows, ["delivery"] * len(answer.rows))
+def test_whatever_rows_come_only_valid_ones_are_admitted(kind, found):
+    (answer,) = FunctionGenerator(lambda request: found, kind).generate([request()])
+    reasons = reasons_of(kind, answer.rows)
     for row, reason in zip(answer.rows, reasons, strict=True):
         if reason:
             continue
-        if schema is None:
+        if kind is LABELED:
             assert isinstance(row, str)
             assert row.strip() == row != ""
         else:

@@ -44,13 +44,13 @@ def written(n=40, n_wrong=9):
 def doubt(method, texts, labels, **changes):
     params = {
         "X_labeled": np.array([WORDS[k] for k in CLASSES], dtype=object),
-        "y_labeled": CLASSES,
+        "labeled_codes": np.arange(len(CLASSES)),
         "classes": CLASSES,
         "student": TextClassifier(),
         "teacher": None,
         "random_state": np.random.RandomState(0),
     }
-    return doubt_labels(method, texts, labels, **(params | changes))
+    return doubt_labels(method, texts, np.searchsorted(CLASSES, labels), **(params | changes))
 
 
 @pytest.mark.parametrize("method", ["student", "dynamics"])
@@ -73,7 +73,7 @@ def test_a_sure_teacher_is_believed_an_unsure_one_abstains():
     texts, labels, wrong = written()
     reasons = doubt("teacher", texts, labels, teacher=Teacher(0.9))
     assert (np.array(reasons) != "").tolist() == wrong.tolist()
-    assert next(filter(None, reasons)).startswith("label: the teacher says '")
+    assert next(filter(None, reasons)).startswith("the teacher says '")
     assert not any(doubt("teacher", texts, labels, teacher=Teacher(SURE - 0.01)))
 
 
@@ -97,7 +97,7 @@ def test_tables_are_checked_too(method, make):
         make(X),
         y,
         X_labeled=make(X[[1, 71]]),
-        y_labeled=y[[1, 71]],
+        labeled_codes=y[[1, 71]],
         classes=np.array([0, 1]),
         student=make_pipeline(StandardScaler(), LogisticRegression()),
         teacher=None,

@@ -1,57 +1,70 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skllmreg.augmentation import GenerationRequest
-from skllmreg.augmentation._prompts import (
-    MOST_SHOWN,
-    attributes_question,
-    read_attributes,
-    rows_question,
-)
-from skllmreg.augmentation._schema import TableSchema
+from skllmreg.augmentation._kinds import MOST_SHOWN, kind_of
+from skllmreg.augmentation._pairs import InputTarget
+from skllmreg.augmentation._writers import attributes_question, read_attributes, rows_question
 from skllmreg.llm._json import check_schema, is_closed
 from skllmreg.utils._text import clean_text
 
-SCHEMA = TableSchema.from_frame(pd.DataFrame({"age": [20, 40], "city": ["Rome", "Oslo"]}))
+FRAME = pd.DataFrame({"age": [20, 40], "city": pd.Categorical(["Rome", "Oslo"])})
+TEXTS, TABLE = kind_of(np.array(["a text"], dtype=object)), kind_of(FRAME)
+PAIRS = kind_of(pd.DataFrame({"premise": ["It rains."], "claim": ["It is wet."]}))
+FIELDS = pd.DataFrame({"question": ["Who?"], "context": ["Ada came."]})
+KINDS = [TEXTS, TABLE, PAIRS, InputTarget(FIELDS, ["Ada"]), InputTarget(["1 May"], ["05-01"])]
 
 
-def ask(schema=None, **changes):
+def ask(kind=TEXTS, **changes):
     request = GenerationRequest(**({"label": "a", "n_rows": 7} | changes))
-    return rows_question("Tell a from b.", request, ["a", "b"], {"b": "the others"}, schema)
+    return rows_question("Tell a from b.", request, ["a", "b"], {"b": "the others"}, kind)
 
 
-@pytest.mark.parametrize("schema", [None, SCHEMA])
-def test_answers_have_a_closed_schema_that_the_edge_knows(schema):
-    _, answer = ask(schema)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_have_a_closed_schema_that_the_edge_knows(kind):
+    answer = kind.json_schema()
     check_schema(answer)
     assert is_closed(answer)
-    _, answer, _ = attributes_question("Tell a from b.", ["a", "b"], {}, schema)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_attributes_have_a_closed_schema_that_the_edge_knows(kind):
+    _, answer, _ = attributes_question("Tell a from b.", ["a", "b"], {}, kind)
     check_schema(answer)
     assert is_closed(answer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_shown_of_a_row_is_what_its_answer_gives(kind):
+    for row in kind.rows:
+        assert kind.from_json(json.loads(kind.show(row))) == row
+        assert not kind.problem(row)
 
 
 def test_a_prompt_says_how_many_of_which_class_and_what_the_others_are():
-    prompt, _ = ask()
+    prompt = ask()
     assert 'Write 7 new texts of the class "a"' in prompt
     assert '- "b": the others' in prompt
     assert "examples of the class" not in prompt
 
 
 def test_each_part_of_a_request_has_its_words():
-    plain = ask()[0]
+    plain = ask()
     parts = {
         "seed_examples": (["a seed"], '"a seed"'),
         "feedback": (["unfamiliar"], "Write near them"),
         "novel": (True, "Go far from the examples"),
+        "batch": (["just now"], "were written just now"),
         "attributes": ({"topic": "x; y"}, "- topic: x; y"),
     }
     for name, (value, words) in parts.items():
         assert words not in plain
-        assert words in ask(**{name: value})[0]
+        assert words in ask(**{name: value})
 
 
 def test_what_does_not_change_the_rows_does_not_change_the_prompt():
@@ -59,14 +72,14 @@ def test_what_does_not_change_the_rows_does_not_change_the_prompt():
 
 
 def test_rows_of_a_table_are_shown_as_the_answer_has_them():
-    prompt, _ = ask(SCHEMA, seed_examples=[{"age": 20, "city": "Rome"}])
+    prompt = ask(TABLE, seed_examples=[{"age": 20, "city": "Rome"}])
     assert '{"age": 20, "city": "Rome"}' in prompt
     assert '"city": one of "Oslo", "Rome"' in prompt
 
 
 @given(text=st.text())
 def test_an_example_cannot_end_its_quotation(text):
-    prompt, _ = ask(seed_examples=[text])
+    prompt = ask(seed_examples=[text])
     (line,) = [line for line in prompt.split("\n") if line.startswith('"')]
     assert json.loads(line) == text[:MOST_SHOWN].encode("utf-8", "backslashreplace").decode()
 
@@ -75,7 +88,7 @@ def test_an_example_cannot_end_its_quotation(text):
 def test_texts_of_the_user_stay_on_their_lines_and_can_be_sent(text):
     def n_lines(text):
         request = GenerationRequest(text, 1, attributes={text: text})
-        prompt, _ = rows_question(text, request, [text, "other"], {text: text})
+        prompt = rows_question(text, request, [text, "other"], {text: text}, TEXTS)
         assert prompt.encode()
         return len(prompt.split("\n"))
 

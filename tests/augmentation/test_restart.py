@@ -178,7 +178,7 @@ def test_rows_that_the_teacher_refuses_to_judge_are_not_doubted(server, tmp_path
     model.set_params(teacher=teacher).fit(TEXTS, TOPICS)
     refused = [row for row in model.X_generated_ if "77" in row]
     assert refused
-    doubted = [one.row for one in model.rejected_ if one.reason.startswith("label: the teacher")]
+    doubted = [one.row for one in model.rejected_ if one.detail.startswith("the teacher")]
     assert doubted
     assert not any("77" in row for row in doubted)
 

@@ -78,5 +78,5 @@ def table(as_frame=True, n=30):
         return X, y
     frame = pd.DataFrame(X, columns=["height", "width", "age"])
     frame["age"] = rng.integers(20, 60, n)
-    frame["color"] = rng.choice(["red", "blue"], n)
+    frame["color"] = pd.Categorical(rng.choice(["red", "blue"], n))
     return frame, y

@@ -16,11 +16,15 @@ import numpy as np
 import pandas as pd
 
 from skllmreg.attribution._prompts import description_question, importance_goal, score_question
-from skllmreg.augmentation._attributes import AttributeGrid
 from skllmreg.augmentation._curation import Curator
-from skllmreg.augmentation._generators import ENVELOPE, LLMGenerator
-from skllmreg.augmentation._prompts import attributes_question, read_attributes
-from skllmreg.augmentation._schema import TableSchema
+from skllmreg.augmentation._kinds import kind_of
+from skllmreg.augmentation._requests import AttributeGrid
+from skllmreg.augmentation._writers import (
+    ENVELOPE,
+    LLMGenerator,
+    attributes_question,
+    read_attributes,
+)
 from skllmreg.exceptions import RequestError
 from skllmreg.llm import Reply
 from skllmreg.llm._json import map_strings, parse_json
@@ -261,31 +265,31 @@ def payloads():
 def rows_of(generator, text):
     """The rows of a reply, as `LLMGenerator.generate` reads them."""
     value = generator._some_row(parse_json(text, ENVELOPE))
-    return [generator._clean(row) for row in value["rows"]]
+    return [generator.kind.from_json(row) for row in value["rows"]]
 
 
 def texts():
-    generator = LLMGenerator(None, task=TASK, classes=list(CLASSES))
+    kind = kind_of(np.array(TEXTS, dtype=object))
+    generator = LLMGenerator(None, task=TASK, kind=kind, classes=list(CLASSES))
 
     def read(text):
         rows = rows_of(generator, text)
-        curator = Curator(TEXTS)
-        for row, reason in zip(rows, curator.admit(rows, ["refund"] * len(rows)), strict=True):
+        found = Curator(kind).admit(rows, ["refund"] * len(rows))
+        for row, (reason, _) in zip(rows, found, strict=True):
             assert reason or (row.strip() and row not in TEXTS)
 
     return Parser(json.dumps({"rows": ["Please send my money.", "I was charged twice!"]}), read)
 
 
 def table():
-    table = TableSchema.from_frame(FRAME)
-    generator = LLMGenerator(None, task=TASK, classes=list(CLASSES), schema=table)
+    kind = kind_of(FRAME)
+    generator = LLMGenerator(None, task=TASK, kind=kind, classes=list(CLASSES))
 
     def read(text):
         rows = rows_of(generator, text)
-        curator = Curator(FRAME, schema=table)
-        reasons = curator.admit(rows, ["refund"] * len(rows))
-        kept = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
-        frame = table.to_frame(kept)
+        found = Curator(kind).admit(rows, ["refund"] * len(rows))
+        kept = [row for row, (reason, _) in zip(rows, found, strict=True) if not reason]
+        frame = kind.to_X(kept)
         assert frame.dtypes.equals(FRAME.dtypes)
         assert frame["age"].between(0, 70).all()
         assert frame["sex"].isin(["f", "m"]).all()
@@ -296,7 +300,9 @@ def table():
 
 
 def grid():
-    _, schema, names = attributes_question(TASK, list(CLASSES), CLASSES)
+    _, schema, names = attributes_question(
+        TASK, list(CLASSES), CLASSES, kind_of(np.array(TEXTS, dtype=object))
+    )
 
     def read(text):
         value = read_attributes(parse_json(text, schema))

@@ -33,7 +33,7 @@ NO_JSON = (
 )
 NO_VOTES = ("_labels.py", "in enumerate(found) if row is None]", "in enumerate(found) if False]")
 ROWS_GO_ON = (
-    "../augmentation/_generators.py",
+    "../augmentation/_writers.py",
     "except LLMError as caught:",
     "except ZeroDivisionError as caught:",
 )

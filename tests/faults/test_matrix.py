@@ -145,9 +145,9 @@ def test_a_content_filter_does_not_end_generation(stopped, n_listed, loopback):
         model.fit(TEXTS, LABELS)
     assert model.termination_condition_ == "n_rounds"
     assert model.n_requests_ == 2
-    listed = [row.reason for row in model.rejected_ if row.reason.startswith("reply: ")]
+    listed = [row.detail for row in model.rejected_ if row.reason == "reply"]
     assert len(listed) == n_listed
-    assert all("status 400: filtered" in reason for reason in listed)
+    assert all("status 400: filtered" in detail for detail in listed)
 
 
 SERVER_FAULTS = [name for name, fault in FAULTS.items() if fault.cell("text").sees is RequestError]

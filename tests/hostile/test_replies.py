@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from skllmreg import ChatModel, GOLDAugmenter, describe_features, elicit_attributions
 from skllmreg.attribution._prompts import description_question, score_question, target_goal
-from skllmreg.augmentation._prompts import attributes_question, read_attributes, rows_question
-from skllmreg.augmentation._request import GenerationRequest
-from skllmreg.augmentation._schema import TableSchema
+from skllmreg.augmentation._kinds import kind_of
+from skllmreg.augmentation._writers import attributes_question, read_attributes
 from skllmreg.exceptions import GenerationError, InvalidReplyError
 from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.selection._prompts import read_stated, stated_question
@@ -25,14 +24,16 @@ from tests.loopback import completion
 TASK = "Sort messages."
 CLASSES = ["a", "a b", "A"]
 TABLE = pd.DataFrame({"age": [1, 2, 3], "größe": [0.5, 1.5, 2.5], "sex": ["f", "m", "f"]})
-SCHEMA = TableSchema.from_frame(TABLE, None)
-REQUEST = GenerationRequest(label="a", n_rows=2)
+KIND = kind_of(TABLE)
 SCORES = score_question(TASK, target_goal(), {"age": "Years", "half \ud83d": ""})
 DESCRIPTIONS = description_question(TASK, ["age", "{x}"])
 STATED = stated_question("Which?", CLASSES)[1]
-WRITTEN = rows_question(TASK, REQUEST, CLASSES, None)[1]
-ROWS = rows_question(TASK, REQUEST, CLASSES, None, SCHEMA)[1]
-ATTRIBUTES = attributes_question(TASK, CLASSES, None)[1]
+MESSAGES = kind_of(np.array(["Where is it?"], dtype=object))
+WRITTEN, ROWS = (
+    {"type": "object", "properties": {"rows": {"type": "array", "items": kind.json_schema()}}}
+    for kind in (MESSAGES, KIND)
+)
+ATTRIBUTES = attributes_question(TASK, CLASSES, None, MESSAGES)[1]
 
 
 def a_score(value):
@@ -40,8 +41,8 @@ def a_score(value):
 
 
 def clean_rows(value):
-    rows = [SCHEMA.from_json(row) for row in value["rows"]]
-    return [row for row in rows if SCHEMA.problem(row) is None]
+    rows = [KIND.from_json(row) for row in value["rows"]]
+    return [row for row in rows if not KIND.problem(row)]
 
 
 # What reads a reply, and what is true of all that it lets pass.
@@ -69,7 +70,7 @@ READERS = {
     "rows of a table": (
         ROWS,
         clean_rows,
-        lambda found: SCHEMA.to_frame(found).dtypes.tolist() == TABLE.dtypes.tolist(),
+        lambda found: KIND.to_X(found).dtypes.tolist() == TABLE.dtypes.tolist(),
     ),
     "attributes": (
         ATTRIBUTES,
