@@ -386,6 +386,9 @@ class _Adapted(ChatModel):
             )
         return Whole(Settings(**self._params()), question, self._llm)
 
+    def refused(self) -> dict[str, str]:
+        return {}
+
     def label_probabilities(self, prompts: Iterable[Any], labels: list[str], **options: Any) -> Any:
         if hasattr(self._llm, "label_probabilities"):
             return self._llm.label_probabilities(prompts, labels, **options)

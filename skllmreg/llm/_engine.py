@@ -332,7 +332,7 @@ def unusable_replies(
     if ended:
         head = (
             f"The first {len(failures):,} of {len(replies):,} replies are all unusable, and the "
-            f"rest was not asked for. First, {head}"
+            f"others were not asked for. First, {head}"
         )
     elif len(failures) > 1:
         head = f"{len(failures):,} of {len(replies):,} replies are unusable. First, {head}"

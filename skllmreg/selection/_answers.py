@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from skllmreg.exceptions import InvalidReplyError
+from skllmreg.exceptions import InvalidReplyError, NoAnswerError
 from skllmreg.llm._engine import unusable_replies
 from skllmreg.selection._unlabeled import is_unlabeled
 from skllmreg.students._fitting import seeded
@@ -154,7 +154,7 @@ class LiveTeacher:
                 raise
             failures = {int(rows[i]): failure for i, failure in error.failures.items()}
             # The teacher counted the rows that it got.
-            raise unanswered(failures, error.replies) from None
+            raise unanswered(failures, error) from None
         if is_frame(proba) and set(proba.columns) == set(self.columns.tolist()):
             proba = proba[self.columns.tolist()]
         proba = to_floats(proba)
@@ -270,21 +270,27 @@ def recorded_teacher(proba, labels, classes, n_samples):
         raise ValueError(f"teacher_proba holds what is no number: {error}") from error
 
 
-def unanswered(failures, replies):
+def unanswered(failures, error, replies=None):
     """Error for rows that get no answer, by their number in X.
 
     Parameters
     ----------
     failures : dict of int to InvalidReplyError
         By row.
-    replies : list
-        What the others got.
+    error : InvalidReplyError
+        What the model has raised.
+    replies : list, default=None
+        What the others got; None takes those of `error`.
 
     Returns
     -------
     InvalidReplyError
     """
-    error = unusable_replies("Row", dict(sorted(failures.items())), replies)
+    ended = isinstance(error, NoAnswerError)
+    failures = dict(sorted(failures.items()))
+    error = unusable_replies("Row", failures, replies or error.replies, ended=ended)
+    if ended:
+        return error
     hint = 'LLMTeacherClassifier(on_refusal="abstain") leaves such rows without an answer.'
     error.args = (f"{error} {hint}",)
     return error

@@ -75,6 +75,8 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     calibration_error_ : tuple of float or None
         Expected calibration error on the rows of the calibration, before and after it; with
         ``calibrate=True``. After is optimistic: the same rows found the temperature.
+    server_limits_ : dict of str to str
+        What the server is known not to take, such as log-probabilities, and what that costs.
 
     Examples
     --------
@@ -215,6 +217,11 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
             return np.unique(np.array(of_one_kind(self.class_descriptions, first)))
         raise AttributeError("The classes are not known before fit, without class_descriptions.")
 
+    @property
+    def server_limits_(self):
+        """What the server does not take, as far as it is known, and what that costs: a dict."""
+        return {} if self.llm is None else as_chat(self.llm).refused()
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "classes_")
 
@@ -305,7 +312,8 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
                     int(rows[texts.index(different[i])]): failure
                     for i, failure in error.failures.items()
                 }
-                raise unanswered(failed, [answers[position[text]] for text in texts]) from None
+                replies = [answers[position[text]] for text in texts]
+                raise unanswered(failed, error, replies) from None
         proba = np.full((len(different), len(labels)), np.nan)
         for i, answer in enumerate(answers):
             if isinstance(answer, Reply):  # that states probabilities

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from skllmreg import LLMTeacherClassifier
 from skllmreg.exceptions import (
     InvalidReplyError,
     LLMError,
@@ -81,6 +82,7 @@ def test_that_a_server_tells_no_logprobs_is_said_once_and_remembered(loopback, c
     chat.label_probabilities(["b"], LABELS, n_samples=1)
     assert sum("logprobs" in body for body in loopback.requests) == n_asked
     assert list(chat.refused()) == ["logprobs"]
+    assert list(LLMTeacherClassifier(chat).server_limits_) == ["logprobs"]
 
 
 def test_a_server_that_tells_none_is_found_out_with_the_first_prompts(loopback, chat):

@@ -1,6 +1,7 @@
 import json
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,12 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg import ChatModel, LLKDSelector, LLMTeacherClassifier
-from skllmreg.exceptions import InvalidReplyError, NoAnswerWarning, UndescribedClassWarning
+from skllmreg.exceptions import (
+    InvalidReplyError,
+    NoAnswerError,
+    NoAnswerWarning,
+    UndescribedClassWarning,
+)
 from tests.loopback import completion, error, last
 
 MEANINGS = {"refund": "wants money back", "delivery": "asks for a parcel", "other": "the rest"}
@@ -349,3 +355,17 @@ def test_the_selector_seeds_the_teachers_examples(teacher, loopback, seed):
 def test_the_selector_needs_no_label_when_classes_are_described(teacher):
     model = LLKDSelector(teacher=teacher, random_state=0).fit(TEXTS)
     assert (model.predict(TEXTS) == LABELS).all()
+
+
+@pytest.mark.parametrize("on_refusal", ["raise", "abstain"])
+@pytest.mark.parametrize("confidence", ["auto", "stated"])
+def test_a_model_that_never_answers_ends_the_call_after_some_rows(
+    teacher, loopback, confidence, on_refusal
+):
+    loopback.reply = lambda body: "hello"
+    asked = teacher.set_params(confidence=confidence, on_refusal=on_refusal)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(NoAnswerError, match="of 60 replies are all unusable.*Row 0.*hello"):
+            asked.predict_proba([f"Where is parcel {i}?" for i in range(60)])
+    assert len(loopback.requests) < 120
