@@ -9,6 +9,7 @@ from skllmreg.selection._refine import fold_of_rows, second_opinion
 from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import (
     check_student,
+    fit_by_batch,
     fit_student,
     is_net,
     last_step,
@@ -64,12 +65,12 @@ class TrainingProblem:
         weight = np.concatenate([np.ones(len(self.labeled)), weight])
         return rows[order], target[order], weight[order]
 
-    def fit(self, rows, target, weight):
-        """Fit a student."""
+    def fit(self, rows, target, weight, start=None):
+        """Fit a student; `start` is as in `fit_student`."""
         if not len(rows):
             raise ValueError("No row is selected and none has a label: lower the thresholds.")
         X = _safe_indexing(self.X, rows)
-        student = fit_student(self.estimator, X, target, self.classes, weight=weight)
+        student = fit_student(self.estimator, X, target, self.classes, weight=weight, start=start)
         self.tick(1)
         return student
 
@@ -82,19 +83,13 @@ class TrainingProblem:
         share : ndarray of shape (len(rows),)
             In which share of its presentations a row was learned from.
         """
-        from skllmreg.students._net import fit_net
-
         everyone, target, weight = self.training_rows(rows, target, weight)
         asked = ~np.isin(everyone, self.labeled)
         everyones_codes = np.full(len(everyone), -1)
         everyones_codes[asked] = codes
-        student, share = fit_net(
-            self.estimator,
-            _safe_indexing(self.X, everyone),
-            target,
-            weight,
-            rule=rule,
-            codes=everyones_codes,
+        X = _safe_indexing(self.X, everyone)
+        student, share = fit_by_batch(
+            self.estimator, X, target, weight, rule, everyones_codes, self.classes
         )
         self.tick(1)
         return student, np.nan_to_num(share[asked])

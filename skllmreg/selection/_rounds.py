@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 from skllmreg.selection._rule import PaperRule, mean_one, uncertainty
 from skllmreg.selection._strategies import Strategy, rows_to_ask
 from skllmreg.students._calibration import Calibration, fit_calibration
-from skllmreg.students._fitting import is_net
+from skllmreg.students._fitting import trains_in_batches
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Rounds:
         if selector.max_teacher_calls is not None:
             budget = min(n_pool, selector.max_teacher_calls - answers.n_calls)
         strategy = strategy.within(budget < n_pool)
-        net, rule, schedule = is_net(problem.estimator), None, [budget]
+        net, rule, schedule = trains_in_batches(problem.estimator), None, [budget]
         if strategy.conditions:
             rule = PaperRule(
                 strategy.conditions,
@@ -181,7 +181,8 @@ def train(problem, answers, rounds, calibration, rng):
     """
     strategy, schedule = rounds.strategy, rounds.schedule
     first_round = np.full(len(problem.pool), -1)
-    q = problem.pool_proba(problem.first_student() if rounds.needs_student else None)
+    student = problem.first_student() if rounds.needs_student else None
+    q = problem.pool_proba(student)
     class_share = np.full(len(problem.classes), 1 / len(problem.classes))
     selection, history, stable = Selection(problem, rounds), [], False
     for number, n_rows in enumerate(schedule, start=1):
@@ -194,9 +195,13 @@ def train(problem, answers, rounds, calibration, rng):
             continue
         rows = problem.pool[answered]
         p = answers.proba[rows] if calibration is None else calibration(answers.proba[rows])
-        if strategy.refine and (stable or number == len(schedule)):
+        is_last = stable or number == len(schedule)
+        if strategy.refine and is_last:
             p = problem.reconsidered(rows, p, rounds.n_folds, rng)
-        student, training, n_selected = selection.train(rows, p, uncertainty(q[answered]))
+        # Students of the rounds only pick rows: a transformer goes on from the one before.
+        student, training, n_selected = selection.train(
+            rows, p, uncertainty(q[answered]), start=None if is_last else student
+        )
         used = np.isin(problem.pool, training[0])
         first_round[used & (first_round == -1)] = number
         class_share = training[1].mean(axis=0)
@@ -243,7 +248,7 @@ class Selection:
         self.rounds = rounds
         self.weight = np.zeros(0)
 
-    def train(self, rows, proba, need):
+    def train(self, rows, proba, need, start=None):
         """Fit a student to what is selected among rows that were asked about.
 
         Parameters
@@ -253,6 +258,8 @@ class Selection:
             The teacher's.
         need : ndarray of shape (n_rows,)
             The last student's uncertainty.
+        start : fitted classifier, default=None
+            As in `fit_student`.
 
         Returns
         -------
@@ -266,7 +273,7 @@ class Selection:
         target = proba if self.rounds.soft else np.eye(proba.shape[1])[proba.argmax(axis=1)]
         if rule is None:
             training = problem.training_rows(rows, target, np.ones(len(rows)))
-            return problem.fit(*training), training, len(rows)
+            return problem.fit(*training, start=start), training, len(rows)
         codes, weight = rule.fit(proba)
         if self.rounds.by_batch:
             student, share = problem.fit_by_batch(rows, target, weight, rule, codes)

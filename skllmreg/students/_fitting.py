@@ -31,6 +31,42 @@ def last_step(estimator):
     return estimator
 
 
+def trains_in_batches(estimator):
+    """Whether it takes soft targets as they are, and a rule of selection for each batch."""
+    return is_net(estimator) or hasattr(estimator, "fit_distributions")
+
+
+def fit_by_batch(estimator, X, target, weight, rule, codes, classes):
+    """Fit a clone of what trains in batches, selecting in each batch.
+
+    Parameters
+    ----------
+    estimator : skorch net or TransformerClassifier
+    X : what it takes, of shape (n_samples, ...)
+    target : ndarray of shape (n_samples, n_classes)
+    weight : ndarray of shape (n_samples,)
+    rule : callable
+        Selects among the rows that the teacher has answered.
+    codes : ndarray of int of shape (n_samples,)
+        The teacher's labels; -1 for labeled rows, which always count.
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    student : fitted classifier
+    share : ndarray of shape (n_samples,)
+        Share of a row's presentations in which it was learned from; NaN for rows held out.
+    """
+    if is_net(estimator):
+        from skllmreg.students._net import fit_net
+
+        return fit_net(estimator, X, target, weight, rule=rule, codes=codes)
+    student = clone(estimator).fit_distributions(
+        X, target, classes=classes, sample_weight=weight, rule=rule, codes=codes
+    )
+    return student, student.learned_share_
+
+
 def student_predict(student, X, classes):
     """Predicted classes; a net knows their positions only."""
     predicted = student.predict(X)
@@ -133,7 +169,7 @@ def linear_student(X):
     return LogisticRegression()
 
 
-def fit_student(estimator, X, target, classes, *, weight=None, random_state=None):
+def fit_student(estimator, X, target, classes, *, weight=None, random_state=None, start=None):
     """Fit a clone to classes, or to distributions over them.
 
     A skorch net takes soft targets as they are. For any other classifier a soft target becomes one
@@ -153,6 +189,9 @@ def fit_student(estimator, X, target, classes, *, weight=None, random_state=None
     random_state : int, RandomState instance or None, default=None
         Seeds whatever has ``random_state=None`` in the student, and torch for a net; None leaves
         the student as it is.
+    start : fitted classifier, default=None
+        Student of the round before. A transformer goes on from its weights, for one epoch; others
+        are fitted anew.
 
     Returns
     -------
@@ -172,6 +211,10 @@ def fit_student(estimator, X, target, classes, *, weight=None, random_state=None
             from skllmreg.students._net import fit_net
 
             return fit_net(student, X, target, weight)[0]
+        if hasattr(student, "fit_distributions"):
+            return student.fit_distributions(
+                X, target, classes=classes, sample_weight=weight, start=start
+            )
         return _fit_soft(student, X, target, weight, classes)
 
 

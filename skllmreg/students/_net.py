@@ -16,6 +16,8 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import BatchScoring, EpochScoring
 from torch.utils.data import Subset
 
+from skllmreg.nn import SymmetricCrossEntropyLoss
+
 
 def fit_net(estimator, X, target, weight, *, rule=None, codes=None):
     """Fit a clone of a net to weighted targets; to plain labels in its own way.
@@ -93,11 +95,13 @@ def check_net(net):
 def make_criterion(criterion, **params):
     """Make the net's own loss; a TypeError if it is not one that can be taught."""
     made: Any = criterion if isinstance(criterion, torch.nn.Module) else criterion(**params)
-    plain = type(made) in (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
+    kinds = (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss, SymmetricCrossEntropyLoss)
+    plain = type(made) in kinds
     if not plain or made.ignore_index >= 0 or made.reduction == "none":
         raise TypeError(
             f"The net's criterion is {made}; soft labels and selection need torch's own "
-            "CrossEntropyLoss on logits or NLLLoss on probabilities, without ignore_index."
+            "CrossEntropyLoss on logits or NLLLoss on probabilities, or SymmetricCrossEntropyLoss, "
+            "without ignore_index."
         )
     return made
 
@@ -218,6 +222,7 @@ class TeachingLoss(torch.nn.Module):
     """
 
     base: Any
+    each: Any
 
     def __init__(self, criterion, lesson, **params):
         super().__init__()
@@ -229,6 +234,10 @@ class TeachingLoss(torch.nn.Module):
         self.target, self.size = lesson.target, None
         smoothing = getattr(self.base, "label_smoothing", 0.0)
         hard = self.target.ndim == 1
+        self.each = None
+        if isinstance(self.base, SymmetricCrossEntropyLoss):
+            self.each = copy.copy(self.base)
+            self.each.reduction = "none"
         if smoothing and hard:
             self.target, hard = np.eye(lesson.n_classes, dtype=np.float32)[self.target], False
         if self.base.weight is not None:
@@ -261,6 +270,9 @@ class TeachingLoss(torch.nn.Module):
             used = np.count_nonzero(weight)
             weight /= (used if self.size is None else self.size[rows][weight > 0].sum()) or 1
         target = self.target.take(rows, axis=0)
+        if self.each is not None:
+            losses = self.each(output.t(), torch.from_numpy(target).to(output.device))
+            return torch.dot(torch.from_numpy(weight).to(losses), losses)
         if target.ndim == 2:
             target *= -weight[:, None]
             return torch.dot(torch.from_numpy(target.T.ravel()).to(log_q), log_q.flatten())
