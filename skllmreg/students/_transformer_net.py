@@ -162,7 +162,7 @@ def make_net(
         )
     )
     module.encoder.requires_grad_(not frozen)
-    criterion = {"criterion": torch.nn.CrossEntropyLoss}
+    criterion: dict = {"criterion": torch.nn.CrossEntropyLoss}
     if loss == "symmetric":
         criterion = {"criterion": SymmetricCrossEntropyLoss, "criterion__alpha": alpha}
     return TokenNet(
