@@ -15,6 +15,9 @@ help:
 demo: .venv/stamp-plot
 	$(BIN)/python -m skllmreg demo
 
+# One thread for each of the processes that run them.
+test test-slow test-oldest: export OMP_NUM_THREADS = 1
+
 # The tests for every change: under two minutes on two cores.
 test: .venv/stamp-test
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -36,7 +39,7 @@ wheel: $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/python -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt \
-		"$$(ls dist/*.whl)[pandas,plot]" pytest
+		"$$(ls dist/*.whl)[pandas,plot,transformers]" pytest
 	sh tests/try_wheel.sh .venv-wheel/bin/python
 
 lint: .venv/stamp-lint

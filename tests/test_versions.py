@@ -15,7 +15,7 @@ TESTED = [
     requirement
     for line in [
         *PROJECT["dependencies"],
-        *sum(map(EXTRAS.get, ("test", "imblearn", "pandas", "plot")), []),
+        *sum(map(EXTRAS.get, ("test", "imblearn", "pandas", "plot", "text", "transformers")), []),
     ]
     if (requirement := Requirement(line)).name != PROJECT["name"]
 ]
