@@ -1,22 +1,31 @@
-"""Count what was used, allow what may still be used, and say when the next request may start.
+"""Count what was used, allow what may still be used, and pace the requests.
 
 Functions of a `Store`. All counts live in its file, so that they hold across worker processes.
 """
 
 import dataclasses
 import json
+import math
 import time
 from dataclasses import dataclass
 
 from skllmreg.exceptions import BudgetExceededError
 from skllmreg.llm._settings import Settings
-from skllmreg.llm._store import Store
+from skllmreg.llm._store import CLOCK_ERROR, Store
 from skllmreg.llm._values import Usage
 
-# A refusal that names no time, and the smallest distance between requests after one.
-FIRST_PAUSE = 0.5
-FIRST_SPACING = 0.1
-LARGEST_SPACING = 10.0
+# After a refusal the pace is this share of what the server was seen to take; it is back at that
+# after PROBE seconds (sooner where it is a first guess), grows from there, and is unlimited again
+# after RECOVERY seconds.
+CAUTION, FIRST_PROBE, PROBE, RECOVERY = 0.8, 0.5, 3.0, 10.0
+# Factor of the pace where nothing was answered since the refusal before.
+REFUSED_AGAIN = 0.7
+# Requests a second below which no refusals bring the pace.
+SLOWEST = 0.1
+# Seconds over which the answers are counted by which a server's pace is measured.
+WINDOW = 2.0
+# Seconds after which a refusal is forgotten, whatever came of it.
+FORGOTTEN = 60.0
 # The bucket holds this much of a minute: any minute sees 1/60 more than its rate at the most.
 BURST = 1.0
 
@@ -43,39 +52,82 @@ LESS = {
 
 
 @dataclass
-class Bucket:
+class Pace:
     """How fast a model on a server may be asked; times are seconds since the epoch.
 
-    A token bucket is kept as the time at which it would be full again ("generic cell rate
-    algorithm"): a request moves that time, and its own start follows. A start is a promise, so that
-    nobody has to ask twice, and requests start in the order in which they asked.
+    The limits of the user are token buckets, each kept as the time at which it would be full again
+    ("generic cell rate algorithm"). What the server takes beyond that is found out: a refusal
+    (status 429) that names no time slows everybody down to a share of the rate of the last
+    answers, from which the pace grows with the cube of the time, as in TCP CUBIC [1]_.
+
+    Nobody is promised a start: who may not start yet asks again when it is time. So nothing that
+    was interrupted or killed takes a place from a later request.
+
+    References
+    ----------
+    .. [1] Ha, Rhee, Xu (2008), "CUBIC: a new TCP-friendly high-speed TCP variant", ACM SIGOPS
+       Operating Systems Review 42(5), equation 1.
     """
 
     requests_full: float = 0.0
     tokens_full: float = 0.0
     blocked_until: float = 0.0
-    spacing: float = 0.0
+    rate: float = 0.0  # requests a second that the server took when it last refused; 0 for unknown
     slowed: float = 0.0
+    probe: float = 1.0
+    taken: float = 0.0  # requests a second, by the pace at which the last answer was asked for
+    started: float = 0.0
+    answers: float = 0.0  # of the last seconds, older ones counting less
+    answers_since: float = 0.0
+    answered: float = 0.0
+    saved: float = 0.0
 
-    def reserve(
+    def wait(
         self,
         now: float,
         n_tokens: int,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
     ) -> float:
-        """Take one request out of the bucket and return the time at which it may start."""
-        start = max(now, self.blocked_until)
-        spacing = max(self.spacing, 60.0 / requests_per_minute if requests_per_minute else 0.0)
-        if spacing:
+        """Take one request, or return the seconds after which to ask again.
+
+        Parameters
+        ----------
+        now : float
+        n_tokens : int
+            Tokens that the request and its answer may take.
+        requests_per_minute, tokens_per_minute : float or None
+            Limits of the user.
+
+        Returns
+        -------
+        float
+            0 where the request may start, which is counted then.
+        """
+        start = max(self.blocked_until, self.started + self._distance(now))
+        between = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        if requests_per_minute:
             # One request at least fits into the bucket, however slow the rate.
-            burst = max(BURST - spacing, 0.0) if not self.spacing else 0.0
-            start = max(start, self.requests_full - burst)
-            self.requests_full = max(self.requests_full, start) + spacing
+            start = max(start, self.requests_full - max(BURST - between, 0.0))
         if tokens_per_minute:
             start = max(start, self.tokens_full - BURST)
-            self.tokens_full = max(self.tokens_full, start) + n_tokens * 60.0 / tokens_per_minute
-        return start
+        if start > now:
+            return start - now
+        self.started = now
+        if requests_per_minute:
+            self.requests_full = max(self.requests_full, now) + between
+        if tokens_per_minute:
+            self.tokens_full = max(self.tokens_full, now) + n_tokens * 60.0 / tokens_per_minute
+        return 0.0
+
+    def _distance(self, now: float) -> float:
+        """Seconds between two requests after a refusal."""
+        passed = now - self.slowed
+        recovered = passed > RECOVERY and self.answered > self.slowed
+        if not self.rate or recovered or passed > FORGOTTEN:
+            return 0.0
+        growth = 1.0 + (1.0 - CAUTION) * (passed / self.probe - 1.0) ** 3
+        return 1.0 / (self.rate * growth)
 
     def correct_tokens(self, n_tokens: int, tokens_per_minute: float | None) -> None:
         """Put right a reservation by the difference to what was used."""
@@ -83,20 +135,41 @@ class Bucket:
             self.tokens_full += n_tokens * 60.0 / tokens_per_minute
 
     def refuse(self, now: float, sent: float, retry_after: float | None) -> None:
-        """Stop everybody after a 429 and go on half as fast.
+        """Stop everybody after a 429 until the time that it names, or go on more slowly.
 
         Refusals of requests that were under way when the first of them came slow down nothing
         more: thirty-two threads are refused together.
         """
-        pause = retry_after if retry_after is not None else max(FIRST_PAUSE, 2 * self.spacing)
-        self.blocked_until = max(self.blocked_until, now + pause)
-        if sent >= self.slowed:
-            self.slowed = now
-            self.spacing = min(max(FIRST_SPACING, 2 * self.spacing), LARGEST_SPACING)
+        if retry_after is not None:
+            self.blocked_until = max(self.blocked_until, now + retry_after)
+        if sent < self.slowed:
+            return
+        if distance := self._distance(sent):
+            # What was taken last, which is less than what has just been refused.
+            rate, self.probe = min(self.taken, 1.0 / distance), PROBE
+            if self.answered <= self.slowed:
+                rate *= REFUSED_AGAIN
+        else:  # a guess, from which the pace grows faster
+            rate, self.probe = self._measured(now) or 1.0, FIRST_PROBE
+        self.rate, self.slowed = max(rate, SLOWEST), now
 
-    def succeed(self) -> None:
-        """Go a little faster after an answer."""
-        self.spacing = 0.95 * self.spacing if self.spacing > 0.01 else 0.0
+    def succeed(self, now: float, sent: float) -> None:
+        """Count an answer."""
+        distance = self._distance(sent)
+        self.taken = 1.0 / distance if distance else self.rate
+        if not self.answers_since or now - self.answered > 10 * WINDOW:
+            # Half a second for the first answer: a lower bound of what it took.
+            self.answers, self.answers_since = 0.0, now - 0.5
+        self.answers = self.answers * math.exp((self.answered - now) / WINDOW) + 1.0
+        self.answered = now
+
+    def _measured(self, now: float) -> float:
+        """Answers a second, lately."""
+        age = now - self.answers_since
+        if not self.answers or age <= 0:
+            return 0.0
+        decayed = self.answers * math.exp((self.answered - now) / WINDOW)
+        return decayed / (WINDOW * -math.expm1(-age / WINDOW))
 
 
 @dataclass(frozen=True)
@@ -104,7 +177,7 @@ class Reservation:
     """A request that was counted before it is sent, and corrected when its answer is there."""
 
     day: str
-    start: float
+    started: float
     prompt_tokens: int
     completion_tokens: int
 
@@ -141,20 +214,24 @@ def _spent(db, run: str) -> tuple[int, int, float]:
 
 def reserve(
     store: Store, settings: Settings, prompt_tokens: int, completion_tokens: int
-) -> Reservation:
-    """Count a request before it is sent, or raise where the budget does not allow it."""
+) -> Reservation | float:
+    """Count a request that may go out now; else return the seconds after which to ask again.
+
+    A BudgetExceededError where the budget does not allow it.
+    """
     day = _today()
     cost = settings.cost(prompt_tokens, completion_tokens) or 0.0
     n_tokens = prompt_tokens + completion_tokens
     with store.writing() as db:
         _check_budget(settings, _spent(db, settings.run), n_tokens, cost)
+        pace = _load_pace(db, settings)
+        now = time.time()
+        seconds = pace.wait(now, n_tokens, settings.requests_per_minute, settings.tokens_per_minute)
+        if seconds:
+            return seconds
         _add(db, settings, day, requests=1, reserved_tokens=n_tokens, reserved_cost=cost)
-        bucket = _load_bucket(db, settings)
-        start = bucket.reserve(
-            time.time(), n_tokens, settings.requests_per_minute, settings.tokens_per_minute
-        )
-        _save_bucket(db, settings, bucket)
-    return Reservation(day, start, prompt_tokens, completion_tokens)
+        _save_pace(db, settings, pace)
+    return Reservation(day, now, prompt_tokens, completion_tokens)
 
 
 def _check_budget(
@@ -218,71 +295,65 @@ def settle(
                 reserved_tokens=-reserved_tokens,
                 reserved_cost=-reserved_cost,
             )
-            bucket = _load_bucket(db, settings)
-            bucket.correct_tokens(
+            pace = _load_pace(db, settings)
+            pace.correct_tokens(
                 prompt_tokens + completion_tokens - reserved_tokens, settings.tokens_per_minute
             )
             if used:
-                bucket.succeed()
-            _save_bucket(db, settings, bucket)
+                pace.succeed(time.time(), reservation.started)
+            _save_pace(db, settings, pace)
     return cost
 
 
 def slow_down(store: Store, settings: Settings, sent: float, retry_after: float | None) -> None:
     """Remember, for everybody, that the server has refused a request as one too many."""
     with store.writing() as db:
-        bucket = _load_bucket(db, settings)
-        bucket.refuse(time.time(), sent, retry_after)
-        _save_bucket(db, settings, bucket)
+        pace = _load_pace(db, settings)
+        pace.refuse(time.time(), sent, retry_after)
+        _save_pace(db, settings, pace)
 
 
 def blocked_until(store: Store, settings: Settings) -> float:
     """The end of the pause that the server has called for, if any."""
-    rows = store.read("SELECT state FROM limits WHERE name = ?", (_bucket_name(settings),))
-    return _read_bucket(rows[0][0]).blocked_until if rows else 0.0
+    rows = store.read("SELECT state FROM limits WHERE name = ?", (settings.account,))
+    return _read_pace(rows[0][0]).blocked_until if rows else 0.0
 
 
 def pauses(store: Store) -> dict[str, float]:
-    """The ends of all pauses that are not over, by server and model."""
+    """The ends of all pauses that are not over, by server, model and key."""
     rows = store.read("SELECT name, state FROM limits WHERE name NOT LIKE 'refused %'")
-    ends = {name: _read_bucket(state).blocked_until for name, state in rows}
+    ends = {name: _read_pace(state).blocked_until for name, state in rows}
     return {name: end for name, end in ends.items() if end > time.time()}
 
 
 def lift_pauses(store: Store) -> None:
-    """Forget pauses and refusals: the next requests go out at once, and whole."""
+    """Forget pauses, paces and refusals: the next requests go out at once, and whole."""
     with store.writing() as db:
-        for name, state in db.execute("SELECT name, state FROM limits").fetchall():
-            if name.startswith("refused ") or _read_bucket(state).blocked_until > time.time():
-                db.execute("DELETE FROM limits WHERE name = ?", (name,))
+        db.execute("DELETE FROM limits")
 
 
-def _load_bucket(db, settings: Settings) -> Bucket:
-    row = db.execute(
-        "SELECT state FROM limits WHERE name = ?", (_bucket_name(settings),)
-    ).fetchone()
-    return _read_bucket(row[0]) if row else Bucket()
+def _load_pace(db, settings: Settings) -> Pace:
+    row = db.execute("SELECT state FROM limits WHERE name = ?", (settings.account,)).fetchone()
+    return _read_pace(row[0]) if row else Pace()
 
 
-def _read_bucket(state: str) -> Bucket:
-    """Treat a corrupt bucket as empty; no reply depends on it."""
+def _read_pace(state: str) -> Pace:
+    """Treat a corrupt state as none; no reply depends on it."""
     try:
-        bucket = Bucket(**json.loads(state))
+        pace = Pace(**json.loads(state))
     except (RecursionError, TypeError, ValueError):
-        return Bucket()
-    numbers = dataclasses.astuple(bucket)
-    return bucket if all(isinstance(n, (int, float)) for n in numbers) else Bucket()
+        return Pace()
+    numbers = dataclasses.astuple(pace)
+    if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+        return Pace()
+    # Written by a clock that was ahead: all times in it are.
+    return Pace() if pace.saved > time.time() + CLOCK_ERROR else pace
 
 
-def _save_bucket(db, settings: Settings, bucket: Bucket) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO limits VALUES (?, ?)",
-        (_bucket_name(settings), json.dumps(dataclasses.asdict(bucket))),
-    )
-
-
-def _bucket_name(settings: Settings) -> str:
-    return f"{settings.server} {settings.model}"
+def _save_pace(db, settings: Settings, pace: Pace) -> None:
+    pace.saved = time.time()
+    state = json.dumps(dataclasses.asdict(pace))
+    db.execute("INSERT OR REPLACE INTO limits VALUES (?, ?)", (settings.account, state))
 
 
 def refused(store: Store, settings: Settings) -> dict[str, int]:

@@ -47,7 +47,9 @@ from skllmreg.utils._warn import warn
 _logger = logging.getLogger("skllmreg.llm")
 
 # Seconds; a longer wait is explained.
-LONG_WAIT = 30.0
+LONG_WAIT = 5.0
+# Seconds before the first repetition of a request.
+FIRST_PAUSE = 0.5
 # Seconds between looks at prompts that another process is asking.
 POLL = 0.05
 # Servers tell the log-probabilities of 20 tokens at most, some of 5.
@@ -163,6 +165,8 @@ class Live:
         self._held: list[Task] = []
         self._identities: dict[int, str] = {}
         self._explained, self._lock = 0.0, threading.Lock()
+        self._gate = threading.Lock()
+        self._n_answers = 0
         # A replay looks for what was asked then, whatever is known of the server by now.
         self._less = {} if self.settings.replay else _ledger.refused(self.store, self.settings)
 
@@ -315,9 +319,11 @@ class Live:
         """One answer from the model, repeated where that can succeed, with less where it must."""
         if hasattr(self.transport, "prepare"):
             self.transport.prepare()
-        for n_failures in range(self.settings.max_retries + 1):
+        n_failures = 0
+        while True:
             if self.stop.is_set():
                 raise StoppedError
+            n_answers = self._n_answers
             refused: list[RequestError] = []
             for request in self._forms(task.messages):
                 # An answer without log-probabilities is that of the request without them.
@@ -333,6 +339,7 @@ class Live:
                     if passing or not may_be_about_additions(error):
                         break
                 else:
+                    self._n_answers += 1
                     self._learn(request, refused, record)
                     return Obtained(record, cost, False, key, tuple(refused))
             last = refused[-1]
@@ -340,27 +347,20 @@ class Live:
                 raise last
             self.last_failure = last
             self._wait_after(last, n_failures)
-        raise AssertionError("unreachable")
+            # While a server answers others, its refusals are about the pace alone.
+            n_failures += not (last.status == 429 and self._n_answers > n_answers)
 
     def _send(self, request: Request) -> tuple[Record, float | None]:
         """One request, counted before it goes out and corrected afterwards."""
         prompt_tokens = estimate_tokens(request.messages, request.schema)
-        reservation = _ledger.reserve(
-            self.store, self.settings, prompt_tokens, self.expected_completion
-        )
+        reservation = self._reserve(prompt_tokens)
         settle = functools.partial(_ledger.settle, self.store, self.settings, reservation)
-        try:
-            self._wait_until(reservation.start)
-        except StoppedError:
-            settle(None, sent=False, billed=False)
-            raise
-        started = time.time()
         try:
             record = self.transport.send(request)
         except RequestError as error:
             settle(None, sent=error.sent, billed=error.sent and _may_be_billed(error.status))
             if error.status == 429 and error.transient:
-                _ledger.slow_down(self.store, self.settings, started, error.retry_after)
+                _ledger.slow_down(self.store, self.settings, reservation.started, error.retry_after)
             raise
         used = _used_tokens(record, prompt_tokens)
         try:
@@ -413,36 +413,59 @@ class Live:
 
     # Waiting.
 
+    def _reserve(self, prompt_tokens: int) -> _ledger.Reservation:
+        """Count a request as soon as limits and pauses let it start."""
+        store, settings, completion = self.store, self.settings, self.expected_completion
+        reservation = _ledger.reserve(store, settings, prompt_tokens, completion)
+        if isinstance(reservation, _ledger.Reservation):
+            return reservation
+        with self._gate:  # the other threads would all wake up for the same start
+            while True:
+                if self.stop.is_set():
+                    raise StoppedError
+                reservation = _ledger.reserve(store, settings, prompt_tokens, completion)
+                if isinstance(reservation, _ledger.Reservation):
+                    return reservation
+                self._wait(reservation)
+
     def _wait_after(self, error: RequestError, n_failures: int) -> None:
         if error.status == 429:
             return  # the pause is everybody's, and the next reservation knows it
-        backoff = min(_ledger.FIRST_PAUSE * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
-        self._wait_until(time.time() + max(error.retry_after or 0.0, backoff))
+        backoff = min(FIRST_PAUSE * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
+        self._wait(max(error.retry_after or 0.0, backoff), error)
 
-    def _wait_until(self, moment: float) -> None:
-        """Wait for the start that was promised, and for the end of a pause called meanwhile."""
-        while (seconds := moment - time.time()) > 0:
-            if seconds > LONG_WAIT:
-                self._explain_pause()
-            if self.stop.wait(seconds):
-                raise StoppedError
-            moment = max(moment, _ledger.blocked_until(self.store, self.settings))
+    def _wait(self, seconds: float, error: RequestError | None = None) -> None:
+        """Wait, and say why where it takes long."""
+        if seconds > LONG_WAIT:
+            self._announce(seconds, error)
+        if self.stop.wait(min(seconds, LONG_WAIT)):
+            raise StoppedError
+        if error is not None and seconds > LONG_WAIT and self.stop.wait(seconds - LONG_WAIT):
+            raise StoppedError
 
-    def _explain_pause(self) -> None:
+    def _announce(self, seconds: float, error: RequestError | None) -> None:
         """Say, once for each pause, why nothing happens."""
-        end = _ledger.blocked_until(self.store, self.settings)
+        settings, now = self.settings, time.time()
+        if error is not None:
+            why, end = f"answered with status {error.status}", now + seconds
+        elif (end := _ledger.blocked_until(self.store, settings)) > now:
+            why = "has asked for a pause (status 429)"
+        else:
+            why, end = "is asked as slowly as its refusals or requests_per_minute want", now + 3600
         with self._lock:
             explained, self._explained = self._explained, max(self._explained, end)
-        if end > max(explained, time.time()):
-            lift = f"pauses --file {shlex.quote(str(self.store.path))} --lift"
-            _logger.warning(
-                "%s has asked for a pause (status 429): nothing is sent for %.0f s, until %s. "
-                "To go on earlier, interrupt, run `python -m skllmreg cache %s` and start again.",
-                self.settings.url,
-                end - time.time(),
-                time.strftime("%H:%M:%S", time.localtime(end)),
-                lift,
-            )
+        if end <= explained:
+            return
+        lift = f"pauses --file {shlex.quote(str(self.store.path))} --lift"
+        _logger.warning(
+            "%s %s: the next request goes out in %.0f s, at %s. To go on earlier, interrupt, run "
+            "`python -m skllmreg cache %s` and start again.",
+            settings.url,
+            why,
+            seconds,
+            time.strftime("%H:%M:%S", time.localtime(now + seconds)),
+            lift,
+        )
 
 
 def may_be_about_additions(error: RequestError) -> bool:

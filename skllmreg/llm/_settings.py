@@ -155,6 +155,17 @@ class Settings:
         """The server as the cache and the ledger know it."""
         return self.identity[0]
 
+    @property
+    def account(self) -> str:
+        """The server, the model and the key, as limits are kept by them.
+
+        Sixteen bits of a hash tell keys apart and give nothing of them away.
+        """
+        name = self.api_key_env or ("OPENAI_API_KEY" if is_openai(self.url) else "")
+        key = os.environ.get(name, "") if name else ""
+        tag = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=2).hexdigest()
+        return f"{self.server} {self.model}" + (f" {name} {tag}" if key else "")
+
     @cached_property
     def options(self) -> dict[str, Any]:
         """Fields of a request beside the model and the messages."""

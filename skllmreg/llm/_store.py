@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS limits (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 
 # Seconds after which the lease of a holder that no longer renews it is taken over.
 LEASE = 10.0
+# Seconds by which the clock may go back between two runs; what was written later is damaged.
+CLOCK_ERROR = 2.0
 # Seconds to wait for another process that is writing.
 BUSY = 30.0
 # After such a wait, the answers that are under way do not wait as long again.
@@ -318,16 +320,18 @@ class Store:
 
     def lease(self, key: str, holder: str) -> Any:
         """Take the right to ask: None; else the record that is there by now; else HELD."""
-        taken = "SELECT 1 FROM leases WHERE key = ? AND expires > ? AND holder != ?"
+        # A lease that ends later than it can was given by a clock that was ahead.
+        taken = "SELECT 1 FROM leases WHERE key = ? AND holder != ? AND expires BETWEEN ? AND ?"
         if found := self.lookup([key]):  # writers are alone: look first
             return found[key]
-        if self.read(taken, (key, time.time(), holder)):
+        now = time.time()
+        if self.read(taken, (key, holder, now, now + LEASE + CLOCK_ERROR)):
             return HELD
         with self.writing() as db:
             if reply := db.execute("SELECT reply FROM entries WHERE key = ?", (key,)).fetchone():
                 return self._load(key, reply[0])
             now = time.time()
-            if db.execute(taken, (key, now, holder)).fetchone():
+            if db.execute(taken, (key, holder, now, now + LEASE + CLOCK_ERROR)).fetchone():
                 return HELD
             db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (key, holder, now + LEASE))
         return None

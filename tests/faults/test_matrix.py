@@ -10,7 +10,7 @@ import pytest
 
 from skllmreg import GOLDAugmenter
 from skllmreg.exceptions import CacheError, NoAttributesWarning, RequestError
-from skllmreg.llm import ChatModel, _ledger, _store
+from skllmreg.llm import ChatModel, _ledger, _obtain, _store
 from skllmreg.llm._cli import cache as cache_command
 from skllmreg.llm._cli import doctor
 from skllmreg.llm._store import open_store
@@ -63,8 +63,8 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch):
-    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(_ledger, "FIRST_SPACING", 0.001)
+    monkeypatch.setattr(_obtain, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_ledger, "SLOWEST", 1000.0)
     monkeypatch.setattr(_store, "BUSY", 0.05)
     monkeypatch.setattr(_store, "LEASE", 0.3)
 

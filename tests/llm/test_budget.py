@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 
 from skllmreg.exceptions import BudgetExceededError, RequestError
-from skllmreg.llm import ChatModel, _ledger
+from skllmreg.llm import ChatModel, _obtain
 from skllmreg.llm._store import open_store
 from tests.loopback import Behavior, completion, error
 
@@ -102,7 +102,7 @@ def test_a_cost_budget_is_kept_in_dollars(loopback):
 def test_a_request_budget_holds_for_requests_that_fail_and_names_the_last_failure(
     loopback, monkeypatch
 ):
-    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_obtain, "FIRST_PAUSE", 0.01)
     loopback.reply = lambda body: error(500, "out of memory")
     chat = ChatModel("tiny", base_url=loopback.base_url, request_budget=2)
     with pytest.raises(BudgetExceededError, match="last failure was: .* status 500: out of memory"):
@@ -111,7 +111,7 @@ def test_a_request_budget_holds_for_requests_that_fail_and_names_the_last_failur
 
 
 def test_a_host_that_cannot_be_reached_takes_nothing_of_the_budget(monkeypatch):
-    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_obtain, "FIRST_PAUSE", 0.01)
     chat = ChatModel("tiny", base_url="http://127.0.0.1:9/v1", request_budget=1, max_retries=2)
     with pytest.raises(RequestError, match="cannot be reached .*Connect call failed"):
         chat.complete(["a"])

@@ -4,7 +4,6 @@ import dataclasses
 import re
 import shlex
 import socket
-import time
 
 import pytest
 
@@ -46,8 +45,8 @@ FATAL = {
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch):
-    monkeypatch.setattr(_ledger, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(_ledger, "FIRST_SPACING", 0.001)
+    monkeypatch.setattr(_obtain, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(_ledger, "SLOWEST", 1000.0)
 
 
 @pytest.fixture
@@ -137,22 +136,49 @@ def test_a_server_that_takes_no_connection_in_time_says_so():
 
 @pytest.mark.parametrize("seconds", [300, 3000])
 def test_retry_after_above_the_limit_of_the_sdk_is_honored(loopback, chat, monkeypatch, seconds):
-    moments = []
-    monkeypatch.setattr(_obtain.Live, "_wait_until", lambda self, moment: moments.append(moment))
+    waits = skipped_waits(monkeypatch)
     loopback.failures.append(error(429, headers={"Retry-After": str(seconds)}))
-    now = time.time()
     assert chat.complete(["a"])[0].text == "reply to a"
-    assert now + seconds <= moments[-1] <= now + seconds + 10
+    assert seconds - 10 <= waits[0] <= seconds
+
+
+class WaitingError(Exception):
+    pass
+
+
+def skipped_waits(monkeypatch, lift=True):
+    """Seconds that were to be waited; the pause is lifted then, or the call interrupted."""
+    waits = []
+
+    def wait(self, seconds, error=None):
+        waits.append(seconds)
+        if not lift:
+            raise WaitingError
+        _ledger.lift_pauses(self.store)
+
+    monkeypatch.setattr(_obtain.Live, "_wait", wait)
+    return waits
 
 
 def test_a_pause_concerns_every_object_with_the_same_cache(loopback, chat, monkeypatch):
-    moments = []
-    monkeypatch.setattr(_obtain.Live, "_wait_until", lambda self, moment: moments.append(moment))
+    waits = skipped_waits(monkeypatch, lift=False)
     loopback.failures.append(error(429, headers={"Retry-After": "500"}))
-    now = time.time()
-    chat.complete(["a"])
-    ChatModel("tiny", base_url=loopback.base_url).complete(["b"])
-    assert moments[-1] >= now + 500
+    with pytest.raises(WaitingError):
+        chat.complete(["a"])
+    with pytest.raises(WaitingError):
+        ChatModel("tiny", base_url=loopback.base_url).complete(["b"])
+    assert waits == pytest.approx([500, 500], abs=10)
+
+
+def test_a_refusal_of_one_key_does_not_stop_another(loopback, monkeypatch):
+    waits = skipped_waits(monkeypatch, lift=False)
+    monkeypatch.setenv("FIRST_KEY", "first-key-of-some-length")
+    monkeypatch.setenv("OTHER_KEY", "other-key-of-some-length")
+    loopback.failures.append(error(429, headers={"Retry-After": "500"}))
+    with pytest.raises(WaitingError):
+        ChatModel("tiny", base_url=loopback.base_url, api_key_env="FIRST_KEY").complete(["a"])
+    ChatModel("tiny", base_url=loopback.base_url, api_key_env="OTHER_KEY").complete(["b"])
+    assert len(waits) == 1
 
 
 def test_retry_after_of_hours_is_told_at_once(loopback, chat):
@@ -164,10 +190,11 @@ def test_retry_after_of_hours_is_told_at_once(loopback, chat):
 def test_a_long_pause_is_explained_once_and_can_be_lifted(loopback, chat, caplog, capsys):
     obtain = chat._obtain(_obtain.Question())
     _ledger.slow_down(obtain.store, obtain.settings, 0.0, 3000.0)
-    obtain.halt()  # or it would wait
+    obtain.stop.wait = lambda seconds: obtain.stop.is_set() or bool(obtain.stop.set())
     for _ in range(2):
         with pytest.raises(_obtain.StoppedError):
-            obtain._wait_until(_ledger.reserve(obtain.store, obtain.settings, 1, 1).start)
+            obtain._reserve(1)
+        obtain.stop.clear()
     (told,) = [r.getMessage() for r in caplog.records if r.name == "skllmreg.llm"]
     assert "status 429" in told
     command = shlex.split(told.split("`")[1])[4:]
