@@ -60,6 +60,8 @@ class InvalidReplyError(LLMError):
         Of the entries there: of the reply, and of those that it was to repair.
     is_refused_prompt : bool
         Whether the server has refused the prompt, while it answers others; there is no reply then.
+    answers : LabelProbabilities or None
+        Where probabilities of labels were asked for: those of the other prompts.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class InvalidReplyError(LLMError):
         self.cache = ""
         self.keys: list[str] = []
         self.is_refused_prompt = False
+        self.answers: Any = None
 
 
 class NoAnswerError(InvalidReplyError):

@@ -222,6 +222,7 @@ class ChatModel:
         *,
         n_samples: int = 5,
         method: str = "auto",
+        answer_with: str = "auto",
         progress: bool | None = None,
         description: str | None = None,
     ) -> LabelProbabilities:
@@ -230,17 +231,22 @@ class ChatModel:
         Parameters
         ----------
         prompts : list of (str or list of {"role", "content"})
-            Each ends with the question; the list of labels is added to it.
+            Each ends with the question. How to answer is said first, in a system turn: what the
+            prompts of a call share stays at their beginning, where servers keep it.
         labels : list of str
             What the model chooses from.
         n_samples : int, default=5
             Answers for each prompt where votes are counted; one at temperature 0.
         method : {"auto", "logprobs", "votes"}, default="auto"
-            "logprobs": the probabilities of the first token, which is a single letter for each
-            label (26 labels at most), renormalized over the labels. A label among none of the
-            likely tokens that the server tells has probability 0. "votes": shares among
-            `n_samples` answers. "auto": the former, and the latter for prompts where the server
-            tells no log-probabilities.
+            "logprobs": the probabilities of the tokens with which the answer names a label,
+            renormalized over the labels. A label among none of the likely tokens that the server
+            tells has probability 0. "votes": shares among `n_samples` answers. "auto": the former,
+            and the latter for prompts where the server tells no log-probabilities.
+        answer_with : {"auto", "name", "code"}, default="auto"
+            "name": the label itself, which small models do better. "code": a letter for each label,
+            or a number where there are more than 26, which are voted on. "auto": the names if they
+            can be told apart by their first tokens in any vocabulary: two names in ASCII letters
+            that share at most their first two letters, and of which neither begins the other.
         progress, description
             As in `complete`.
 
@@ -261,6 +267,7 @@ class ChatModel:
             labels,
             n_samples=n_samples,
             method=method,
+            answer_with=answer_with,
             progress=progress,
             description=description,
         )

@@ -5,6 +5,7 @@ in prose that happens to begin with a code.
 """
 
 import math
+import os
 import re
 import string
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from skllmreg.utils._process import process
 LETTERS = string.ascii_uppercase
 # Servers tell the probabilities of this many tokens at most.
 MOST_TOKENS = 20
+# Letters that names may have in common at their beginning, see `names_tell_apart`.
+MOST_SHARED = 2
 # What may stand around a label without changing what is said.
 _AROUND = " \t\r\n*_`\"'“”‘’()[]{}<>.,:;!#$-"
 _PREFIX = re.compile(
@@ -45,7 +48,7 @@ class Stated:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels and the codes that stand for them in an answer."""
+    """Labels and the codes that stand for them in an answer; no codes where names are asked for."""
 
     labels: list[str]
     codes: list[str]
@@ -101,9 +104,8 @@ class Labels:
         for found in (self._name(text), self._code(text)):
             if found is not None:
                 return found
-        if cut_off:
-            return self.beginning_with(text)
-        return None
+        begun = self.beginning_with(text) if cut_off else []
+        return begun[0] if len(begun) == 1 else None
 
     def _name(self, text: str) -> int | None:
         if text in self.labels:
@@ -115,11 +117,12 @@ class Labels:
         text = text.upper()
         return self.codes.index(text) if text in self.codes else None
 
-    def beginning_with(self, text: str) -> int | None:
-        """The only label that begins like this."""
+    def beginning_with(self, text: str) -> list[int]:
+        """The labels that a text begins; the one that it is, if it is one."""
         text = text.strip(_AROUND).casefold()
-        same = [i for i, label in enumerate(self.labels) if label.casefold().startswith(text)]
-        return same[0] if text and len(same) == 1 else None
+        exact = [i for i, label in enumerate(self.labels) if label.casefold() == text]
+        longer = [i for i, label in enumerate(self.labels) if label.casefold().startswith(text)]
+        return (exact or longer) if text else []
 
     def read_logprobs(self, reply: Reply) -> np.ndarray | None:
         """Probabilities of the labels at the place where an answer states one; None elsewhere."""
@@ -131,27 +134,51 @@ class Labels:
         if stated is None or begin < 0:
             return None
         place = begin + stated.start - (len(reply.text) - len(reply.text.lstrip()))
-        for token in tokens:
+        for at, token in enumerate(tokens):
             place -= len(token["token"])
             if place < 0:
-                return self._renormalized(token, stated)
+                row = self._by_code(token) if stated.by_code else self._by_name(tokens[at:])
+                total = row.sum()
+                # What is chosen there has to be what the text says.
+                usable = 0 < total < np.inf and row[stated.index] > 0
+                return row / total if usable else None
         return None
 
-    def _renormalized(self, token: dict[str, Any], stated: Stated) -> np.ndarray | None:
-        def which(text: str) -> int | None:
-            text = text.strip(_AROUND)
-            return self._code(text) if stated.by_code else self.beginning_with(text)
-
-        if which(token["token"]) != stated.index:
-            return None
+    def _by_code(self, token: dict[str, Any]) -> np.ndarray:
+        """What the codes have of the probability at one place."""
         row = np.zeros(len(self.labels))
-        # " A" and "A" are different tokens and the same answer.
-        for other in {t["token"]: t for t in [token, *token["top_logprobs"]]}.values():
-            index = which(other["token"])
+        for text, probability in _alternatives(token):
+            index = self._code(text.strip(_AROUND))
             if index is not None:
-                row[index] += math.exp(min(other["logprob"], 0.0))
-        total = row.sum()
-        return row / total if np.isfinite(total) and total > 0 else None
+                row[index] += probability
+        return row
+
+    def _by_name(self, tokens: list[dict[str, Any]]) -> np.ndarray:
+        """What the names have of the probability at the place where one begins.
+
+        Where the token that was written begins several names, the next one decides between them; a
+        token that was not written is shared among the names that it begins.
+        """
+        row, said, weight = np.zeros(len(self.labels)), "", 1.0
+        for token in tokens:
+            written = said + token["token"]
+            for text, probability in _alternatives(token):
+                names = self.beginning_with(said + text)
+                if len(names) > 1 and text == token["token"]:
+                    continue
+                for index in names:
+                    row[index] += weight * probability / len(names)
+            if len(self.beginning_with(written)) < 2:
+                break
+            said, weight = written, weight * math.exp(min(token["logprob"], 0.0))
+        return row
+
+
+def _alternatives(token: dict[str, Any]) -> list[tuple[str, float]]:
+    """The tokens at one place with their probabilities; the one that was written is the first."""
+    # " A" and "A" are different tokens and the same answer.
+    different = {other["token"]: other for other in [token, *token["top_logprobs"]]}
+    return [(text, math.exp(min(t["logprob"], 0.0))) for text, t in different.items()]
 
 
 def label_probabilities(
@@ -161,6 +188,7 @@ def label_probabilities(
     *,
     n_samples: int,
     method: str,
+    answer_with: str = "auto",
     **progress: Any,
 ) -> LabelProbabilities:
     """See `ChatModel.label_probabilities`."""
@@ -169,14 +197,17 @@ def label_probabilities(
         raise ValueError(f"labels are two or more different strings, got {labels!r:.200}.")
     if method not in ("auto", "logprobs", "votes"):
         raise ValueError(f'method is "auto", "logprobs" or "votes", got {method!r}.')
-    if method == "logprobs" and len(labels) > len(LETTERS):
+    if answer_with not in ("auto", "name", "code"):
+        raise ValueError(f'answer_with is "auto", "name" or "code", got {answer_with!r}.')
+    by_name = answer_with == "name" or (answer_with == "auto" and names_tell_apart(labels))
+    if method == "logprobs" and len(labels) > len(LETTERS) and not by_name:
         raise ValueError(f"{len(labels)} labels are too many for letters: use votes.")
     if n_samples < 1:
         raise ValueError(f"n_samples is 1 or more, got {n_samples}.")
-    reader = Labels(labels, _codes(labels))
-    asked = [_ask_for_code(messages, reader) for messages in conversations]
+    reader = Labels(labels, [] if by_name else _codes(labels))
+    asked = [_ask_for_label(messages, reader) for messages in conversations]
     found = Found(len(asked))
-    if method != "votes" and len(labels) <= len(LETTERS):
+    if method != "votes" and (by_name or len(labels) <= len(LETTERS)):
         _from_logprobs(chat, asked, reader, found, method, progress)
     rows = found.missing()
     if method == "logprobs":
@@ -187,11 +218,10 @@ def label_probabilities(
     elif rows:
         _from_votes(chat, asked, rows, reader, found, n_samples, progress)
     if found.failures:
-        raise unusable_replies("Prompt", dict(sorted(found.failures.items())), found.rows)
-    methods = np.full(len(asked), "logprobs")
-    methods[rows] = "votes"
-    probabilities = np.array(found.rows).reshape(-1, len(labels))
-    return LabelProbabilities(probabilities, methods, np.array(found.cached, dtype=bool))
+        error = unusable_replies("Prompt", dict(sorted(found.failures.items())), found.rows)
+        error.answers = found.answers(len(labels))
+        raise error
+    return found.answers(len(labels))
 
 
 class Found:
@@ -199,8 +229,18 @@ class Found:
 
     def __init__(self, n: int) -> None:
         self.rows: list[np.ndarray | None] = [None] * n
+        self.methods = [""] * n
         self.cached = [True] * n
         self.failures: dict[int, InvalidReplyError] = {}
+
+    def answers(self, n_labels: int) -> LabelProbabilities:
+        """What is known; NaN, and "" as the method, for prompts without an answer."""
+        probabilities = np.full((len(self.rows), n_labels), np.nan)
+        for i, row in enumerate(self.rows):
+            if row is not None:
+                probabilities[i] = row
+        methods = np.array(self.methods, dtype="<U8")
+        return LabelProbabilities(probabilities, methods, np.array(self.cached, dtype=bool))
 
     def missing(self) -> list[int]:
         return [i for i, row in enumerate(self.rows) if row is None and i not in self.failures]
@@ -217,13 +257,44 @@ def _codes(labels: list[str]) -> list[str]:
     return [label if label in codes else next(free) for label in labels]
 
 
-def _ask_for_code(messages: Messages, reader: Labels) -> Messages:
-    what = "letter" if reader.codes[0] in LETTERS else "number"
-    pairs = zip(reader.codes, reader.labels, strict=True)
-    table = "\n".join(f"{code}: {label}" for code, label in pairs)
-    last = messages[-1]
-    content = f"{last['content']}\n\n{table}\nAnswer with the {what} alone."
-    return [*messages[:-1], {**last, "content": content}]
+def names_tell_apart(labels: list[str]) -> bool:
+    """Whether the first token of an answer tells which label's name it begins.
+
+    Tokens are not known here. Names that differ in their first letter have different first tokens
+    in every vocabulary. Vocabularies hold the beginnings of words of some letters, too, so that
+    ASCII names may share the first two. Digits are often tokens of their own, and other letters
+    several tokens each: there, as for names that begin with another name, codes are safe.
+    """
+    if len(labels) > len(LETTERS) or not all(map(_is_word, labels)):
+        return False
+    names = sorted(label.casefold() for label in labels)
+    for name, following in zip(names, names[1:], strict=False):
+        shared = os.path.commonprefix([name, following])
+        if len(shared) > MOST_SHARED or shared == name:
+            return False
+    return True
+
+
+def _is_word(label: str) -> bool:
+    """Whether a label begins with an ASCII letter and can be copied on one line."""
+    return (
+        label[:1].isalpha() and label.isascii() and label.isprintable() and label == label.strip()
+    )
+
+
+def _ask_for_label(messages: Messages, reader: Labels) -> Messages:
+    """Say which answers there are, first: what all prompts share is at their beginning."""
+    if reader.codes:
+        what = "letter" if reader.codes[0] in LETTERS else "number"
+        pairs = zip(reader.codes, reader.labels, strict=True)
+        table = "\n".join(f"{code}: {label}" for code, label in pairs)
+        answers = f"{table}\nAnswer with the {what} alone."
+    else:
+        answers = "Answer with one of these and nothing else:\n" + "\n".join(reader.labels)
+    first, *others = messages
+    if first["role"] in ("system", "developer"):
+        return [{**first, "content": f"{first['content']}\n\n{answers}"}, *others]
+    return [{"role": "system", "content": answers}, *messages]
 
 
 def _from_logprobs(
@@ -235,7 +306,7 @@ def _from_logprobs(
     progress: Any,
 ) -> None:
     """Probabilities of the rows for which the server tells some of use."""
-    wanted = min(MOST_TOKENS, max(FEW_LOGPROBS, 2 * len(reader.codes)))
+    wanted = min(MOST_TOKENS, max(FEW_LOGPROBS, 2 * len(reader.labels)))
     obtain = chat._obtain(Question(top_logprobs=wanted))
     if obtain.settings.replay:
         # What a server refused when it was recorded is missed; there may be less, or votes.
@@ -276,6 +347,7 @@ def _take_logprobs(replies: list[Any], part: range, reader: Labels, found: Found
     for i, reply in zip(part, replies, strict=True):
         if reply is not None:
             found.rows[i] = reader.read_logprobs(reply)
+            found.methods[i] = "" if found.rows[i] is None else "logprobs"
             found.cached[i] = reply.cached
 
 
@@ -295,7 +367,8 @@ def _from_votes(
     def validate(text: str) -> int:
         stated = reader.find(text)
         if stated is None:
-            raise ValueError(f"one of {', '.join(reader.codes)} is wanted and nothing else")
+            wanted = ", ".join(reader.codes or reader.labels)
+            raise ValueError(f"one of {wanted} is wanted and nothing else")
         return stated.index
 
     repeated = [asked[i] for i in rows for _ in range(n_samples)]
@@ -316,8 +389,10 @@ def _from_votes(
         if row not in found.failures:
             votes = replies[n * n_samples : (n + 1) * n_samples]
             found.rows[row] = (
-                np.bincount([vote.value for vote in votes], minlength=len(reader.codes)) / n_samples
+                np.bincount([vote.value for vote in votes], minlength=len(reader.labels))
+                / n_samples
             )
+            found.methods[row] = "votes"
             found.cached[row] &= all(vote.cached for vote in votes)
 
 

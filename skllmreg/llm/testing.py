@@ -47,7 +47,7 @@ class FakeChat(ChatModel):
 
     >>> from skllmreg import LLMTeacherClassifier
     >>> teacher = LLMTeacherClassifier(
-    ...     FakeChat(lambda messages: "A"),
+    ...     FakeChat(lambda messages: "delivery"),
     ...     task="Sort messages.",
     ...     class_descriptions={"delivery": "asks for a parcel", "refund": "wants money back"},
     ...     confidence="votes",

@@ -1,5 +1,6 @@
 """`LLMTeacherClassifier`: an LLM as a classifier of texts or of table rows."""
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,17 +12,24 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError, UndescribedClassWarning
-from skllmreg.llm import Reply, as_chat
+from skllmreg.llm import LabelProbabilities, Reply, as_chat
+from skllmreg.llm._labels import names_tell_apart
 from skllmreg.selection._answers import unanswered
 from skllmreg.selection._prompts import (
     read_stated,
+    row_instructions,
     row_question,
     rows_as_text,
     shown,
-    stated_question,
+    stated_instructions,
+    stated_schema,
 )
 from skllmreg.selection._unlabeled import is_unlabeled, known_labels
-from skllmreg.students._calibration import expected_calibration_error, fit_calibration
+from skllmreg.students._calibration import (
+    batch_calibrated,
+    expected_calibration_error,
+    fit_calibration,
+)
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._labels import is_missing, label_array
 from skllmreg.utils._warn import warn
@@ -47,14 +55,25 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         Labeled rows in the prompt, drawn in `fit` from all classes in turn. A row is never shown
         as an example for itself.
     confidence : {"auto", "logprobs", "votes", "stated"}, default="auto"
-        Where probabilities come from: log-probabilities of label codes; shares among `n_samples`
+        Where probabilities come from: log-probabilities of the answer; shares among `n_samples`
         answers; numbers that the LLM states, the least reliable. "auto": the first where the server
         tells it, else the second.
+    answer_with : {"auto", "name", "code"}, default="auto"
+        How the LLM answers: with a label's name, which small models do better, or with a letter
+        (a number, for many labels). "auto" is the names where their first tokens differ, as
+        described in :meth:`ChatModel.label_probabilities
+        <skllmreg.llm.ChatModel.label_probabilities>`; with ``calibrate=True``, `fit` asks about the
+        labeled rows in both ways and takes the one with the lower log-loss.
     n_samples : int, default=5
         Answers for each row where votes are counted.
     calibrate : bool, default=False
         Have `fit` ask about labeled rows that are no examples and find a temperature.
         `LLKDSelector` does so by itself, within its budget.
+    calibration : {"batch", None}, default=None
+        "batch" divides the probabilities of all rows of a call by their mean over these rows [1]_:
+        no labels are needed, and a model's preference for the name of a class is removed. It helps
+        small models and hurts where classes are of very different size. A row's prediction then
+        depends on the other rows of the call, so that calls of fewer than 50 rows are left alone.
     abstain_below : float, default=0.0
         `predict` gives `abstain_label` where the largest probability is below this, in place of a
         guess.
@@ -71,12 +90,19 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
     examples_ : list of (str, label)
+    answer_with_ : {"auto", "name", "code"}
+        What `fit` has chosen.
     calibration_ : Calibration or None
     calibration_error_ : tuple of float or None
         Expected calibration error on the rows of the calibration, before and after it; with
         ``calibrate=True``. After is optimistic: the same rows found the temperature.
     server_limits_ : dict of str to str
         What the server is known not to take, such as log-probabilities, and what that costs.
+
+    References
+    ----------
+    .. [1] Zhou et al. (2024), "Batch calibration: rethinking calibration for in-context learning
+       and prompt engineering", ICLR, arXiv:2309.17249.
 
     Examples
     --------
@@ -101,8 +127,10 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         "class_descriptions": [dict, None],
         "n_examples": [Interval(Integral, 0, None, closed="left")],
         "confidence": [StrOptions({"auto", "logprobs", "votes", "stated"})],
+        "answer_with": [StrOptions({"auto", "name", "code"})],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "calibrate": ["boolean"],
+        "calibration": [StrOptions({"batch"}), None],
         "abstain_below": [Interval(Real, 0, 1, closed="both")],
         "abstain_label": "no_validation",
         "on_refusal": [StrOptions({"raise", "abstain"})],
@@ -117,8 +145,10 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         class_descriptions=None,
         n_examples=0,
         confidence="auto",
+        answer_with="auto",
         n_samples=5,
         calibrate=False,
+        calibration=None,
         abstain_below=0.0,
         abstain_label=None,
         on_refusal="raise",
@@ -129,8 +159,10 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self.class_descriptions = class_descriptions
         self.n_examples = n_examples
         self.confidence = confidence
+        self.answer_with = answer_with
         self.n_samples = n_samples
         self.calibrate = calibrate
+        self.calibration = calibration
         self.abstain_below = abstain_below
         self.abstain_label = abstain_label
         self.on_refusal = on_refusal
@@ -177,6 +209,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         examples = draw_examples(codes, self.n_examples, check_random_state(self.random_state))
         self.examples_ = [(texts[i], labels[i]) for i in examples]
         self.calibration_ = self.calibration_error_ = None
+        self.answer_with_ = self.answer_with
         rest = np.setdiff1d(np.arange(len(rows)), examples)
         if self.calibrate and len(rest):
             self._calibrate([texts[i] for i in rest], rows[rest], codes[rest])
@@ -197,15 +230,29 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         return is_unlabeled(y)
 
     def _calibrate(self, texts, rows, codes):
-        proba = self._ask(texts, rows)
-        answered = np.isfinite(proba[:, 0])
-        if not answered.any():
-            return
-        proba, codes = proba[answered], codes[answered]
-        self.calibration_ = fit_calibration(proba, codes)
-        self.calibration_error_ = tuple(
-            expected_calibration_error(p, codes) for p in (proba, self.calibration_(proba))
-        )
+        best = np.inf
+        for way in self._ways():
+            proba = self._batch(self._ask(texts, rows, way).probabilities)
+            answered = np.isfinite(proba[:, 0])
+            if not answered.any():
+                continue
+            proba, truth = proba[answered], codes[answered]
+            calibration = fit_calibration(proba, truth)
+            calibrated = calibration(proba)
+            # Compared as they will be used: calibrated. A row without an answer counts as none.
+            likelihood = calibrated[np.arange(len(truth)), truth]
+            loss = -np.log(likelihood).sum() + (~answered).sum() * np.log(len(self._classes))
+            if loss < best:
+                best, self.answer_with_, self.calibration_ = loss, way, calibration
+                self.calibration_error_ = tuple(
+                    expected_calibration_error(p, truth) for p in (proba, calibrated)
+                )
+
+    def _ways(self):
+        """How labeled rows are asked about, to find out which way is better."""
+        labels = [shown(label) for label in self.classes_.tolist()]
+        both = self.answer_with == "auto" and self.confidence != "stated"
+        return ("name", "code") if both and names_tell_apart(labels) else (self.answer_with,)
 
     @property
     def classes_(self):
@@ -242,10 +289,46 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         InvalidReplyError
             See `on_refusal`; `failures` has what is wrong by row, `replies` what the others got.
         """
+        return self.answers(X).probabilities
+
+    def answers(self, X):
+        """Ask for the classes' probabilities, and say where each row's come from.
+
+        Parameters
+        ----------
+        X : texts, or table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        LabelProbabilities
+            `probabilities` as from `predict_proba`; `method` is "logprobs", "votes" or "stated", or
+            "" in rows without an answer; `cached` is True where nothing was sent for the row.
+        """
         texts = rows_as_text(X)
-        proba = self._ask(texts, range(len(texts)))
+        found = self._ask(texts, range(len(texts)), getattr(self, "answer_with_", self.answer_with))
+        proba = self._batch(found.probabilities)
         calibration = getattr(self, "calibration_", None)
-        return proba if calibration is None else calibration(proba)
+        if calibration is not None:
+            proba = calibration(proba)
+        return replace(found, probabilities=proba)
+
+    def _batch(self, proba):
+        return batch_calibrated(proba) if self.calibration == "batch" else proba
+
+    def questions(self, X):
+        """What is asked about each row, but for how to answer; nothing is sent.
+
+        Parameters
+        ----------
+        X : texts, or table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        list of list of {"role", "content"}
+            One conversation for each row.
+        """
+        self._check_before_asking()
+        return self._questions(rows_as_text(X))
 
     def predict(self, X):
         """Ask for the classes; see `abstain_below`.
@@ -296,51 +379,58 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         ]
         return float(np.average(right, weights=sample_weight))
 
-    def _ask(self, texts, rows):
+    def _ask(self, texts, rows, answer_with):
         """Ask about texts, which are so many rows of X; NaN where there is no answer."""
         self._check_before_asking()
         # A text that is there twice is paid for once.
         different = [*dict.fromkeys(texts)]
         position = {text: i for i, text in enumerate(different)}
+        order = [position[text] for text in texts]
         labels = [shown(label) for label in self.classes_.tolist()]
+        ask = self._ask_to_state if self.confidence == "stated" else self._ask_for_label
         try:
-            answers = self._answers(different, labels)
+            found = ask(self._questions(different), labels, answer_with)
         except InvalidReplyError as error:
-            answers = error.replies
             if self.on_refusal == "raise" or isinstance(error, NoAnswerError):
                 failed = {
                     int(rows[texts.index(different[i])]): failure
                     for i, failure in error.failures.items()
                 }
-                replies = [answers[position[text]] for text in texts]
+                replies = [error.replies[i] for i in order]
                 raise unanswered(failed, error, replies) from None
-        proba = np.full((len(different), len(labels)), np.nan)
-        for i, answer in enumerate(answers):
-            if isinstance(answer, Reply):  # that states probabilities
-                answer = [answer.value[label] for label in labels]
-            if answer is not None:
-                proba[i] = answer
-        return proba[[position[text] for text in texts]]
+            found = error.answers or partial_answers(error.replies, labels)
+        return LabelProbabilities(
+            found.probabilities[order], found.method[order], found.cached[order]
+        )
 
-    def _answers(self, texts, labels):
+    def _questions(self, texts):
+        """The questions about texts: an example is not shown where it is the question."""
+        labels = [shown(label) for label in self.classes_.tolist()]
         descriptions = self.class_descriptions or {}
         described = {shown(label): text for label, text in descriptions.items()}
         examples = [(text, shown(label)) for text, label in getattr(self, "examples_", [])]
-        questions = [
-            row_question(self.task, labels, described, [e for e in examples if e[0] != text], text)
-            for text in texts
-        ]
-        if self.confidence != "stated":
-            return (
-                as_chat(self.llm)
-                .label_probabilities(
-                    questions, labels, n_samples=self.n_samples, method=self.confidence
-                )
-                .probabilities
+        shared = row_instructions(self.task, labels, described, examples)
+        instructions = {
+            text: row_instructions(
+                self.task, labels, described, [e for e in examples if e[0] != text]
             )
-        asked = [stated_question(question, labels) for question in questions]
-        prompts, schema = [prompt for prompt, _ in asked], asked[0][1]
-        return as_chat(self.llm).complete(prompts, schema=schema, validate=read_stated)
+            for text, _ in examples
+        }
+        return [row_question(instructions.get(text, shared), text) for text in texts]
+
+    def _ask_for_label(self, questions, labels, answer_with):
+        options = {} if answer_with == "auto" else {"answer_with": answer_with}
+        return as_chat(self.llm).label_probabilities(
+            questions, labels, n_samples=self.n_samples, method=self.confidence, **options
+        )
+
+    def _ask_to_state(self, questions, labels, answer_with):
+        for question in questions:
+            question[0]["content"] = stated_instructions(question[0]["content"], labels)
+        replies = as_chat(self.llm).complete(
+            questions, schema=stated_schema(labels), validate=read_stated
+        )
+        return partial_answers(replies, labels)
 
     def _check_before_asking(self):
         self._validate_params()
@@ -359,6 +449,19 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.requires_fit = not self.class_descriptions
         return tags
+
+
+def partial_answers(replies, labels):
+    """Probabilities of the rows that have an answer: a stated one, or a row of probabilities."""
+    proba = np.full((len(replies), len(labels)), np.nan)
+    method, cached = np.full(len(replies), "", dtype="<U8"), np.zeros(len(replies), dtype=bool)
+    for i, reply in enumerate(replies):
+        if isinstance(reply, Reply):
+            proba[i] = [reply.value[label] for label in labels]
+            method[i], cached[i] = "stated", reply.cached
+        elif reply is not None:
+            proba[i] = reply
+    return LabelProbabilities(proba, method, cached)
 
 
 def of_one_kind(descriptions, label):

@@ -80,6 +80,42 @@ def fit_calibration(proba, codes, bias=False, *, slope_sd=SLOPE_SD, floor=FLOOR)
     return Calibration(float(np.exp(theta[0])), theta[1:] if bias else np.zeros(k), floor)
 
 
+# Fewer rows say too little about how a teacher is biased.
+FEWEST_ROWS = 50
+
+
+def batch_calibrated(proba):
+    r"""Divide the probabilities of many rows by their mean over these rows, and renormalize.
+
+    A model that favors the name of a class favors it in all rows. Batch calibration [1]_ removes
+    that, p'(k | x) ∝ p(k | x) / mean over the rows of p(k | ·), without a label. It takes the
+    classes to be about as frequent as each other: where one is much more frequent, its rows are
+    moved to the others.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        NaN in rows without an answer, which are left out.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        `proba` itself where fewer than 50 rows have an answer.
+
+    References
+    ----------
+    .. [1] Zhou et al. (2024), "Batch calibration: rethinking calibration for in-context learning
+       and prompt engineering", ICLR, arXiv:2309.17249.
+    """
+    answered = np.isfinite(proba).all(axis=1)
+    if answered.sum() < FEWEST_ROWS:
+        return proba
+    mean = proba[answered].mean(axis=0)
+    # A class that no row has any probability of stays without.
+    shares = proba / np.where(mean > 0, mean, 1.0)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
 def expected_calibration_error(proba, codes, n_bins=15):
     """Mean gap between confidence and accuracy, over bins of equal width of the confidence.
 

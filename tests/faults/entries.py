@@ -152,7 +152,7 @@ ENTRIES = {
 
 
 def healthy(body):
-    """What a server answers that is well: it follows the schema, or chooses the right letter."""
+    """What a server answers that is well: it follows the schema, or chooses the right label."""
     prompt = last(body)
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
     first = body["messages"][0]["content"]
@@ -161,10 +161,12 @@ def healthy(body):
         schema, _ = json.JSONDecoder().raw_decode(text)
     if schema is not None:
         return completion(json.dumps(filled(schema, prompt)))
-    if "letter alone" not in body["messages"][0]["content"]:
+    if "Answer with one of these and nothing else:\n" not in first:
         return completion(f"reply to {prompt}")
-    letter = "B" if "back" in prompt.rpartition("<<<")[2] else "A"
-    return completion(letter, logprobs=logprobs(letter) if body.get("logprobs") else None)
+    # The labels are two lines at the end.
+    labels = first.splitlines()[-2:]
+    label, other = labels[::-1] if "back" in prompt else labels
+    return completion(label, logprobs=logprobs(label, other) if body.get("logprobs") else None)
 
 
 def filled(schema, prompt):
@@ -184,9 +186,9 @@ def filled(schema, prompt):
             return "some text"
 
 
-def logprobs(token, share=0.9):
+def logprobs(token, other, share=0.9):
     top = [
         {"token": token, "logprob": math.log(share), "bytes": None},
-        {"token": "B" if token == "A" else "A", "logprob": math.log(1 - share), "bytes": None},
+        {"token": other, "logprob": math.log(1 - share), "bytes": None},
     ]
     return {"content": [{**top[0], "top_logprobs": top}]}

@@ -30,7 +30,7 @@ from skllmreg.llm import Reply
 from skllmreg.llm._json import map_strings, parse_json
 from skllmreg.llm._labels import Labels
 from skllmreg.llm._transport import parse_payload, read_record
-from skllmreg.selection._prompts import read_stated, stated_question
+from skllmreg.selection._prompts import read_stated, stated_schema
 from tests.faults.entries import CLASSES, TASK, TEXTS
 from tests.faults.entries import logprobs as told
 from tests.loopback import completion
@@ -213,7 +213,7 @@ def descriptions():
 
 
 def stated():
-    _, schema = stated_question("Which?", list(CLASSES))
+    schema = stated_schema(list(CLASSES))
 
     def read(text):
         shares = read_stated(parse_json(text, schema))
@@ -248,7 +248,7 @@ def log_probabilities():
             assert (row >= 0).all()
             assert math.isclose(row.sum(), 1)
 
-    return Parser(json.dumps(completion("A", logprobs=told("A"))), read, RequestError)
+    return Parser(json.dumps(completion("A", logprobs=told("A", "B"))), read, RequestError)
 
 
 def payloads():

@@ -16,7 +16,7 @@ from skllmreg.augmentation._kinds import kind_of
 from skllmreg.augmentation._writers import attributes_question, read_attributes
 from skllmreg.exceptions import GenerationError, InvalidReplyError
 from skllmreg.llm._json import UnusableError, parse_json
-from skllmreg.selection._prompts import read_stated, stated_question
+from skllmreg.selection._prompts import read_stated, stated_schema
 from skllmreg.utils._text import clean_text
 from tests.hostile.strategies import TEXTS, replies
 from tests.loopback import completion
@@ -27,7 +27,7 @@ TABLE = pd.DataFrame({"age": [1, 2, 3], "größe": [0.5, 1.5, 2.5], "sex": ["f",
 KIND = kind_of(TABLE)
 SCORES = score_question(TASK, target_goal(), {"age": "Years", "half \ud83d": ""})
 DESCRIPTIONS = description_question(TASK, ["age", "{x}"])
-STATED = stated_question("Which?", CLASSES)[1]
+STATED = stated_schema(CLASSES)
 MESSAGES = kind_of(np.array(["Where is it?"], dtype=object))
 WRITTEN, ROWS = (
     {"type": "object", "properties": {"rows": {"type": "array", "items": kind.json_schema()}}}

@@ -212,22 +212,25 @@ def test_labels_of_any_kind_keep_their_scores(kind, llm):
 
 
 def by_word(body):
-    """Answer with the code of the class whose number is in the text."""
+    """Answer with the code, or the name, of the class whose number is in the text."""
     if "response_format" in body:
         properties = body["response_format"]["json_schema"]["schema"]["properties"]
         return json.dumps(dict.fromkeys(properties, 1 / len(properties)))
-    prompt = body["messages"][-1]["content"]
-    number = int(prompt.rpartition("row of kind ")[2][0])
+    instructions, question = (message["content"] for message in body["messages"][:2])
+    number = int(question.rpartition("row of kind ")[2][0])
+    _, by_name, names = instructions.rpartition("Answer with one of these and nothing else:\n")
+    if by_name:
+        return names.splitlines()[number]
     codes = [
         line[0]
-        for line in prompt.splitlines()
+        for line in instructions.splitlines()
         if line[:1] in string.ascii_uppercase and line[1:3] == ": "
     ]
-    return codes[-number_of_classes(prompt) :][number]
+    return codes[-number_of_classes(instructions) :][number]
 
 
 def number_of_classes(prompt):
-    return int(prompt.rpartition("one of ")[2][0])
+    return int(prompt.partition("kind, one of ")[2][0])
 
 
 @pytest.mark.parametrize("kind", LABELS)

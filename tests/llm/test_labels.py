@@ -12,10 +12,11 @@ from skllmreg.exceptions import (
     ServerLimitWarning,
 )
 from skllmreg.llm import ChatModel
-from skllmreg.llm._labels import Labels, _codes
+from skllmreg.llm._labels import Labels, _codes, names_tell_apart
 from tests.loopback import as_in_a_new_process, completion, error, last
 
-LABELS = ["cat", "dog", "fish"]
+# Asked for by letters, for one name begins another.
+LABELS = ["cat", "dog", "catfish"]
 
 
 @pytest.fixture
@@ -34,7 +35,10 @@ def test_logprobs_are_renormalized_over_the_labels(loopback, chat):
     found = chat.label_probabilities(["Which?"] * 2, LABELS)
     np.testing.assert_allclose(found.probabilities, [[1 / 3, 2 / 3, 0]] * 2)
     assert found.method.tolist() == ["logprobs"] * 2
-    assert last(loopback.requests[0]).startswith("Which?\n\nA: cat\nB: dog\nC: fish\n")
+    first, question = loopback.requests[0]["messages"]
+    assert first["role"] == "system"
+    assert first["content"].startswith("A: cat\nB: dog\nC: catfish\n")
+    assert question == {"role": "user", "content": "Which?"}
     assert loopback.requests[0]["logprobs"] is True
 
 
@@ -340,3 +344,81 @@ def test_no_probability_is_read_from_prose_that_begins_with_a_code(loopback, cha
     found = chat.label_probabilities(["Which?"], LABELS, n_samples=1)
     assert found.method.tolist() == ["votes"]
     assert found.probabilities.tolist() == [[0, 1, 0]]
+
+
+EMOTIONS = ["anger", "sadness", "surprise"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "apart"),
+    [
+        (EMOTIONS, True),
+        (["positive", "negative", "neutral"], True),
+        (["refund", "return"], True),
+        (["card_arrival", "card_linking"], False),
+        (["joy", "joyful"], False),
+        (["Yes", "yes"], False),
+        (["1", "2"], False),
+        (["да", "нет"], False),
+        (["two\nlines", "one"], False),
+        ([f"{a}{b}x" for a in "abcdef" for b in "abcdef"], False),
+    ],
+)
+def test_names_are_asked_for_where_their_first_tokens_differ(loopback, chat, labels, apart):
+    loopback.reply = lambda body: labels[0] if apart else "A" if len(labels) < 27 else "1"
+    assert names_tell_apart(labels) == apart
+    chat.label_probabilities(["Which?"], labels, method="votes", n_samples=1)
+    said = loopback.requests[0]["messages"][0]["content"]
+    assert said.startswith("Answer with one of these") == apart
+
+
+@pytest.mark.parametrize("answer_with", ["name", "code"])
+def test_how_to_answer_can_be_set(loopback, chat, answer_with):
+    loopback.reply = lambda body: "joyful" if answer_with == "name" else "B"
+    found = chat.label_probabilities(["?"], ["joy", "joyful"], n_samples=1, answer_with=answer_with)
+    assert found.probabilities.tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match='answer_with is "auto", "name" or "code"'):
+        chat.label_probabilities(["?"], ["joy", "joyful"], answer_with="number")
+
+
+def test_what_the_prompts_share_comes_first_and_the_question_last(loopback, chat):
+    loopback.reply = lambda body: "anger"
+    system = {"role": "system", "content": "Feelings of a writer."}
+    question = {"role": "user", "content": "I won't!"}
+    chat.label_probabilities([[system, question]], EMOTIONS, method="votes", n_samples=1)
+    first, last_ = loopback.requests[0]["messages"]
+    assert first["content"].startswith("Feelings of a writer.\n\nAnswer with one of these")
+    assert last_ == question
+
+
+def test_probabilities_of_names_are_read_from_the_beginnings_of_their_tokens(loopback, chat):
+    loopback.reply = lambda body: spelled(
+        "Anger", ("Ang", ("sad", 0.2), (" sur", 0.1), ("The", 0.1)), ("er",)
+    )
+    found = chat.label_probabilities(["Which?"], EMOTIONS)
+    np.testing.assert_allclose(found.probabilities, [[0.625, 0.25, 0.125]])
+
+
+def test_a_token_that_begins_two_names_is_decided_by_the_next_one(loopback, chat):
+    loopback.reply = lambda body: spelled(
+        "surprise", ("s", ("ang", 0.5)), ("ur", ("ad", 0.25)), ("prise", ("ly", 0.4))
+    )
+    found = chat.label_probabilities(["Which?"], EMOTIONS)
+    np.testing.assert_allclose(found.probabilities, np.array([[0.5, 0.125, 0.25]]) / 0.875)
+
+
+def test_a_token_that_was_not_written_is_shared_among_the_names_it_begins(loopback, chat):
+    loopback.reply = lambda body: spelled("anger", ("anger", ("s", 0.5)))
+    found = chat.label_probabilities(["Which?"], EMOTIONS)
+    np.testing.assert_allclose(found.probabilities, [[0.5, 0.25, 0.25]])
+
+
+def test_the_error_has_the_probabilities_of_the_other_prompts(loopback, chat):
+    loopback.reply = lambda body: (
+        error(400, "no") if "bad" in last(body) else spelled("anger", ("anger",))
+    )
+    with pytest.raises(InvalidReplyError) as caught:
+        chat.label_probabilities(["good", "bad"], EMOTIONS)
+    answers = caught.value.answers
+    np.testing.assert_array_equal(answers.probabilities, [[1, 0, 0], [np.nan] * 3])
+    assert answers.method.tolist() == ["logprobs", ""]

@@ -62,7 +62,7 @@ def test_content_in_parts_is_joined(loopback, chat):
 )
 def test_malformed_log_probabilities_are_none_and_votes_are_counted(loopback, chat, token):
     loopback.reply = lambda body: completion("A", logprobs={"content": [token]})
-    found = chat.label_probabilities(["q"], ["yes", "no"], n_samples=2)
+    found = chat.label_probabilities(["q"], ["1", "2"], n_samples=2)
     assert found.method.tolist() == ["votes"]
     assert found.probabilities.tolist() == [[1.0, 0.0]]
 
@@ -74,7 +74,7 @@ def test_an_answer_to_one_letter_may_be_cut_off_after_it(loopback):
     )
     chat = ChatModel("tiny", base_url=loopback.base_url, request_options={"max_tokens": 1})
     for method in ("logprobs", "votes"):
-        found = chat.label_probabilities(["q"], ["yes", "no"], method=method)
+        found = chat.label_probabilities(["q"], ["1", "2"], method=method)
         assert found.probabilities.tolist() == [[1.0, 0.0]]
 
 
