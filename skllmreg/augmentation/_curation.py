@@ -17,6 +17,9 @@ FEWEST_COPIED = 4
 FEWEST_ALIKE = 12
 # A text may have this many times the words of the longest labeled one, and a few more.
 TIMES_LONGER, WORDS_LONGER = 3, 12
+# Words of a beginning, and rows that share one. Where half of a reply begins alike, with a word
+# that no labeled text has ("The customer asked ..."), it tells of texts and holds none.
+BEGINNING, FEWEST_BEGUN = 3, 3
 
 
 class Curator:
@@ -70,6 +73,8 @@ class Curator:
         """
         copies = Copies(self.kind, prompt, request)
         found = [self._problem(row, label, copies) for row, label in zip(rows, labels, strict=True)]
+        if prompt:
+            self._refuse_beginnings(rows, found)
         valid = [i for i, (reason, _) in enumerate(found) if not reason]
         for i, status in zip(valid, self._index.add([rows[i] for i in valid]), strict=True):
             found[i] = (status or self._take(labels[i]), "")
@@ -91,6 +96,19 @@ class Curator:
         if self.validate is not None and (problem := self.validate(row)):
             return "invalid", problem
         return "", ""
+
+    def _refuse_beginnings(self, rows, found):
+        """Refuse valid rows that begin as half of them do, and as no labeled text could."""
+        valid = [i for i, (reason, _) in enumerate(found) if not reason]
+        begun: dict[tuple, list[int]] = {}
+        for i in valid:
+            for name, text in self.kind.texts(rows[i]).items():
+                begun.setdefault((name, *words(text)[:BEGINNING]), []).append(i)
+        for (name, *beginning), alike in begun.items():
+            many = len(alike) >= max(FEWEST_BEGUN, len(valid) / 2)
+            if many and not self._forms[name].vocabulary.issuperset(beginning):
+                for i in alike:
+                    found[i] = ("form", f"half of the reply begins with {' '.join(beginning)!r}")
 
     def _take(self, label):
         if self.n_admitted[label] >= self.quotas.get(label, float("inf")):
@@ -166,6 +184,7 @@ class Form:
 
     def __init__(self, texts):
         sizes = [len(words(text)) for text in texts]
+        self.vocabulary = {word for text in texts for word in words(text)}
         self.most_words = TIMES_LONGER * max(sizes, default=0) + WORDS_LONGER
         self.most_lines = max((text.count("\n") for text in texts), default=0)
         self.foreign = {

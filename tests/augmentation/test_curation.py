@@ -261,3 +261,16 @@ def test_a_label_that_is_a_word_may_stand_in_a_text_but_not_before_it():
 def test_of_a_function_no_row_repeats_instructions():
     admit, _ = curate(QUESTIONS)
     assert admit(["asks for a number, date, amount or other value ?"], ["NUM"]) == [""]
+
+
+def test_a_reply_that_tells_about_texts_is_no_reply_of_texts():
+    told = [f"The customer asked for {what}" for what in ("a refund", "a new lamp", "the bill")]
+    admit, _ = curate()
+    found = admit([*told, "I was billed twice"], "aaaa", prompt=PROMPT, request=REQUEST)
+    assert [reason.partition(":")[0] for reason in found] == ["form"] * 3 + [""]
+
+
+def test_rows_may_begin_alike_with_words_that_labeled_texts_have():
+    rows = [f"I want my {what}" for what in ("lamp", "parcel now", "refund at last")]
+    admit, _ = curate()
+    assert admit(rows, "aaa", prompt=PROMPT, request=REQUEST) == [""] * 3
