@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults.entries import healthy
+from tests.faults.entries import CLASSES, healthy
 from tests.loopback import Behavior, completion, error
 
 GITHUB = "https://github.com/"
@@ -62,8 +62,8 @@ def rewrapped(**changes):
 
 
 def in_vote(form):
-    """Answers of one letter in another form."""
-    return reworded(lambda text: form.format(text) if len(text) == 1 else text)
+    """Labels in another form."""
+    return reworded(lambda text: form.format(text) if text in CLASSES else text)
 
 
 def is_schema(value):
@@ -156,7 +156,7 @@ FOR_ALL = {
         GITHUB + "lmstudio-ai/lmstudio-bug-tracker/issues/2403",
         reworded(lambda text: f"```json\n{text}\n```" if text[0] == "{" else text),
     ),
-    "votes with their label": Quirk("small models", in_vote("{0}.")),
+    "votes with a full stop": Quirk("small models", in_vote("{0}.")),
     "votes in a box": Quirk("models tuned on mathematics", in_vote("\\boxed{{{0}}}")),
     "votes in a sentence that says so": Quirk("Llama 3", in_vote("The answer is **{0}**.")),
 }

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimit
 
 @pytest.fixture
 def llm(loopback, monkeypatch):
-    monkeypatch.setattr("skllmreg.llm._ledger.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("skllmreg.llm._obtain.FIRST_PAUSE", 0.01)
     return ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1, temperature=0)
 
 
@@ -111,5 +111,5 @@ class TestOneRefusedPrompt:
         loopback.reply, llm.max_retries = refuses_second(quirk), 1
         model = generate(llm, n_batches=3)
         assert len(model.X_generated_) > 0
-        reasons = [row.reason for row in model.rejected_]
-        assert sum("status" in reason or "context" in reason for reason in reasons) == 1
+        assert [row.reason for row in model.rejected_] == ["reply"]
+        assert "http://127.0.0.1" in model.rejected_[0].detail

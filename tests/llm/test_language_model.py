@@ -32,11 +32,11 @@ class Plain:
 
 
 def sensible(prompt, schema):
-    """What follows the schema, or the letter of the right class."""
+    """What follows the schema, or the right class."""
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
     if schema is not None:
         return filled(schema, text)
-    return "B" if "back" in text.rpartition("<<<")[2] else "A"
+    return "refund" if "back" in text.rpartition("<<<")[2] else "delivery"
 
 
 def test_it_is_a_language_model_and_so_is_chat_model():
@@ -84,7 +84,7 @@ def test_what_it_lacks_is_said_before_anything_is_asked():
 def test_its_own_label_probabilities_are_used():
     class Sure(Plain):
         def label_probabilities(self, prompts, labels, **options):
-            return as_chat(FakeChat(lambda messages: "B")).label_probabilities(
+            return as_chat(FakeChat(lambda messages: "refund")).label_probabilities(
                 prompts, labels, method="votes"
             )
 

@@ -40,10 +40,14 @@ def test_no_private_attribute_of_another_package_is_used():
         }
         own |= {"_obtain", "_run"}  # of a ChatModel, in other rooms
         own |= {"_exit"}  # documented in `os`
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
-                if not node.attr.startswith("__") and node.attr not in own:
-                    foreign.append(f"{room}: {ast.unparse(node)}")
+        foreign += [
+            f"{room}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and node.attr.startswith("_")
+            and not node.attr.startswith("__")
+            and node.attr not in own
+        ]
     assert foreign == []
 
 
