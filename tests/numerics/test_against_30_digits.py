@@ -48,11 +48,16 @@ KINDS = [
     "ordinary",
     "separable",
     "contradicting scores",
-    "scores of zero",
-    "collinear columns",
-    "more features than rows",
-    "a single row of a class",
-    "weights of 0.001 and 1000",
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in (
+            "scores of zero",
+            "collinear columns",
+            "more features than rows",
+            "a single row of a class",
+            "weights of 0.001 and 1000",
+        )
+    ),
 ]
 
 
