@@ -17,6 +17,8 @@ _HOME = {
     "GenerationDisplay": "skllmreg.augmentation",
     "GenerationRequest": "skllmreg.augmentation",
     "LLKDSelector": "skllmreg.selection",
+    "LLMAttributionBoostingClassifier": "skllmreg.attribution",
+    "LLMAttributionBoostingRegressor": "skllmreg.attribution",
     "LLMAttributionRegularizedClassifier": "skllmreg.attribution",
     "LLMAttributionRegularizedRegressor": "skllmreg.attribution",
     "LLMCascadeClassifier": "skllmreg.selection",

@@ -1,6 +1,10 @@
 """Models drawn to an LLM's scores of their features (LAAT, arXiv:2502.20268)."""
 
 from skllmreg.attribution._attributions import Attributions
+from skllmreg.attribution._boosting_estimators import (
+    LLMAttributionBoostingClassifier,
+    LLMAttributionBoostingRegressor,
+)
 from skllmreg.attribution._classifier import LLMAttributionRegularizedClassifier
 from skllmreg.attribution._display import AttributionDisplay
 from skllmreg.attribution._elicit import describe_features, elicit_attributions
@@ -11,6 +15,8 @@ from skllmreg.attribution._shape_transformer import LLMShapeTransformer
 __all__ = [
     "AttributionDisplay",
     "Attributions",
+    "LLMAttributionBoostingClassifier",
+    "LLMAttributionBoostingRegressor",
     "LLMAttributionRegularizedClassifier",
     "LLMAttributionRegularizedRegressor",
     "LLMFeatureSelector",

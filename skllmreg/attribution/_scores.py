@@ -116,6 +116,19 @@ def is_by_class(attributions):
     )
 
 
+def is_named(attributions):
+    """Whether scores are given by the names of the columns, and not by their positions."""
+    if hasattr(attributions, "to_estimates"):
+        return True
+    outputs = attributions.values() if is_by_class(attributions) else [attributions]
+    outputs = [_with_names(scores) for scores in outputs]
+    return all(
+        isinstance(scores, Mapping)
+        or (isinstance(scores, (list, tuple)) and any(isinstance(s, Mapping) for s in scores))
+        for scores in outputs
+    )
+
+
 def _with_names(scores):
     """Turn a data frame (a row per estimate) or a series with names into dicts."""
     columns, index = getattr(scores, "columns", None), getattr(scores, "index", None)
