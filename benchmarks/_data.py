@@ -127,7 +127,7 @@ def shipped():
     from skllmreg.datasets import load_attributions
 
     data = load_breast_cancer()
-    recorded = load_attributions("breast_cancer").attributions[0]  # they speak for target 0
+    recorded = load_attributions("breast_cancer").to_estimates()[0]  # they speak for target 0
     estimates = np.array([[scores[f] for f in data.feature_names] for scores in recorded], float)
     y = (data.target == 0).astype(int)
     return Dataset("breast_cancer", data.data, y, estimates, tuple(data.feature_names))

@@ -36,9 +36,7 @@ LEAST_GAIN = {1: 0.0, 5: 0.0, 10: -0.003, 30: -0.005}
 def regression(n_splits):
     """Errors of shape (sizes, splits, models): ours, RidgeCV."""
     X, y = load_diabetes(return_X_y=True, as_frame=True)
-    ours = LLMAttributionRegularizedRegressor(
-        attributions=load_attributions("diabetes").attributions
-    )
+    ours = LLMAttributionRegularizedRegressor(attributions=load_attributions("diabetes"))
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 3, 20)))
     errors = np.empty((len(TRAINING_ROWS), n_splits, 2))
     for split in range(n_splits):
@@ -54,7 +52,7 @@ def regression(n_splits):
 def classification(loader, name, n_splits):
     """Balanced accuracy and log-loss, each of shape (sizes, splits, models)."""
     X, y = loader(return_X_y=True, as_frame=True)
-    ours = LLMAttributionRegularizedClassifier(attributions=load_attributions(name).attributions)
+    ours = LLMAttributionRegularizedClassifier(attributions=load_attributions(name))
     plain = make_pipeline(StandardScaler(), LogisticRegression())
     scores = np.empty((2, len(ROWS_PER_CLASS), n_splits, 2))
     for split in range(n_splits):

@@ -51,7 +51,7 @@ class ScoresAlone(ClassifierMixin, BaseEstimator):
 
 
 X, y = load_wine(return_X_y=True, as_frame=True)
-scores = load_attributions("wine").attributions
+scores = load_attributions("wine")
 models = {
     "the LLM's scores alone": ScoresAlone(scores),
     "logistic regression": make_pipeline(StandardScaler(), LogisticRegression()),
@@ -93,9 +93,7 @@ X, y = load_diabetes(return_X_y=True, as_frame=True)
 models = {
     "mean of the training rows": None,
     "RidgeCV": make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 13))),
-    "skllmreg": LLMAttributionRegularizedRegressor(
-        attributions=load_attributions("diabetes").attributions
-    ),
+    "skllmreg": LLMAttributionRegularizedRegressor(attributions=load_attributions("diabetes")),
 }
 
 rows = []

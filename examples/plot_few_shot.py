@@ -28,7 +28,7 @@ from skllmreg.datasets import load_attributions
 from skllmreg.exceptions import PriorConflictWarning
 
 recorded = load_attributions("breast_cancer")
-scores = pd.DataFrame(recorded.attributions[0]).mean().sort_values()
+scores = pd.Series(recorded.mean()[0]).sort_values()
 scores.iloc[[0, 1, 2, -3, -2, -1]]
 
 # %%
@@ -38,7 +38,7 @@ scores.iloc[[0, 1, 2, -3, -2, -1]]
 #
 # Two models on the same rows
 # ---------------------------
-# The scores speak for *malignant*, which is target 0: the key in ``recorded.attributions`` says
+# The scores speak for *malignant*, which is target 0: ``recorded`` says
 # so, and nothing has to be turned by hand. Where labels abound they correct the scores, and some
 # fits warn of it; this is what is measured here, so the warning is silenced.
 
@@ -47,9 +47,7 @@ warnings.simplefilter("ignore", PriorConflictWarning)
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 models = {
     "logistic regression": make_pipeline(StandardScaler(), LogisticRegression()),
-    "with the LLM's scores": LLMAttributionRegularizedClassifier(
-        attributions=recorded.attributions
-    ),
+    "with the LLM's scores": LLMAttributionRegularizedClassifier(attributions=recorded),
 }
 
 rows = []

@@ -36,7 +36,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skllmreg import (
     AttributionDisplay,
-    Attributions,
     ChatModel,
     LLMAttributionRegularizedClassifier,
     elicit_attributions,
@@ -75,7 +74,7 @@ try:
     )
 except RequestError as error:
     print(error)
-    said = Attributions(load_attributions("breast_cancer").attributions)
+    said = load_attributions("breast_cancer")
 said
 
 # %%

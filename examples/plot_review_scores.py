@@ -21,14 +21,13 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from skllmreg import (
     AttributionDisplay,
-    Attributions,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
 )
 from skllmreg.datasets import load_attributions
 from skllmreg.exceptions import PriorConflictWarning
 
-said = Attributions(load_attributions("diabetes").attributions)
+said = load_attributions("diabetes")
 said
 
 # %%
@@ -74,11 +73,11 @@ edited.to_frame().loc[["bmi", "sex"], ["mean", "spread", "edited_by"]]
 # breast-cancer data speak for *malignant*, which is target 0. Suppose they were given for target 1:
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-scores = load_attributions("breast_cancer").attributions
+scores = load_attributions("breast_cancer")
 train = [*y[y == 0].index[:20], *y[y == 1].index[:20]]
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", PriorConflictWarning)
-    wrong = LLMAttributionRegularizedClassifier(attributions={1: scores[0]})
+    wrong = LLMAttributionRegularizedClassifier(attributions={1: scores.mean()[0]})
     wrong.fit(X.loc[train], y[train])
 print(textwrap.fill(str(caught[0].message), 80))
 

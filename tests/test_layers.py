@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "utils": {"__init__", "exceptions"},
     "llm": {"__init__", "exceptions", "utils"},
     "nn": {"exceptions", "utils"},
-    "datasets": {"exceptions", "llm", "utils"},
+    "datasets": {"attribution", "exceptions", "llm", "utils"},
     "students": {"exceptions", "nn", "utils"},
     "attribution": {"exceptions", "llm", "nn", "utils"},
     "selection": {"exceptions", "llm", "nn", "students", "utils"},

@@ -2,17 +2,23 @@
 
 import dataclasses
 import html
-from collections.abc import Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skllmreg.attribution._attributions_checks import (
+    check_alike,
+    check_estimates,
+    check_feature_shapes,
+    is_shapes_by_class,
+    of_class,
+    plain_label,
+)
 from skllmreg.attribution._attributions_json import read_json, write_json
 from skllmreg.attribution._columns import name_hint
-from skllmreg.attribution._scores import check_score, is_by_class
-from skllmreg.attribution._shapes import SUFFIX, check_shape, mean_shape
+from skllmreg.attribution._scores import is_by_class
+from skllmreg.attribution._shapes import SUFFIX, mean_shape
 
 _MOST_ROWS = 30  # of the table in a notebook
 
@@ -33,6 +39,8 @@ class Attributions:
         a cache may be older), and a hash of the prompts.
     n_described : int, default=None
         How many of the features the LLM was given a description of; 0: it knew their names alone.
+    note : str, default=None
+        Anything else that a reader should know of them.
     edited : dict, default=None
         Who set a score by hand, by (label, feature), or a shape, by (label, "<feature>_shape");
         the label is None in a regression. Use `edit`.
@@ -69,22 +77,23 @@ class Attributions:
     date: str | None = None
     prompt_hash: str | None = None
     n_described: int | None = None
+    note: str | None = None
     edited: Any = None
     shapes: Any = None
 
     def __post_init__(self):
         if is_by_class(self.estimates):
-            outputs = {_label(k): _check_estimates(v, k) for k, v in self.estimates.items()}
+            outputs = {plain_label(k): check_estimates(v, k) for k, v in self.estimates.items()}
             if None in outputs or len(outputs) < max(len(self.estimates), 1):
                 raise ValueError("Attributions need at least one class, and each class once.")
             object.__setattr__(self, "estimates", outputs)
         else:
-            outputs = {None: _check_estimates(self.estimates)}
+            outputs = {None: check_estimates(self.estimates)}
             object.__setattr__(self, "estimates", outputs[None])
-        _check_alike(outputs)
+        check_alike(outputs)
         shapes = self._check_shapes(outputs)
         object.__setattr__(self, "shapes", self._public(shapes))
-        edited = {(_label(k), name): by for (k, name), by in (self.edited or {}).items()}
+        edited = {(plain_label(k), name): by for (k, name), by in (self.edited or {}).items()}
         for (label, name), by in edited.items():
             known = label in outputs and (
                 name in outputs[label][0]
@@ -93,6 +102,56 @@ class Attributions:
             if not known or not isinstance(by, str):
                 raise ValueError(f"edited has a wrong item {(label, name)!r}: {by!r:.100}.")
         object.__setattr__(self, "edited", edited)
+
+    @classmethod
+    def template(cls, X, scores=None, *, classes=None):
+        """Make attributions with a score for every column: those given, 0 for all others.
+
+        To fill in by hand: `save`, edit the file, `load`; or give the scores that matter here.
+
+        Parameters
+        ----------
+        X : data frame, or sequence of str
+            Its columns, or their names.
+        scores : dict, default=None
+            ``{class: {column: score}}``, or ``{column: score}`` in a regression; columns that are
+            not listed get 0.
+        classes : array-like, default=None
+            Labels of the classes where there are no `scores` yet. Of two, the last in sorted
+            order is scored.
+
+        Returns
+        -------
+        attributions : Attributions
+
+        Raises
+        ------
+        ValueError
+            If a score is for a column that X does not have.
+
+        Examples
+        --------
+        >>> from skllmreg import Attributions
+        >>> columns = ["age", "bmi", "sex"]
+        >>> Attributions.template(columns, {"ill": {"age": 4}}).mean()
+        {'ill': {'age': 4.0, 'bmi': 0.0, 'sex': 0.0}}
+        """
+        names = list(getattr(X, "columns", X))
+        if scores is not None:
+            outputs = scores if is_by_class(scores) else {None: scores}
+        elif classes is not None:
+            labels = np.unique(np.asarray(classes)).tolist()
+            outputs = dict.fromkeys(labels[1:] if len(labels) == 2 else labels, {})
+        else:
+            outputs = {None: {}}
+        for label, given in outputs.items():
+            for name in given:
+                if name not in names:
+                    raise ValueError(
+                        f"No column {name!r}{of_class(label)}{name_hint(str(name), names)}."
+                    )
+        filled = {label: dict.fromkeys(names, 0) | dict(given) for label, given in outputs.items()}
+        return cls(filled[None] if list(filled) == [None] else filled)
 
     def __repr__(self):
         said = f"{len(self.feature_names)} features × {self.n_estimates} estimates"
@@ -215,7 +274,7 @@ class Attributions:
             for estimate in outputs[label]:
                 estimate[name] = score
             edited[label, name] = by
-        for label, name, shape in self._edits(shapes, _is_shapes_by_class(shapes)):
+        for label, name, shape in self._edits(shapes, is_shapes_by_class(shapes)):
             edited.pop((label, name + SUFFIX), None)
             if shape is None:
                 tables[label].pop(name, None)
@@ -238,7 +297,7 @@ class Attributions:
                 )
             new = {self.labels[0]: new or {}}
         for label, items in new.items():
-            label = _label(label)
+            label = plain_label(label)
             if label not in self.labels:
                 raise ValueError(f"No class {label!r}; the classes are {self.labels}.")
             for name, value in items.items():
@@ -363,12 +422,12 @@ class Attributions:
         given = self.shapes or {}
         if list(outputs) == [None]:
             given = {None: given}
-        given = {_label(label): shapes for label, shapes in given.items()}
+        given = {plain_label(label): shapes for label, shapes in given.items()}
         if unknown := [label for label in given if label not in outputs]:
             raise ValueError(f"There are shapes for {unknown[0]!r}, which is not a scored class.")
         return {
             label: {
-                name: _check_feature_shapes(shapes, name, features, _of(label))
+                name: check_feature_shapes(shapes, name, features, of_class(label))
                 for name, shapes in given.get(label, {}).items()
             }
             for label, (features, *_) in outputs.items()
@@ -381,69 +440,3 @@ class Attributions:
         return self._public(
             {k: {f: float(how(s)) for f, s in self.scores(k).items()} for k in self.labels}
         )
-
-
-def _check_estimates(estimates, label=None):
-    where = _of(label)
-    if isinstance(estimates, Mapping):
-        estimates = [estimates]
-    if not isinstance(estimates, (list, tuple)) or not estimates:
-        raise ValueError(f"The estimates{where} are no list of {{feature: score}}.")
-    checked = []
-    for i, scores in enumerate(estimates):
-        if not isinstance(scores, Mapping) or not scores:
-            raise ValueError(f"Estimate {i}{where} is no {{feature: score}}: {scores!r:.100}.")
-        at = f"{where} in estimate {i}"
-        checked.append({name: _score(score, name, at) for name, score in scores.items()})
-    return checked
-
-
-def _is_shapes_by_class(shapes):
-    """Whether shapes are given by class; an inner dict of numbers is a shape of categories."""
-    return isinstance(shapes, Mapping) and all(
-        isinstance(inner, Mapping) and not any(isinstance(item, Real) for item in inner.values())
-        for inner in shapes.values()
-    )
-
-
-def _check_feature_shapes(shapes, name, features, of):
-    """Shapes of one feature; all of numbers, or all of categories."""
-    if name not in features:
-        raise ValueError(f"The shape of {name!r}{of} has no score{name_hint(str(name), features)}.")
-    if not isinstance(shapes, (list, tuple)) or not shapes:
-        raise ValueError(f"The shapes of {name!r}{of} must be a list of shapes.")
-    checked = [check_shape(shape, name, of) for shape in shapes]
-    if len({type(shape) for shape in checked}) > 1:
-        raise ValueError(f"Some shapes of {name!r}{of} are of numbers, others of categories.")
-    return checked
-
-
-def _check_alike(outputs):
-    first = next(iter(outputs.values()))
-    for label, estimates in outputs.items():
-        if len(estimates) != len(first):
-            raise ValueError(f"There are {len(estimates)} estimates{_of(label)}, not {len(first)}.")
-        for i, scores in enumerate(estimates):
-            if differ := list(scores.keys() ^ first[0].keys()):
-                raise ValueError(
-                    f"Estimate {i}{_of(label)} has other features than the first: {differ[:5]}."
-                )
-
-
-def _score(score, name, where):
-    if not isinstance(name, str):
-        raise ValueError(f"A feature{where} has the name {name!r}, which is no str.")
-    number = check_score(score, name, where)
-    return int(number) if number.is_integer() else number
-
-
-def _label(label):
-    """Return a label of Python's own types, which JSON keeps."""
-    label = label.item() if isinstance(label, np.generic) else label
-    if not isinstance(label, (str, int, float, type(None))) or label != label:
-        raise ValueError(f"A class label is a string or a number, got {label!r:.100}.")
-    return label
-
-
-def _of(label):
-    return "" if label is None else f" for class {label!r}"

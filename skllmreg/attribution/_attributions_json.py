@@ -6,13 +6,22 @@ from skllmreg.attribution._shapes import SUFFIX
 from skllmreg.utils._text import sendable
 
 _FORMAT = "skllmreg attributions 1"
-_PROVENANCE = {"task": str, "model": str, "date": str, "prompt_hash": str, "n_described": int}
+_PROVENANCE = {
+    "task": str,
+    "model": str,
+    "date": str,
+    "prompt_hash": str,
+    "n_described": int,
+    "note": str,
+}
 _MOST_ESTIMATES = 1000  # a small file must not fill the memory
 
 
 def write_json(attributions):
     """Write one line per feature: its estimates, or the score that a human has set."""
     head = {"format": _FORMAT} | {name: getattr(attributions, name) for name in _PROVENANCE}
+    if head["note"] is None:
+        del head["note"]
     head["n_estimates"] = attributions.n_estimates
     lines = [f"  {_dump(name)}: {_dump(value)}," for name, value in head.items()]
     if attributions.labels == [None]:

@@ -4,10 +4,12 @@ With few rows trees know nothing, and the linear model knows what the LLM knows.
 trees find what no linear model can. The blend is on the scale of the logits (of the target in a
 regression),
 
-    (1 - q) linear + q trees,    q = n / (n + `HALF_WAY`), 0 below `FEWEST_ROWS` rows,
+    (1 - q) linear + q trees,    q = n^1.5 / (n^1.5 + `HALF_WAY`^1.5), 0 below `FEWEST_ROWS` rows,
 
-which was better than boosting from the linear model's logits, and than a weight from out-of-fold
-losses: those of a few hundred rows are too noisy to choose by.
+which was better than boosting from the linear model's logits, and as good as a weight from
+out-of-fold losses at a sixth of its cost. Trees of few rows have to be small and few, or their
+logits are far too large; both grow with the number of rows. The constants were chosen on splits of
+six data sets other than those of ``benchmarks/attribution_boosting.py``.
 
 The trees are constrained to rise (or fall) with each column whose score is strong, as far as the
 training rows bear it out. A wrong constraint costs more than a right one brings, since it is hard.
@@ -19,11 +21,19 @@ from scipy.stats import rankdata
 HALF_WAY = 150.0  # rows at which both models have the same weight
 FEWEST_ROWS = 40  # with at least 10 rows in a leaf, fewer make next to no split
 STRONG_SCORE = 3.0  # mean score from which on a column's sign may become a constraint
+FEWEST_TREES, MOST_TREES = 75, 400
 
 
 def tree_weight(n_rows):
     """Weight of the trees beside the linear model."""
-    return 0.0 if n_rows < FEWEST_ROWS else n_rows / (n_rows + HALF_WAY)
+    return 0.0 if n_rows < FEWEST_ROWS else float(1 / (1 + (HALF_WAY / n_rows) ** 1.5))
+
+
+def tree_sizes(n_rows):
+    """Number of iterations, and of leaves of a tree."""
+    n_trees = int(np.clip(n_rows / 3, FEWEST_TREES, MOST_TREES))
+    leaves = 4 if n_rows < 1500 else 8 if n_rows < 5000 else 31
+    return n_trees, leaves
 
 
 def rows_that_count(codes, sample_weight):

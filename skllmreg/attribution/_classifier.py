@@ -180,7 +180,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     >>> from skllmreg.datasets import load_attributions
     >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     >>> few = [*y[y == 0].index[:5], *y[y == 1].index[:5]]
-    >>> scores = load_attributions("breast_cancer").attributions
+    >>> scores = load_attributions("breast_cancer")
     >>> model = LLMAttributionRegularizedClassifier(attributions=scores)
     >>> model.fit(X.loc[few], y[few]).score(X.drop(index=few), y.drop(index=few)) > 0.9
     True

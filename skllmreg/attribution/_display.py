@@ -4,16 +4,19 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from skllmreg.attribution._features import own_name
+from skllmreg.attribution._shapes import SUFFIX
+
 SCORE_COLOR, COEF_COLOR, CLASH_COLOR = "#1f3a5f", "#7fb0de", "#e8837a"
 LONGEST_NAME = 40
 
 
 class AttributionDisplay:
-    """The LLM's scores beside the learned coefficients, feature by feature.
+    """The scores beside the learned coefficients, feature by feature.
 
-    A point is the mean score, its bar the standard deviation over the LLM's estimates; a column is
-    the learned coefficient, hatched where it has the other sign. Use :meth:`from_estimator`; all
-    parameters are stored as attributes.
+    A point is the mean score, its bar the standard deviation over the estimates; a column is the
+    learned coefficient, hatched where it has the other sign. A feature with a shape has it drawn as
+    a small curve at the right. Use :meth:`from_estimator`; all parameters are stored as attributes.
 
     Parameters
     ----------
@@ -24,6 +27,10 @@ class AttributionDisplay:
         What each output speaks for: classes, or [None] in a regression.
     coef_name : str, default="learned coefficient"
         For the axis.
+    shapes : list of dict of str to shape, default=None
+        For each output, the mean shapes of some features, drawn as small curves at the right.
+    score_name : str, default="score"
+        For the axis; whose score it is.
 
     Attributes
     ----------
@@ -42,7 +49,7 @@ class AttributionDisplay:
     >>> from skllmreg import AttributionDisplay, LLMAttributionRegularizedClassifier
     >>> from skllmreg.datasets import load_attributions
     >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    >>> scores = load_attributions("breast_cancer").attributions
+    >>> scores = load_attributions("breast_cancer")
     >>> model = LLMAttributionRegularizedClassifier(attributions=scores).fit(X, y)
     >>> display = AttributionDisplay.from_estimator(model, class_=0, max_features=5)
     >>> display.ax_.get_title(loc="left").splitlines()[0]
@@ -50,7 +57,16 @@ class AttributionDisplay:
     """
 
     def __init__(
-        self, *, feature_names, scores, spread, coef, labels, coef_name="learned coefficient"
+        self,
+        *,
+        feature_names,
+        scores,
+        spread,
+        coef,
+        labels,
+        coef_name="learned coefficient",
+        shapes=None,
+        score_name="score",
     ):
         self.feature_names = feature_names
         self.scores = scores
@@ -58,6 +74,8 @@ class AttributionDisplay:
         self.coef = coef
         self.labels = labels
         self.coef_name = coef_name
+        self.shapes = shapes
+        self.score_name = score_name
 
     @classmethod
     def from_estimator(cls, estimator, *, class_=None, max_features=20, ax=None):
@@ -115,6 +133,8 @@ class AttributionDisplay:
             coef=coef,
             labels=labels,
             coef_name=f"{part} coefficient{unit}",
+            shapes=_mean_shapes(estimator, labels),
+            score_name=_score_name(estimator),
         ).plot(ax, max_features=max_features)
 
     def plot(self, ax=None, *, max_features=20):
@@ -154,6 +174,7 @@ class AttributionDisplay:
         limit = 1.15 * np.abs(self.coef).max() or 1.0  # the same for all outputs
         for output, output_ax in enumerate(axes):
             self._plot_output(output_ax, output, shown, limit)
+            self._plot_shapes(output_ax, output, shown)
             output_ax.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
             for text in output_ax.set_yticklabels(names):
                 text.set_parse_math(False)
@@ -189,7 +210,7 @@ class AttributionDisplay:
         ax.axvline(0, color="0.6", lw=0.8)
         ax.set(xlim=(-11, 11), xticks=(-10, -5, 0, 5, 10))
         columns.set(xlim=(-limit, limit))
-        ax.set_xlabel("● the LLM's score", color=SCORE_COLOR)
+        ax.set_xlabel(f"● {self.score_name}", color=SCORE_COLOR)
         columns.set_xlabel(f"■ {self.coef_name}", color="#3a7ab8")
         ax.tick_params(axis="y", length=0)
         for each in (ax, columns):
@@ -199,6 +220,58 @@ class AttributionDisplay:
         if n_clashes := np.count_nonzero(clash):
             title += f"\n{n_clashes} of {len(scores)} signs disagree (hatched)"
         ax.set_title(title, loc="left", fontsize="medium").set_parse_math(False)
+
+    def _plot_shapes(self, ax, output, shown):
+        """Draw how the effect runs over a feature's values beside its row, upward for the class."""
+        shapes = (self.shapes or [{}] * len(self.scores))[output]
+        rows = {row: _shape_of(str(self.feature_names[i]), shapes) for row, i in enumerate(shown)}
+        if not any(rows.values()):
+            return
+        curves = ax.inset_axes([1.02, 0, 0.16, 1], sharey=ax)
+        for row, shape in rows.items():
+            if shape is None:
+                continue
+            if isinstance(shape, dict):
+                at, effects = np.arange(len(shape)), np.array([*shape.values()])
+            else:
+                at, effects = np.transpose(shape)
+            at = (at - at[0]) / max(at[-1] - at[0], 1e-300)
+            curves.axhline(row, color="0.85", lw=0.8)
+            style = {"marker": "o", "ms": 2, "ls": ""} if isinstance(shape, dict) else {}
+            curves.plot(at, row - 0.38 * effects, color=SCORE_COLOR, lw=1.2, **style)
+        curves.set(xlim=(-0.1, 1.1), xticks=())
+        curves.set_xlabel("shape", color=SCORE_COLOR)
+        curves.tick_params(axis="y", left=False, labelleft=False)
+        curves.spines[:].set_visible(False)
+
+
+def _shape_of(name, shapes):
+    """Mean shape of a feature, or of the raw column that its shaped column was made from."""
+    for own in (own_name(name, shapes), own_name(name.rpartition(SUFFIX)[0] or name, shapes)):
+        if own is not None:
+            return shapes[own]
+    return None
+
+
+def _given(estimator):
+    """Attributions that the estimator was given, or has asked for; None for plain scores."""
+    given = estimator.elicited_attributions_ or estimator.attributions
+    return given if hasattr(given, "mean_shapes") else None
+
+
+def _mean_shapes(estimator, labels):
+    given = _given(estimator)
+    if given is None:
+        return None
+    return [given.mean_shapes(label) if label in given.labels else {} for label in labels]
+
+
+def _score_name(estimator):
+    """Whose score it is: an LLM's only where it is known to be."""
+    given = _given(estimator)
+    if given is None or given.model is None:
+        return "score"
+    return "the LLM's score, or set by hand" if given.edited else "the LLM's score"
 
 
 def _check_drawable(estimator):

@@ -80,7 +80,7 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
     >>> from skllmreg import LLMFeatureSelector
     >>> from skllmreg.datasets import load_attributions
     >>> X, y = load_wine(return_X_y=True, as_frame=True)
-    >>> scores = load_attributions("wine").attributions
+    >>> scores = load_attributions("wine")
     >>> selector = LLMFeatureSelector(attributions=scores, k=3).set_output(transform="pandas")
     >>> list(selector.fit_transform(X))
     ['flavanoids', 'color_intensity', 'proline']

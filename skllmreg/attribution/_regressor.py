@@ -143,7 +143,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
     >>> from skllmreg import LLMAttributionRegularizedRegressor
     >>> from skllmreg.datasets import load_attributions
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
-    >>> scores = load_attributions("diabetes").attributions
+    >>> scores = load_attributions("diabetes")
     >>> model = LLMAttributionRegularizedRegressor(attributions=scores)
     >>> model.fit(X[:10], y[:10]).score(X[10:], y[10:]) > 0.3
     True

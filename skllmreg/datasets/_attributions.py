@@ -3,7 +3,7 @@
 import json
 from importlib.resources import files
 
-from sklearn.utils import Bunch
+from skllmreg.attribution import Attributions
 
 _NAMES = ("breast_cancer", "diabetes", "iris", "wine")
 
@@ -12,7 +12,7 @@ def load_attributions(name):
     """Load a language model's recorded scores for one of scikit-learn's data sets.
 
     They take the place of a live LLM in examples, tests and benchmarks: no key and no network
-    are needed. ``DESCR`` says how they came about; the data sets are public, so the LLM may have
+    are needed. ``note`` says how they came about; the data sets are public, so the LLM may have
     read about them.
 
     Parameters
@@ -22,21 +22,11 @@ def load_attributions(name):
 
     Returns
     -------
-    bunch : :class:`~sklearn.utils.Bunch`
-        attributions : dict or list
-            What an estimator takes as ``attributions=``, five estimates per class:
-            ``{target: [{feature: score}, ...]}`` for classification, ``[{feature: score}, ...]``
-            for regression (diabetes). Feature names and targets are those of
-            ``sklearn.datasets.load_<name>(as_frame=True)``. For breast_cancer only target 0,
-            *malignant*, is scored.
-        task : str
-            The task as it was put to the LLM.
-        scale : tuple of int
-            The smallest and largest score that could be given.
-        class_names : list of str or None
-            Names of the targets 0, 1, ...; None for regression.
-        DESCR : str
-            Where the scores come from and what they can show.
+    attributions : Attributions
+        Five estimates for each class, to be given to an estimator as ``attributions=``. Feature
+        names and classes are those of ``sklearn.datasets.load_<name>(as_frame=True)``; diabetes
+        is a regression, without classes. For breast_cancer only class 0, *malignant*, is scored.
+        ``task`` is the task as it was put to the LLM, ``note`` says where the scores come from.
 
     Raises
     ------
@@ -46,11 +36,10 @@ def load_attributions(name):
     Examples
     --------
     >>> from skllmreg.datasets import load_attributions
-    >>> bunch = load_attributions("breast_cancer")
-    >>> list(bunch.attributions), len(bunch.attributions[0])
-    ([0], 5)
-    >>> bunch.attributions[0][0]["worst radius"]
-    9
+    >>> load_attributions("breast_cancer")
+    <Attributions: 30 features × 5 estimates, class 0, by a large language model>
+    >>> load_attributions("breast_cancer").scores(0)["worst radius"]
+    [9, 9, 10, 10, 9]
     """
     if name not in _NAMES:
         raise ValueError(f"No attributions are recorded for {name!r}; there are {_NAMES}.")
@@ -60,10 +49,9 @@ def load_attributions(name):
     if record["class_names"] is not None:
         target = {class_name: i for i, class_name in enumerate(record["class_names"])}
         attributions = {target[class_name]: est for class_name, est in attributions.items()}
-    return Bunch(
-        attributions=attributions,
+    return Attributions(
+        attributions,
         task=record["task"],
-        scale=tuple(record["scale"]),
-        class_names=record["class_names"],
-        DESCR=record["descr"],
+        model="a large language model",
+        note=record["descr"],
     )

@@ -51,7 +51,7 @@ def learning_curves(n_splits, tick):
     X, y = data.data, data.target
     # Arrays, so that the demo needs no pandas. The recorded scores speak for malignant, target 0;
     # an array speaks for target 1, hence the sign.
-    recorded = load_attributions("breast_cancer").attributions[0]
+    recorded = load_attributions("breast_cancer").to_estimates()[0]
     attributions = -np.array(
         [[estimate[name] for name in data.feature_names] for estimate in recorded]
     )
@@ -128,7 +128,7 @@ def main(argv=None):
         aucs = learning_curves(args.splits, tick)
     print(f"ROC AUC on the rows not used for training, mean ± sd over {args.splits} splits\n")
     print(table(aucs))
-    print("\n" + textwrap.fill(load_attributions("breast_cancer").DESCR, 88) + "\n")
+    print("\n" + textwrap.fill(load_attributions("breast_cancer").note, 88) + "\n")
     try:
         plot(aucs, args.output)
         print(f"Figure: {args.output}\n")
@@ -143,6 +143,6 @@ def main(argv=None):
             found = part.accuracies(n_splits, tick)
         print(f"{part.HEAD}, mean over {n_splits} splits\n")
         print("\n".join(f"  {name:28} {value:.3f}" for name, value in found.items()))
-        print("\n" + textwrap.fill(part.NOTE + load().DESCR, 88) + "\n")
+        print("\n" + textwrap.fill(part.NOTE + load().note, 88) + "\n")
     print(REAL_LLM)
     return 0

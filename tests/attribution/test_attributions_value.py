@@ -3,6 +3,7 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,3 +237,22 @@ def test_html_shows_the_most_telling_features_first_and_not_too_many():
     shown = Attributions([{f"f{i}": i % 11 for i in range(100)}])._repr_html_()
     assert shown.index("f10<") < shown.index("f9<")
     assert "and 70 more" in shown
+
+
+def test_a_template_has_a_score_for_every_column():
+    X = pd.DataFrame({"age": [1], "bmi": [2]})
+    assert Attributions.template(X).mean() == {"age": 0.0, "bmi": 0.0}
+    assert Attributions.template(X, classes=["b", "a"]).mean() == {"b": {"age": 0.0, "bmi": 0.0}}
+    assert Attributions.template(X, classes=[*"abc"]).labels == ["a", "b", "c"]
+    assert Attributions.template(list(X), {"ill": {"bmi": 7}}).mean()["ill"] == {
+        "age": 0.0,
+        "bmi": 7.0,
+    }
+    with pytest.raises(ValueError, match="No column 'BMI' for class 'ill'.*'bmi'"):
+        Attributions.template(X, {"ill": {"BMI": 7}})
+
+
+def test_a_note_is_kept_in_the_file():
+    said = Attributions({"a": 1}, note="by hand, from the clinic's guideline")
+    assert Attributions.from_json(said.to_json()) == said
+    assert "note" not in Attributions({"a": 1}).to_json()

@@ -224,7 +224,7 @@ def test_contradicting_labels_do_not_stop_the_search(gamma, n_classes):
 def test_wrong_scores_do_no_lasting_harm(wrong):
     X, y = load_breast_cancer(return_X_y=True)
     names = load_breast_cancer().feature_names
-    recorded = load_attributions("breast_cancer").attributions[0]
+    recorded = load_attributions("breast_cancer").to_estimates()[0]
     scores = np.array([[estimate[name] for name in names] for estimate in recorded])  # malignant
     if wrong == "shuffled":
         rng = np.random.default_rng(0)
@@ -247,7 +247,7 @@ def test_wrong_scores_do_no_lasting_harm(wrong):
 
 def test_right_scores_beat_logistic_regression_on_few_rows():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    scores = load_attributions("breast_cancer").attributions
+    scores = load_attributions("breast_cancer")
     ours, theirs = [], []
     for seed in range(5):
         train = few(y.to_numpy(), 1, seed)
@@ -420,7 +420,7 @@ def test_class_weight_equals_sample_weight():
 @pytest.mark.parametrize("loader", [load_iris, load_wine])
 def test_recorded_scores_of_three_classes_beat_logistic_regression_on_one_row_each(loader):
     X, y = loader(return_X_y=True, as_frame=True)
-    scores = load_attributions(loader.__name__.removeprefix("load_")).attributions
+    scores = load_attributions(loader.__name__.removeprefix("load_"))
     ours, theirs = [], []
     for seed in range(10):
         train = few(y.to_numpy(), 1, seed)

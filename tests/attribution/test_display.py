@@ -11,8 +11,10 @@ from sklearn.pipeline import make_pipeline
 
 from skllmreg import (
     AttributionDisplay,
+    Attributions,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
+    LLMShapeTransformer,
 )
 from skllmreg.datasets import load_attributions
 
@@ -20,7 +22,7 @@ from skllmreg.datasets import load_attributions
 @pytest.fixture(scope="module")
 def cancer():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    scores = load_attributions("breast_cancer").attributions
+    scores = load_attributions("breast_cancer")
     return LLMAttributionRegularizedClassifier(attributions=scores, gamma=1.0).fit(X, y)
 
 
@@ -103,7 +105,7 @@ def test_two_classes_are_two_sides_of_one_picture(cancer):
 
 def test_several_classes_have_axes_each_or_one_is_chosen():
     X, y = load_wine(return_X_y=True, as_frame=True)
-    scores = load_attributions("wine").attributions
+    scores = load_attributions("wine")
     model = LLMAttributionRegularizedClassifier(attributions=scores, gamma=1.0).fit(X, y)
     display = AttributionDisplay.from_estimator(model)
     assert [ax.get_title(loc="left").split()[4] for ax in display.ax_] == ["0", "1", "2"]
@@ -117,7 +119,7 @@ def test_several_classes_have_axes_each_or_one_is_chosen():
 
 def test_regressor_is_drawn_without_a_class():
     X, y = load_diabetes(return_X_y=True, as_frame=True)
-    scores = load_attributions("diabetes").attributions
+    scores = load_attributions("diabetes")
     model = LLMAttributionRegularizedRegressor(attributions=scores).fit(X, y)
     display = AttributionDisplay.from_estimator(model)
     np.testing.assert_array_equal(display.coef[0], model.coef_ * model.scale_)
@@ -178,3 +180,19 @@ def test_missing_matplotlib_is_named(cancer, monkeypatch):
         without.setitem(sys.modules, "matplotlib", None)
         with pytest.raises(ImportError, match="AttributionDisplay requires matplotlib"):
             AttributionDisplay.from_estimator(cancer)
+
+
+def test_shapes_are_drawn_as_curves_beside_their_rows():
+    X = pd.DataFrame({"age": np.arange(20.0, 60), "bmi": np.arange(40.0) % 7})
+    said = Attributions(
+        {1: {"age": 6, "bmi": 2}}, shapes={1: {"age": [[[20, -1], [40, 1], [60, -1]]]}}
+    )
+    frame = LLMShapeTransformer(shapes=said).fit_transform(X)
+    y = np.arange(40) // 10 % 2
+    model = LLMAttributionRegularizedClassifier(attributions=said).fit(frame, y)
+    display = AttributionDisplay.from_estimator(model)
+    (curves,) = display.ax_.child_axes
+    drawn = [line for line in curves.lines if len(line.get_xdata()) == 3]
+    assert len(drawn) == 2  # the raw column and the shaped one
+    np.testing.assert_allclose(np.diff(drawn[0].get_ydata()), [-0.76, 0.76])
+    assert display.score_name == "score"  # no LLM has said them

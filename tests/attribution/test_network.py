@@ -80,7 +80,7 @@ def test_a_linear_module_reaches_the_linear_regression():
 def test_auto_is_the_linear_model_where_rows_are_few():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     few = [*y[y == 0].index[:5], *y[y == 1].index[:5]]
-    scores = load_attributions("breast_cancer").attributions
+    scores = load_attributions("breast_cancer")
     linear = LLMAttributionRegularizedClassifier(attributions=scores).fit(X.loc[few], y[few])
     model = classifier(scores, gamma="auto", hidden_layer_sizes=(50,)).fit(X.loc[few], y[few])
     np.testing.assert_allclose(model.coef_, linear.coef_)
@@ -175,7 +175,7 @@ def test_a_fitted_network_survives_pickling_and_cloning(gamma):
 
 def test_probabilities_sum_to_one_for_several_classes():
     X, y = load_iris(return_X_y=True, as_frame=True)
-    model = classifier(load_attributions("iris").attributions).fit(X, y)
+    model = classifier(load_attributions("iris")).fit(X, y)
     proba = model.predict_proba(X)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     assert model.score(X, y) > 0.9
@@ -184,7 +184,7 @@ def test_probabilities_sum_to_one_for_several_classes():
 @pytest.mark.parametrize("gamma", ["auto", 0.1])
 def test_regression_predicts_in_the_units_of_the_target(gamma):
     X, y = load_diabetes(return_X_y=True, as_frame=True)
-    scores = load_attributions("diabetes").attributions
+    scores = load_attributions("diabetes")
     model = LLMAttributionRegularizedRegressor(
         attributions=scores, gamma=gamma, hidden_layer_sizes=(10,), random_state=0, max_epochs=20
     )

@@ -53,7 +53,7 @@ def tasks():
     loaders = {"breast_cancer": load_breast_cancer, "wine": load_wine, "iris": load_iris}
     for name, loader in loaders.items():
         data = loader()
-        for label, estimates in load_attributions(name).attributions.items():
+        for label, estimates in load_attributions(name).to_estimates().items():
             scores = np.array([[e[f] for f in data.feature_names] for e in estimates])
             yield f"{name} {label}", data.data, (data.target == label).astype(int), scores
 

@@ -119,7 +119,7 @@ def rmse(n_rows, attributions, seeds):
 
 
 def test_recorded_scores_beat_ridge_on_ten_rows_and_cost_nothing_on_two_hundred():
-    scores = load_attributions("diabetes").attributions
+    scores = load_attributions("diabetes")
     ours, plain = rmse(10, scores, 10)
     assert ours < 0.9 * plain
     ours, plain = rmse(200, scores, 10)
@@ -127,7 +127,7 @@ def test_recorded_scores_beat_ridge_on_ten_rows_and_cost_nothing_on_two_hundred(
 
 
 def test_wrong_scores_do_no_lasting_harm():
-    negated = [{k: -v for k, v in e.items()} for e in load_attributions("diabetes").attributions]
+    negated = [{k: -v for k, v in e.items()} for e in load_attributions("diabetes").to_estimates()]
     with pytest.warns(PriorConflictWarning, match="a correlation of -0"):
         ours, plain = rmse(200, negated, 3)
     assert ours < 1.02 * plain

@@ -15,7 +15,7 @@ def load_xy(name):
 
 
 def estimates_by_target(name):
-    attributions = load_attributions(name).attributions
+    attributions = load_attributions(name).to_estimates()
     return attributions if isinstance(attributions, dict) else {None: attributions}
 
 
@@ -29,24 +29,19 @@ def test_features_are_named_as_in_scikit_learn(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_scores_are_integers_within_the_scale(name):
-    low, high = load_attributions(name).scale
     for estimates in estimates_by_target(name).values():
         for score in (score for estimate in estimates for score in estimate.values()):
             assert isinstance(score, int)
-            assert low <= score <= high
+            assert -10 <= score <= 10
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
-def test_class_names_and_targets_are_those_of_scikit_learn(name):
-    bunch = load_attributions(name)
-    assert bunch.class_names == list(load_xy(name).target_names)
-    assert set(bunch.attributions) <= set(load_xy(name).target)
+def test_classes_are_the_targets_of_scikit_learn(name):
+    assert set(load_attributions(name).labels) <= set(load_xy(name).target)
 
 
 def test_diabetes_is_a_regression_without_classes():
-    bunch = load_attributions("diabetes")
-    assert bunch.class_names is None
-    assert isinstance(bunch.attributions, list)
+    assert load_attributions("diabetes").labels == [None]
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
@@ -63,7 +58,7 @@ def test_scores_rank_each_class_without_a_label(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_provenance_is_told(name):
-    descr = load_attributions(name).DESCR
+    descr = load_attributions(name).note
     assert "large language model" in descr
     assert "may have read about it" in descr
     assert f"load_{name}" in descr
