@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 HALF_WAY = 150.0  # rows at which both models have the same weight
 FEWEST_ROWS = 40  # with at least 10 rows in a leaf, fewer make next to no split
 STRONG_SCORE = 3.0  # mean score from which on a column's sign may become a constraint
-FEWEST_TREES, MOST_TREES = 75, 400
+MANY_ROWS = 1000  # from which on trees of the usual size pay
 
 
 def tree_weight(n_rows):
@@ -31,9 +31,9 @@ def tree_weight(n_rows):
 
 def tree_sizes(n_rows):
     """Number of iterations, and of leaves of a tree."""
-    n_trees = int(np.clip(n_rows / 3, FEWEST_TREES, MOST_TREES))
-    leaves = 4 if n_rows < 1500 else 8 if n_rows < 5000 else 31
-    return n_trees, leaves
+    if n_rows < MANY_ROWS:
+        return int(np.clip(n_rows / 3, 75, 200)), 4
+    return int(np.clip(n_rows / 25, 200, 500)), 31
 
 
 def rows_that_count(codes, sample_weight):

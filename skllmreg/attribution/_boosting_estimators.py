@@ -181,9 +181,10 @@ class LLMAttributionBoostingClassifier(ClassifierMixin, BoostingModel):
     learning_rate : float, default=0.05
         Shrinkage of each tree's contribution.
     max_iter : "auto" or int, default="auto"
-        Number of boosting iterations; "auto" is a third of the rows, from 75 to 400.
+        Number of boosting iterations; "auto" is a third of the rows, from 75 to 200, and with more
+        than 5,000 rows a 25th of them, up to 500.
     max_leaf_nodes : "auto" or int, default="auto"
-        Maximum number of leaves of a tree; "auto" is 4, from 1,500 rows on 8, from 5,000 on 31.
+        Maximum number of leaves of a tree; "auto" is 4, from 1,000 rows on 31.
     min_samples_leaf : int, default=10
         Minimum number of rows in a leaf.
     monotone : bool, default=True
@@ -402,9 +403,10 @@ class LLMAttributionBoostingRegressor(RegressorMixin, BoostingModel):
     learning_rate : float, default=0.05
         Shrinkage of each tree's contribution.
     max_iter : "auto" or int, default="auto"
-        Number of boosting iterations; "auto" is a third of the rows, from 75 to 400.
+        Number of boosting iterations; "auto" is a third of the rows, from 75 to 200, and with more
+        than 5,000 rows a 25th of them, up to 500.
     max_leaf_nodes : "auto" or int, default="auto"
-        Maximum number of leaves of a tree; "auto" is 4, from 1,500 rows on 8, from 5,000 on 31.
+        Maximum number of leaves of a tree; "auto" is 4, from 1,000 rows on 31.
     min_samples_leaf : int, default=10
         Minimum number of rows in a leaf.
     monotone : bool, default=True

@@ -16,6 +16,8 @@ import skllmreg
 from skllmreg import (
     GOLDAugmenter,
     LLKDSelector,
+    LLMAttributionBoostingClassifier,
+    LLMAttributionBoostingRegressor,
     LLMAttributionRegularizedClassifier,
     LLMAttributionRegularizedRegressor,
     LLMCascadeClassifier,
@@ -47,6 +49,8 @@ ESTIMATORS = [
     LLMAttributionRegularizedRegressor(attributions=SCORES, score_transform=lambda s: s**3),
     LLMCascadeClassifier(GaussianNB(), random_state=0),
     LLMFeatureSelector(attributions=SCORES, k=2),
+    LLMAttributionBoostingClassifier(),
+    LLMAttributionBoostingRegressor(),
     LLMShapeTransformer(shapes={"age": [[-10, -1.0], [0, 1.0], [10, -0.5]]}),
     LLMTeacherClassifier(class_descriptions=CLASSES, n_examples=3, random_state=0),
     LLKDSelector(teacher=FrozenEstimator(GaussianNB().fit(X, y)), random_state=0),
