@@ -22,7 +22,7 @@ from skllmreg.datasets import load_helpdesk, load_helpdesk_generation
 from skllmreg.students import TextClassifier
 
 recorded = load_helpdesk_generation()
-print(recorded.descr)
+print(recorded.DESCR)
 
 # %%
 # Fifty rows of each class are wanted. In every round half of the requests ask for messages on other
@@ -33,6 +33,7 @@ model = GOLDAugmenter(
     llm=recorded.llm,
     task=recorded.task,
     class_descriptions=recorded.class_descriptions,
+    strategy="gold",
     n_novel_batches=6,
     n_samples=300,
     batch_size=14,
@@ -47,10 +48,19 @@ for i in np.random.default_rng(0).choice(len(model.X_generated_), 8, replace=Fal
 # What was refused, and what each round took
 # ------------------------------------------
 # Nothing had to be refused but what the last requests brought beyond the fifty. A smaller model
-# repeats itself more: exact and near-duplicates, rows that fit no schema and labels that are
-# doubted are listed in ``rejected_`` with the reason.
+# repeats itself more, copies its instructions and explains itself: what is refused is listed with the
+# reason.
 
-pd.DataFrame(model.rejected_)
+model.to_frame(rejected=True)[["row", "label", "round", "reason"]]
+
+# %%
+# Each row knows the request that it was written for, what that request showed, and its energy.
+
+model.to_frame()[["row", "label", "round", "request", "feedback", "energy"]].tail()
+
+# %%
+
+model.summary()
 
 # %%
 

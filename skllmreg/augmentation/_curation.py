@@ -17,9 +17,9 @@ FEWEST_COPIED = 4
 FEWEST_ALIKE = 12
 # A text may have this many times the words of the longest labeled one, and a few more.
 TIMES_LONGER, WORDS_LONGER = 3, 12
-# Words of a beginning, and rows that share one. Where half of a reply begins alike, with a word
-# that no labeled text has ("The customer asked ..."), it tells of texts and holds none.
-BEGINNING, FEWEST_BEGUN = 3, 3
+# Words of a beginning, rows that share one, and words of it that no labeled text has. Where half of
+# a reply begins alike with such words ("The customer asked ..."), it tells of texts and holds none.
+BEGINNING, FEWEST_BEGUN, FEWEST_FOREIGN = 3, 3, 2
 
 
 class Curator:
@@ -106,7 +106,7 @@ class Curator:
                 begun.setdefault((name, *words(text)[:BEGINNING]), []).append(i)
         for (name, *beginning), alike in begun.items():
             many = len(alike) >= max(FEWEST_BEGUN, len(valid) / 2)
-            if many and not self._forms[name].vocabulary.issuperset(beginning):
+            if many and self._forms[name].n_foreign(beginning) >= FEWEST_FOREIGN:
                 for i in alike:
                     found[i] = ("form", f"half of the reply begins with {' '.join(beginning)!r}")
 
@@ -184,7 +184,7 @@ class Form:
 
     def __init__(self, texts):
         sizes = [len(words(text)) for text in texts]
-        self.vocabulary = {word for text in texts for word in words(text)}
+        self.vocabulary = {word.partition("'")[0] for text in texts for word in words(text)}
         self.most_words = TIMES_LONGER * max(sizes, default=0) + WORDS_LONGER
         self.most_lines = max((text.count("\n") for text in texts), default=0)
         self.foreign = {
@@ -196,6 +196,10 @@ class Form:
         self.end = ends.pop() if len(ends) == 1 and len(texts) >= FEWEST_ALIKE else ""
         if self.end.isalnum():
             self.end = ""
+
+    def n_foreign(self, some):
+        """Count the words that no labeled text has; of I'm, I counts."""
+        return sum(word.partition("'")[0] not in self.vocabulary for word in some)
 
     def problem(self, text, label):
         """Say in what a text differs from all labeled ones, "" for nothing."""

@@ -17,6 +17,8 @@ REFUSED = {
     "duplicate": "#8c4a2f",
     "near-duplicate": "#c98a5e",
     "invalid": "#a8325a",
+    "prompt": "#b5651d",
+    "form": "#7a7f3a",
     "label": "#d97fa0",
     "reply": "#6d4f9e",
 }
