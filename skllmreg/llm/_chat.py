@@ -15,16 +15,15 @@ from skllmreg.llm._settings import (
     Settings,
     as_conversations,
     estimate_tokens,
-    without_secrets,
 )
 from skllmreg.llm._store import open_store
 from skllmreg.llm._transport import ChatCompletions
-from skllmreg.llm._values import LabelProbabilities, Quote, Reply, Usage
+from skllmreg.llm._values import LabelProbabilities, ModelValue, Quote, Reply, Usage
 
 GUESSED_COMPLETION = 256
 
 
-class ChatModel:
+class ChatModel(ModelValue):
     """A model behind any server that speaks OpenAI's chat completions.
 
     A plain value: it holds its parameters and nothing else, so that it clones, copies, pickles,
@@ -133,31 +132,7 @@ class ChatModel:
         self.cache = cache
         self.mode = mode
         self.transport = transport
-        # Whose budget it is: travels with copies, outside of equality and of the cache key.
         self._run = uuid.uuid4().hex
-
-    def _params(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_run"}
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ChatModel):
-            return NotImplemented
-        return self._params() == other._params()
-
-    def __hash__(self) -> int:
-        return hash((self.model, self.base_url))
-
-    def __sklearn_clone__(self) -> "ChatModel":
-        return self  # estimators hold it by reference, so that all clones share what it holds
-
-    def __repr__(self) -> str:
-        params = self._params()
-        defaults = inspect.signature(ChatModel).parameters
-        shown = [repr(params.pop("model"))]
-        for name, value in params.items():
-            if value != defaults[name].default:
-                shown.append(f"{name}={without_secrets(name, value)!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
 
     def complete(
         self,

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from skllmreg.exceptions import CacheError, LLMError, RequestError
 from skllmreg.llm import _ledger
 from skllmreg.llm._chat import ChatModel
+from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._json import UnusableError, parse_json, read_json
 from skllmreg.llm._obtain import Obtained, Question, Task
 from skllmreg.llm._settings import is_openai, resolve_url
@@ -187,6 +190,8 @@ def doctor(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="model to ask; a few short requests are sent")
     parser.add_argument("--api-key-env", help="name of the variable that holds the key")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
+    what = "check its embeddings, not its answers to prompts"
+    parser.add_argument("--embeddings", action="store_true", help=what)
     args = parser.parse_args(argv)
     try:
         url = resolve_url(args.base_url)
@@ -195,7 +200,7 @@ def doctor(argv: Sequence[str] | None = None) -> int:
         if model is None:
             print("model        name one with --model to see what it can do")
             return 0 if models else 1
-        _check_model(model, args)
+        (_check_embeddings if args.embeddings else _check_model)(model, args)
     except (LLMError, ValueError) as error:
         print(f"failed       {_advice(str(error))}", file=sys.stderr)
         return 1
@@ -224,6 +229,22 @@ def _models(url: str, args: argparse.Namespace) -> list[str]:
     if args.model and models and args.model not in models:
         print(f"             {args.model} is not among them")
     return models
+
+
+def _check_embeddings(model: str, args: argparse.Namespace) -> None:
+    embedding = EmbeddingModel(
+        model,
+        base_url=args.base_url,
+        api_key_env=args.api_key_env,
+        timeout=args.timeout,
+        max_retries=0,
+        cache=None,
+    )
+    vectors = embedding.embed(["How warm is it in summer?", "The height of a house"])
+    print(f"embeddings   {model} gives {vectors.shape[1]:,} numbers a text")
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.allclose(lengths, 1, atol=1e-3):
+        print(f"             vectors have lengths such as {lengths[0]:.3g} -> normalize them")
 
 
 def _check_model(model: str, args: argparse.Namespace) -> None:

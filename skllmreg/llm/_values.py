@@ -1,6 +1,7 @@
 """Define what is asked, answered and refused: requests, records, replies, errors of servers."""
 
 import email.utils
+import inspect
 import json
 import re
 import time
@@ -11,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from skllmreg.exceptions import RequestError
+from skllmreg.llm._settings import without_secrets
 from skllmreg.utils._text import short_line
 
 # Words for how an answer has ended, in lower case. OpenAI says "stop", "length", "content_filter".
@@ -269,6 +271,40 @@ class LabelProbabilities:
     probabilities: np.ndarray
     method: np.ndarray
     cached: np.ndarray
+
+
+class ModelValue:
+    """A model as a value: its parameters are all it holds, it is compared and shown by them."""
+
+    model: str
+    base_url: str | None
+    # Whose budget it is: travels with copies, outside of equality and of the cache key.
+    _run: str
+
+    def _params(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_run"}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return self._params() == other._params()
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.base_url))
+
+    def __sklearn_clone__(self) -> "ModelValue":
+        return self  # estimators hold it by reference, so that all clones share what it holds
+
+    def __repr__(self) -> str:
+        params = self._params()
+        # Of the class that has the parameters, whatever a subclass of it takes.
+        known = [k for k in type(self).__mro__ if "model" in inspect.signature(k).parameters]
+        defaults = inspect.signature(known[0]).parameters
+        shown = [repr(params.pop("model"))]
+        for name, value in params.items():
+            if value != defaults[name].default:
+                shown.append(f"{name}={without_secrets(name, value)!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def read_stored(value: Any) -> Record | None:

@@ -96,3 +96,19 @@ def test_it_does_not_send_to_itself(capsys):
     said = capsys.readouterr().err
     assert "Is the server up? Start it, as by `ollama serve`" in said
     assert "doctor" not in said
+
+
+@pytest.mark.parametrize(("number", "hint"), [(1.0, False), (2.0, True)])
+def test_embeddings_are_checked_when_asked_for(loopback, capsys, number, hint):
+    def reply(body):
+        data = [{"index": i, "embedding": [0.0, number]} for i in range(len(body["input"]))]
+        return {"data": data}
+
+    loopback.reply = reply
+    assert main(["--base-url", loopback.base_url, "--embeddings"]) == 0
+    out = capsys.readouterr().out
+    assert "embeddings   tiny gives 2 numbers a text" in out
+    assert ("normalize them" in out) == hint
+    loopback.reply = lambda body: error(501, "does not support embeddings")
+    assert main(["--base-url", loopback.base_url, "--embeddings"]) == 1
+    assert "does not support embeddings" in capsys.readouterr().err
