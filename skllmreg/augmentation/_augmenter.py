@@ -30,7 +30,9 @@ from skllmreg.augmentation._base import (
 from skllmreg.augmentation._energy import STRATEGIES, check_ood_score
 from skllmreg.augmentation._kinds import NoKind, kind_of
 from skllmreg.augmentation._student import TrainingRows, default_student
+from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import fit_student, student_has, student_predict
+from skllmreg.students._text import encoder_of
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import joined
 from skllmreg.utils._labels import is_missing, is_string, label_array
@@ -76,7 +78,10 @@ class GOLDAugmenter(
         other columns of strings are closed sets of categories, of which a warning tells before
         anything is paid for.
     encoder : SentenceEncoder, or what it takes as its `model`, default=None
-        Sentence encoder of the default student. None: words alone.
+        Sentence encoder of the default student. Texts whose vectors have a cosine of .95 or more
+        are near-duplicates, in whatever words. None: words alone, unless `estimator` is a
+        :class:`~skllmreg.students.TextClassifier` or a pipeline with a sentence encoder, which then
+        finds near-duplicates as well.
     strategy : {"auto", "gold", "random-feedback", "errors", "coverage", "no-feedback"}, \
             default="auto"
         Which rows the requests show, to write near them. "gold": written ones in a band of how
@@ -374,7 +379,14 @@ class GOLDAugmenter(
             study=study,
             make_check=partial(self._label_check, data, student),
             curator=make_curator(
-                self, data.kind, quotas, labels, duplicate_threshold=self.duplicate_threshold
+                self,
+                data.kind,
+                quotas,
+                labels,
+                duplicate_threshold=self.duplicate_threshold,
+                encoder=encoder_of(
+                    student if self.encoder is None else TextClassifier(self.encoder)
+                ),
             ),
             grid=partial(make_grid, self, data),
         )

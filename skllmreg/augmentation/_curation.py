@@ -33,18 +33,20 @@ class Curator:
         Similarity from which a row is refused as a repetition: for texts the share of their words
         in common (Jaccard index), for rows of a table see `RowIndex`. None refuses equal ones
         alone.
+    encoder : transformer, default=None
+        Sentence encoder by which texts that say the same are refused, too.
     quotas : dict of label to int, default=None
         Maximum number of rows of each class.
     validate : callable, default=None
         Takes a valid row; returns what is wrong with it, "" for nothing.
     """
 
-    def __init__(self, kind, *, duplicate_threshold=0.8, quotas=None, validate=None):
+    def __init__(self, kind, *, duplicate_threshold=0.8, encoder=None, quotas=None, validate=None):
         self.kind = kind
         self.quotas = quotas or {}
         self.validate = validate
         self.n_admitted: Counter[Any] = Counter()
-        self._index = kind.index(duplicate_threshold)
+        self._index = kind.index(duplicate_threshold, encoder)
         self._forms = forms_of(kind)
 
     @property

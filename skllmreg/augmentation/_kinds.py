@@ -84,7 +84,7 @@ class RowKind:
         """Make what the student takes of valid rows."""
         raise NotImplementedError
 
-    def index(self, threshold):
+    def index(self, threshold, encoder=None):
         """Return an index of the labeled rows, whose `add` finds duplicates."""
         raise NotImplementedError
 
@@ -153,9 +153,9 @@ class Texts(RowKind):
         """Make an array of texts."""
         return np.array(rows, dtype=object)
 
-    def index(self, threshold):
-        """Index the texts by their words."""
-        index = TextIndex(threshold)
+    def index(self, threshold, encoder=None):
+        """Index the texts by their words, and by what they mean."""
+        index = TextIndex(threshold, encoder)
         index.add([clean_text(text) for text in self.rows])
         return index
 
@@ -226,7 +226,7 @@ class TableRows(RowKind):
         """Make a table of the labeled one's type, columns and dtypes."""
         return self.schema.to_frame(rows)
 
-    def index(self, threshold):
+    def index(self, threshold, encoder=None):
         """Index the rows by their distance."""
         from skllmreg.augmentation._row_duplicates import RowIndex
 
@@ -285,7 +285,7 @@ class SeveralTexts(TableRows):
         )
         return next(problems, "")
 
-    def index(self, threshold):
+    def index(self, threshold, encoder=None):
         """Index the rows by the words of each text."""
         return SeveralTextsIndex([c.name for c in self.schema.columns], threshold, self.rows)
 

@@ -124,7 +124,7 @@ class InputTarget(RowKind):
         """Make an array of the targets."""
         return np.array([row["target"] for row in rows] + [None], dtype=object)[:-1]
 
-    def index(self, threshold):
+    def index(self, threshold, encoder=None):
         """Index the inputs: equal ones are duplicates whatever their targets, numbers count."""
         return InputIndex(self.rows)
 

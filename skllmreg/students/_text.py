@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.base import ClassifierMixin, clone
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.linear_model import SGDClassifier
-from sklearn.pipeline import make_pipeline, make_union
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -204,9 +204,7 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
         mass = mass[used]
         distinct = [column[used] for column in distinct]
 
-        is_transformer = hasattr(self.encoder, "transform")
-        encoder = clone(self.encoder) if is_transformer else SentenceEncoder(self.encoder)
-        self.encoder_ = encoder.fit(as_rows(distinct))
+        self.encoder_ = clone(as_transformer(self.encoder)).fit(as_rows(distinct))
         words = self._words(distinct)
         # In many texts, a word that only one of them has says nothing about others.
         enough = 2 if len(used) > FEW_ROWS else 1
@@ -323,3 +321,19 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
 def as_rows(columns):
     """Join columns of texts to what an encoder takes: texts, or an array with columns."""
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
+
+
+def encoder_of(estimator):
+    """Return the SentenceEncoder that a student begins with, or None."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[0][1]
+    if isinstance(estimator, TextClassifier):
+        estimator = as_transformer(estimator.encoder)
+    return estimator if isinstance(estimator, SentenceEncoder) else None
+
+
+def as_transformer(encoder):
+    """Make a SentenceEncoder of what is no transformer; None stays None."""
+    if encoder is None or hasattr(encoder, "transform"):
+        return encoder
+    return SentenceEncoder(encoder)

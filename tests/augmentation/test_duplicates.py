@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
+from skllmreg import GOLDAugmenter
 from skllmreg.augmentation import _duplicates
-from skllmreg.augmentation._duplicates import TextIndex, hash_words, refuse_neighbors
+from skllmreg.augmentation._duplicates import TextIndex, refuse_neighbors, split_words
+from skllmreg.students import SentenceEncoder, TextClassifier
 
 WORDS = st.lists(st.sampled_from(list("abcdefghij")), min_size=1, max_size=12)
 
@@ -44,12 +48,9 @@ def test_all_pairs_are_found_however_the_texts_arrive(texts, threshold, cuts):
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.85])
-@pytest.mark.parametrize("most_pairs", [0, 1, 64])
-def test_all_pairs_of_longer_texts_are_found_across_bands_and_chunks(
-    threshold, most_pairs, monkeypatch
-):
-    monkeypatch.setattr(_duplicates, "_CHUNK", 64)
-    monkeypatch.setattr(_duplicates, "_MOST_PAIRS", most_pairs)
+@pytest.mark.parametrize("block", [7, 1024])
+def test_all_pairs_of_longer_texts_are_found_across_blocks(threshold, block, monkeypatch):
+    monkeypatch.setattr(_duplicates, "_BLOCK", block)
     rng = np.random.default_rng(0)
     texts = []
     for size in rng.integers(1, 120, 150):
@@ -63,19 +64,35 @@ def test_all_pairs_of_longer_texts_are_found_across_bands_and_chunks(
     assert {"", "duplicate", "near-duplicate"} >= set(statuses) > {""}
 
 
-def test_texts_that_are_all_alike_are_not_all_compared_with_each_other(monkeypatch):
-    n_compared = []
-
-    def count(codes, starts, first, second, threshold):
-        n_compared.append(len(first))
-        return are_alike(codes, starts, first, second, threshold)
-
-    are_alike = _duplicates._are_alike
-    monkeypatch.setattr(_duplicates, "_are_alike", count)
+def test_texts_that_are_all_alike_are_compared_with_the_first():
     template = "my order has not arrived yet and i would like to know where it is now number"
     statuses = TextIndex(0.8).add([f"{template} {i}" for i in range(2000)])
     assert statuses == ["", *["near-duplicate"] * 1999]
-    assert sum(n_compared) < 50 * 2000
+
+
+class Meanings:
+    """An encoder for which the last word is the meaning, and a number how far off it is."""
+
+    def transform(self, texts):
+        angles = [float(text.split()[-1]) for text in texts]
+        return np.array([[np.cos(angle), np.sin(angle)] for angle in angles])
+
+
+@pytest.mark.parametrize("block", [1, 2, 1024])
+def test_texts_of_one_meaning_are_near_in_whatever_words(block, monkeypatch):
+    monkeypatch.setattr(_duplicates, "_BLOCK", block)
+    texts = ["refund me 0.0", "money back please 0.1", "where is it 1.0", "parcel late 0.3"]
+    # cos .1 = .995, cos .3 = .955, cos .4 = .92
+    expected = ["", "near-duplicate", "", "near-duplicate"]
+    assert TextIndex(0.85, Meanings()).add(texts) == expected
+    assert TextIndex(0.85, Meanings()).add([*texts, "something new 0.4"])[-1] == ""
+    assert TextIndex(0.85).add(texts) == [""] * 4
+    assert TextIndex(None, Meanings()).add(texts) == [""] * 4
+
+
+def test_a_text_that_means_the_same_as_a_refused_one_only_stays():
+    texts = ["one 0.0", "two 0.25", "three 0.5"]
+    assert TextIndex(0.85, Meanings()).add(texts) == ["", "near-duplicate", ""]
 
 
 @pytest.mark.parametrize(
@@ -119,12 +136,34 @@ def test_a_gigantic_text_and_none_are_no_problem():
 
 
 @given(texts=st.lists(st.text(max_size=40), min_size=1, max_size=8))
-@settings(deadline=None)
-def test_equal_words_have_equal_hashes_wherever_they_stand(texts):
-    words, starts = hash_words(texts)
-    again, starts_again = hash_words([*texts[::-1], "x"])
-    assert starts[-1] == len(words)
-    for i, j in enumerate(range(len(texts) - 1, -1, -1)):
-        if texts[i].isascii() and "".join(texts).isascii():
-            a, b = words[starts[i] : starts[i + 1]], again[starts_again[j] : starts_again[j + 1]]
-            assert a.tolist() == b.tolist()
+@settings(deadline=None, max_examples=30)
+def test_no_text_is_without_words_and_a_text_twice_is_a_duplicate(texts):
+    assert all(map(split_words, texts))
+    assert TextIndex(0.85).add([*texts, texts[0]])[-1] == "duplicate"
+
+
+def letters(texts):
+    return np.array([[text.count(chr(97 + i)) for i in range(26)] for text in texts], dtype=float)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"encoder": letters},
+        {"encoder": SentenceEncoder(letters), "estimator": TextClassifier(n_features=2**10)},
+        {"estimator": TextClassifier(letters, n_features=2**10)},
+        {"estimator": make_pipeline(SentenceEncoder(letters), LogisticRegression())},
+    ],
+)
+def test_the_augmenter_refuses_what_its_encoder_finds_the_same(params):
+    X = ["where is my parcel", "it has not come", "i want a refund", "give it back"]
+    y = ["parcel", "parcel", "money", "money"]
+
+    def generator(request):
+        return [
+            " ".join(reversed(X[0].split()))[::-1] if request.label == "parcel" else "cash " * 3
+        ]
+
+    model = GOLDAugmenter(generator=generator, n_samples=2, n_rounds=1, **params).fit(X, y)
+    assert list(model.X_generated_) == ["cash cash cash"]
+    assert any(reason == "near-duplicate" for _, _, _, reason, _ in model.rejected_)
