@@ -121,10 +121,13 @@ def main():
     lines = [report(numbers, n)]
     made = made_by()
     lines.append(f"Made by `{made['command']}` (cores {made['cores']}, numpy {made['numpy']}).\n")
-    held = all(r["ratio"] <= MOST and r["duplicates"] <= MOST_SECONDS and r["agrees"] for r in numbers.values())
+    held = all(
+        r["ratio"] <= MOST and r["duplicates"] <= MOST_SECONDS and r["agrees"]
+        for r in numbers.values()
+    )
     lines.append(
-        f"Claims: a ratio of at most {MOST}, at most {MOST_SECONDS:g} s for the duplicates, all pairs "
-        f"found: {'hold' if held else 'DO NOT HOLD'}.\n"
+        f"Claims: a ratio of at most {MOST}, at most {MOST_SECONDS:g} s for the duplicates, all "
+        f"pairs found: {'hold' if held else 'DO NOT HOLD'}.\n"
     )
     print("\n".join(lines))
     folder = output_folder(args)
