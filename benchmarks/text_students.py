@@ -1,0 +1,190 @@
+"""Students for texts from few labels: words, a sentence encoder, and both in one model.
+
+For each data set, number of rows per class and seed, labeled texts are drawn from the training
+part (of the help desk, from all messages), and each model is scored on the test part (the other
+messages). Classes with fewer texts give all they have. Claim (checked at the end): over the cells
+that were run, `TextClassifier(encoder=)` has at least the mean accuracy of the better of its two
+halves, less .01.
+
+    python benchmarks/text_students.py --encoder FOLDER [--data ../shared/data] [--seeds 5]
+        [--sets trec helpdesk] [--most-rows 2000] [--output benchmarks/results] [--quick]
+
+Rows are kept in text_students.jsonl as they come; a run that is started again goes on.
+"""
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pandas as pd
+from _results import made_by, options, output_folder
+from _texts import READERS
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+
+from skllmreg.datasets import load_helpdesk
+from skllmreg.students import SentenceEncoder, TextClassifier
+
+ROWS_PER_CLASS = (3, 10, 30, 100)
+SETS = ("trec", "banking77", "emotion", "helpdesk")
+WORDS, VECTORS, BOTH = "TextClassifier()", "encoder + LR, C=30", "TextClassifier(encoder)"
+LR_1 = "encoder + LR, C=1"
+
+
+def models(encoder, seed):
+    """Make the students of a seed."""
+
+    def linear(C):
+        return make_pipeline(encoder, LogisticRegression(C=C, max_iter=1000))
+
+    return {
+        WORDS: TextClassifier(random_state=seed),
+        LR_1: linear(1),
+        VECTORS: linear(30),
+        BOTH: TextClassifier(encoder, random_state=seed),
+    }
+
+
+def load(folder, name):
+    """Return texts and labels of the training and the test part; no test part of the help desk."""
+    if name == "helpdesk":
+        messages = load_helpdesk()
+        return np.array(messages.data, dtype=object), messages.target, None
+    read, ending = READERS[name]
+    parts = [read(Path(folder) / "text" / name / f"{part}.{ending}") for part in ("train", "test")]
+    (X, y), test = (
+        (np.array([text for text, _ in rows], dtype=object), np.array([c for _, c in rows]))
+        for rows in parts
+    )
+    return X, y, test
+
+
+def draw(y, per_class, seed):
+    """Draw as many rows of each class."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate(
+        [rng.permutation(np.flatnonzero(y == label))[:per_class] for label in np.unique(y)]
+    )
+
+
+def run(data, name, per_class, seed, encoder):
+    """Score all students on one draw."""
+    X, y, test = data
+    rows = draw(y, per_class, seed)
+    others = np.setdiff1d(np.arange(len(y)), rows)
+    X_test, y_test = (X[others], y[others]) if test is None else test
+    encoder.transform(np.concatenate([X[rows], X_test]))  # so that times are those of fitting
+    for label, model in models(encoder, seed).items():
+        start = time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X[rows], y[rows])
+        seconds = time.process_time() - start
+        predicted = model.predict(X_test)
+        yield {
+            "set": name,
+            "rows per class": per_class,
+            "seed": seed,
+            "model": label,
+            "accuracy": float(np.mean(predicted == y_test)),
+            "macro F1": float(f1_score(y_test, predicted, average="macro", zero_division=0)),
+            "seconds": seconds,
+            "n_train": len(rows),
+            "C": float(getattr(model, "C_", np.nan)),
+        }
+
+
+def report(records, encoder):
+    """Tabulate, and check the claim; the Markdown, and whether it holds."""
+    table = pd.DataFrame(records)
+    lines = [
+        "# Students for texts from few labels",
+        "",
+        f"Encoder: {encoder}. Accuracy / macro F1 in hundredths, mean over the seeds ± standard "
+        "deviation of the accuracy; seconds of one core for a fit of both, vectors being there.",
+        "",
+    ]
+    names = [label for label in (WORDS, LR_1, VECTORS, BOTH) if label in set(table["model"])]
+    lines += [
+        "| set | rows per class | seeds | " + " | ".join(f"`{n}`" for n in names) + " | seconds |",
+        "|---|---|---|" + "---|" * (len(names) + 1),
+    ]
+    means = []
+    for (name, per_class), cell in table.groupby(["set", "rows per class"], sort=False):
+        grouped = cell.groupby("model")
+        mean, spread = grouped.mean(numeric_only=True), grouped["accuracy"].std()
+        means.append(mean["accuracy"])
+        values = [
+            f"{100 * mean['accuracy'][n]:.1f} ± {100 * spread[n]:.1f} / "
+            f"{100 * mean['macro F1'][n]:.1f}"
+            for n in names
+        ]
+        seconds = f"{mean['seconds'][BOTH]:.2f}"
+        lines.append(
+            f"| {name} | {per_class} | {cell['seed'].nunique()} | "
+            + " | ".join(values)
+            + f" | {seconds} |"
+        )
+    overall = pd.concat(means, axis=1).mean(axis=1)
+    lines.append("| mean | | | " + " | ".join(f"{100 * overall[n]:.1f}" for n in names) + " | |")
+    held = overall[BOTH] >= max(overall[WORDS], overall[VECTORS]) - 0.01
+    best = pd.concat(means, axis=1)
+    behind = (best.loc[[WORDS, VECTORS]].max() - best.loc[BOTH]).max()
+    lines += [
+        "",
+        f"Claim: {'holds' if held else 'DOES NOT HOLD'}. In the worst cell both are "
+        f"{100 * behind:.1f} points {'behind' if behind > 0 else 'ahead of'} the better half.",
+        "",
+    ]
+    return "\n".join(lines), held
+
+
+def main():
+    parser = options(__doc__, "the help desk with 3 and 10 rows, two seeds")
+    parser.add_argument("--encoder", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
+    parser.add_argument("--most-rows", type=int, default=10_000, help="leave out larger cells")
+    args = parser.parse_args()
+    folder = output_folder(args)
+    path = folder and folder / "text_students.jsonl"
+    records = []
+    if path is not None and path.exists():
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+    done = {(r["set"], r["rows per class"], r["seed"]) for r in records}
+    encoder = SentenceEncoder(args.encoder)
+    sets = ["helpdesk"] if args.quick else args.sets
+    for name in sets:
+        data = load(args.data, name)
+        _, counts = np.unique(data[1], return_counts=True)
+        for per_class in ROWS_PER_CLASS[: 2 if args.quick else None]:
+            n_rows = np.minimum(counts, per_class).sum()
+            if n_rows > args.most_rows or (data[2] is None and n_rows == len(data[1])):
+                continue
+            for seed in range(2 if args.quick else args.seeds):
+                if (name, per_class, seed) in done:
+                    continue
+                new = list(run(data, name, per_class, seed, encoder))
+                records += new
+                print(name, per_class, seed, {r["model"]: round(r["accuracy"], 3) for r in new})
+                if path is not None:
+                    with path.open("a") as file:
+                        file.writelines(json.dumps(r) + "\n" for r in new)
+    text, held = report(records, Path(args.encoder).name)
+    made = made_by()
+    text += f"\nMade by `{made['command']}` (numpy {made['numpy']}).\n"
+    print(text)
+    if folder is not None:
+        (folder / "text_students.md").write_text(text)
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
