@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from skllmreg.llm import _ledger
-from skllmreg.llm._engine import Answering
+from skllmreg.llm._engine import Answering, Whole
 from skllmreg.llm._json import check_schema
 from skllmreg.llm._labels import label_probabilities
-from skllmreg.llm._obtain import Live, Question, Whole
+from skllmreg.llm._obtain import Live, Question
 from skllmreg.llm._settings import (
     Settings,
     as_conversations,

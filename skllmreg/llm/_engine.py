@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,8 +15,8 @@ from skllmreg.exceptions import (
     RequestError,
 )
 from skllmreg.llm._json import UnusableError, map_strings, parse_json
-from skllmreg.llm._obtain import Obtained, StoppedError, Task
-from skllmreg.llm._settings import Messages, number_samples
+from skllmreg.llm._obtain import Obtained, Question, StoppedError, Task
+from skllmreg.llm._settings import Messages, Settings, number_samples
 from skllmreg.llm._store import prune_command
 from skllmreg.llm._values import PROMPT_CODES, Record, Reply
 from skllmreg.utils._process import process
@@ -284,6 +284,80 @@ class Answering:
         text = str(error)
         error.args = (f"Prompt {index}: {text}{'' if text[-1:] in '.!?' else '.'} {done}.",)
         return error
+
+
+@dataclass
+class Whole:
+    """Answers of an object that has nothing but `complete`: all prompts at once, no cache.
+
+    Parameters
+    ----------
+    settings : Settings
+    question : Question
+    llm : LanguageModel
+    """
+
+    settings: Settings
+    question: Question
+    llm: Any
+    store: None = None
+    last_failure: None = None
+
+    def __post_init__(self) -> None:
+        self._todo: list[Task] = []
+
+    def key(self, messages: Messages, sample: int) -> str:
+        return ""
+
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        return {}
+
+    def count_cached(self, n: int) -> None:
+        pass
+
+    def warn_of_news(self) -> None:
+        pass
+
+    def submit(self, task: Task) -> None:
+        self._todo.append(task)
+
+    def halt(self) -> None:
+        self._todo.clear()
+
+    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
+        while tasks := self._todo:
+            self._todo = []
+            prompts = [
+                task.messages[0]["content"]
+                if len(task.messages) == 1 and task.messages[0]["role"] == "user"
+                else task.messages
+                for task in tasks
+            ]
+            failures: dict[int, InvalidReplyError] = {}
+            try:
+                answers = self.llm.complete(prompts, schema=self.question.schema)
+            except InvalidReplyError as error:
+                answers, failures = error.replies, error.failures
+            if len(answers) != len(tasks):
+                raise LLMError(
+                    f"{type(self.llm).__name__}.complete gave {len(answers)} answers to "
+                    f"{len(tasks)} prompts."
+                )
+            for i, (task, answer) in enumerate(zip(tasks, answers, strict=True)):
+                if answer is None:
+                    nothing = InvalidReplyError("The model gave no answer.", problems=["no answer"])
+                    yield task, failures.get(i, nothing)
+                else:
+                    yield task, Obtained(_record_of(answer), None, False, "")
+
+
+def _record_of(answer: Any) -> Record:
+    """The record of what an object with `complete` returns for a prompt."""
+    text = answer if isinstance(answer, str) else getattr(answer, "text", None)
+    if not isinstance(text, str):
+        text = json.dumps(getattr(answer, "value", answer))
+    model = getattr(answer, "model", None)
+    return Record(text, model=model if isinstance(model, str) else None)
 
 
 def may_be_about_prompt(error: RequestError) -> bool:

@@ -7,7 +7,6 @@ decided elsewhere: another way to obtain answers, such as a batch job, needs the
 
 import contextlib
 import functools
-import json
 import logging
 import random
 import shlex
@@ -25,8 +24,6 @@ from skllmreg.exceptions import (
     AnswerNotStoredWarning,
     BudgetExceededError,
     CacheError,
-    InvalidReplyError,
-    LLMError,
     ReplayMissError,
     RequestError,
     ServerLimitWarning,
@@ -40,7 +37,7 @@ from skllmreg.llm._settings import (
     equal_form,
     estimate_tokens,
 )
-from skllmreg.llm._values import PROMPT_CODES, Record, Request
+from skllmreg.llm._values import Record, Request, may_be_about_additions, may_be_billed
 from skllmreg.utils._process import process
 from skllmreg.utils._warn import warn
 
@@ -58,15 +55,7 @@ FEW_LOGPROBS = 5
 
 @dataclass(frozen=True)
 class Question:
-    """What all prompts of a call have in common, beside the settings of the model.
-
-    Parameters
-    ----------
-    schema : dict or None
-        What an answer must follow.
-    top_logprobs : int
-        Number of likely tokens per position whose log-probabilities are wanted.
-    """
+    """What a call asks for with each prompt: a schema, so many likely tokens per position."""
 
     schema: dict[str, Any] | None = None
     top_logprobs: int = 0
@@ -170,8 +159,6 @@ class Live:
         # A replay looks for what was asked then, whatever is known of the server by now.
         self._less = {} if self.settings.replay else _ledger.refused(self.store, self.settings)
 
-    # Planning.
-
     def options(self, top_logprobs: int) -> dict[str, Any]:
         """Fields of a request that its answer depends on, beside model and messages."""
         extra = {"logprobs": True, "top_logprobs": top_logprobs} if top_logprobs else {}
@@ -274,7 +261,10 @@ class Live:
         if self.settings.replay:
             if record := self.store.lookup([task.key]).get(task.key):
                 return Obtained(record, 0.0, True, task.key)
-            raise ReplayMissError(self._describe_miss(task))
+            options = self.options(self.question.top_logprobs)
+            raise ReplayMissError(
+                _store.describe_miss(self.store, self.settings, options, task.messages, task.sample)
+            )
         if not self.settings.caching:
             return self.ask(task)
         found = self.store.lease(task.key, self._holder)
@@ -294,26 +284,17 @@ class Live:
         return answer
 
     def _keep(self, task: Task, answer: Obtained) -> None:
-        top = self.question.top_logprobs if answer.key == task.key else 0
-        request = {
-            "messages": task.messages,
-            "options": self.options(top),
-            "schema": self.question.schema,
-            "sample": task.sample,
-        }
-        settings = self.settings
+        messages, sample, settings = task.messages, task.sample, self.settings
+        asked = (self.question.top_logprobs, FEW_LOGPROBS, 0)
+        top = next(n for n in asked if self.key(messages, sample, n) == answer.key)
+        schema, options = self.question.schema, self.options(top)
+        request = {"messages": messages, "options": options, "schema": schema, "sample": sample}
         try:
             self.store.put(answer.key, settings.url, settings.model, request, answer.record)
         except CacheError as error:
             self.n_not_stored += 1
             what = f"An answer was paid for but is not stored: {error}"
             self.news.append((what, AnswerNotStoredWarning))
-
-    def _describe_miss(self, task: Task) -> str:
-        settings, options = self.settings, self.options(self.question.top_logprobs)
-        return _store.describe_miss(
-            self.store, settings.url, settings.model, options, task.messages, task.sample
-        )
 
     def ask(self, task: Task) -> Obtained:
         """One answer from the model, repeated where that can succeed, with less where it must."""
@@ -328,7 +309,7 @@ class Live:
             for request in self._forms(task.messages):
                 # An answer without log-probabilities is that of the request without them.
                 key = self.key(task.messages, task.sample, request.top_logprobs)
-                if refused and key != task.key and (record := self.known([key]).get(key)):
+                if key != task.key and (record := self.known([key]).get(key)):
                     return Obtained(record, 0.0, True, key)
                 try:
                     record, cost = self._send(request)
@@ -358,11 +339,11 @@ class Live:
         try:
             record = self.transport.send(request)
         except RequestError as error:
-            settle(None, sent=error.sent, billed=error.sent and _may_be_billed(error.status))
+            settle(None, sent=error.sent, billed=error.sent and may_be_billed(error.status))
             if error.status == 429 and error.transient:
                 _ledger.slow_down(self.store, self.settings, reservation.started, error.retry_after)
             raise
-        used = _used_tokens(record, prompt_tokens)
+        used = record.used_tokens(prompt_tokens)
         try:
             return record, settle(used)
         except CacheError:  # the answer is paid for: nothing may keep it from its caller
@@ -466,103 +447,3 @@ class Live:
             time.strftime("%H:%M:%S", time.localtime(now + seconds)),
             lift,
         )
-
-
-def may_be_about_additions(error: RequestError) -> bool:
-    """Whether a refusal can be about what this package adds to a request.
-
-    Keys, quotas, limits and gateways have statuses of their own, and some codes name the prompt.
-    """
-    status = error.status or 0
-    return (
-        400 <= status < 520
-        and status not in (401, 402, 407, 408, 409, 429, 502, 503, 504)
-        and error.code not in PROMPT_CODES
-    )
-
-
-def _may_be_billed(status: int | None) -> bool:
-    """Whether somebody may have answered: a gateway that gave up does not know."""
-    return status is None or status in (200, 502, 504) or status >= 520
-
-
-def _used_tokens(record: Record, prompt_tokens: int) -> tuple[int, int]:
-    """As counted by the server; estimated where it does not count."""
-    counted, completion = record.prompt_tokens, record.completion_tokens
-    if completion is None:
-        completion = len((record.text or "").encode()) // 3 + 1
-    return (prompt_tokens if counted is None else counted), completion
-
-
-@dataclass
-class Whole:
-    """Answers of an object that has nothing but `complete`: all prompts at once, no cache.
-
-    Parameters
-    ----------
-    settings : Settings
-    question : Question
-    llm : LanguageModel
-    """
-
-    settings: Settings
-    question: Question
-    llm: Any
-    store: None = None
-    last_failure: None = None
-
-    def __post_init__(self) -> None:
-        self._todo: list[Task] = []
-
-    def key(self, messages: Messages, sample: int) -> str:
-        return ""
-
-    def known(self, keys: Iterable[str]) -> dict[str, Record]:
-        return {}
-
-    def count_cached(self, n: int) -> None:
-        pass
-
-    def warn_of_news(self) -> None:
-        pass
-
-    def submit(self, task: Task) -> None:
-        self._todo.append(task)
-
-    def halt(self) -> None:
-        self._todo.clear()
-
-    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
-        while tasks := self._todo:
-            self._todo = []
-            prompts = [
-                task.messages[0]["content"]
-                if len(task.messages) == 1 and task.messages[0]["role"] == "user"
-                else task.messages
-                for task in tasks
-            ]
-            failures: dict[int, InvalidReplyError] = {}
-            try:
-                answers = self.llm.complete(prompts, schema=self.question.schema)
-            except InvalidReplyError as error:
-                answers, failures = error.replies, error.failures
-            if len(answers) != len(tasks):
-                raise LLMError(
-                    f"{type(self.llm).__name__}.complete gave {len(answers)} answers to "
-                    f"{len(tasks)} prompts."
-                )
-            for i, (task, answer) in enumerate(zip(tasks, answers, strict=True)):
-                if answer is None:
-                    nothing = InvalidReplyError("The model gave no answer.", problems=["no answer"])
-                    yield task, failures.get(i, nothing)
-                else:
-                    yield task, Obtained(_record_of(answer), None, False, "")
-
-
-def _record_of(answer: Any) -> Record:
-    """The record of what an object with `complete` returns for a prompt."""
-    text = answer if isinstance(answer, str) else getattr(answer, "text", None)
-    if not isinstance(text, str):
-        text = json.dumps(getattr(answer, "value", answer))
-    model = getattr(answer, "model", None)
-    return Record(text, model=model if isinstance(model, str) else None)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import CacheError
-from skllmreg.llm._settings import Messages
+from skllmreg.llm._settings import Messages, Settings
 from skllmreg.llm._values import Record, read_stored
 from skllmreg.utils._process import process
 
@@ -367,14 +367,13 @@ Entry = tuple[str, str, dict[str, Any]]
 
 def describe_miss(
     store: Store,
-    url: str,
-    model: str,
+    settings: Settings,
     options: dict[str, Any],
     messages: Messages,
     sample: int,
 ) -> str:
     """A message that shows the missing prompt and how the nearest one differs."""
-    text = messages[-1]["content"]
+    text, url, model = messages[-1]["content"], settings.url, settings.model
     head = (
         f"No answer in {store.path} for sample {sample} of this prompt to {model!r}, and "
         f'mode="replay" asks nobody: {text[:300]!r}.'

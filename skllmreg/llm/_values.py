@@ -154,6 +154,13 @@ class Record:
         """Whether there is nothing to read; such an answer is not kept."""
         return not self.is_refusal and not (self.text or "").strip()
 
+    def used_tokens(self, prompt_tokens: int) -> tuple[int, int]:
+        """Tokens as counted by the server; estimated where it does not count."""
+        completion = self.completion_tokens
+        if completion is None:
+            completion = len((self.text or "").encode()) // 3 + 1
+        return (prompt_tokens if self.prompt_tokens is None else self.prompt_tokens), completion
+
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in RECORD_FIELDS}
 
@@ -450,3 +457,21 @@ def _retry_after(headers: Any) -> float | None:
         return max(0.0, when.timestamp() - time.time())
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
+
+
+def may_be_about_additions(error: RequestError) -> bool:
+    """Whether a refusal can be about what this package adds to a request.
+
+    Keys, quotas, limits and gateways have statuses of their own, and some codes name the prompt.
+    """
+    status = error.status or 0
+    return (
+        400 <= status < 520
+        and status not in (401, 402, 407, 408, 409, 429, 502, 503, 504)
+        and error.code not in PROMPT_CODES
+    )
+
+
+def may_be_billed(status: int | None) -> bool:
+    """Whether somebody may have answered: a gateway that gave up does not know."""
+    return status is None or status in (200, 502, 504) or status >= 520

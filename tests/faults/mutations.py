@@ -18,98 +18,112 @@ from tests.faults.faults import FAULTS, RESULT
 
 ROOT = Path(__file__).parents[2]
 
-WORDS_OF_SERVER = ("_refusal.py", "what = short_line(message, 500) or", "what =")
-NO_CONNECTION = ("_client.py", "elif isinstance(error, openai.APIConnectionError):", "elif False:")
-NO_RETRY = ("_client.py", "transient=not down, sent", "transient=False, sent")
-BROKEN_OFF = (
-    "_client.py",
-    "except Exception as error:  # of httpx",
-    "except ZeroDivisionError as error:  # of httpx",
-)
+WORDS_OF_SERVER = ("_values.py", "what = short_line(hide(message), 500) or", "what =")
+NO_CONNECTION = ("_transport.py", 'elif "TransportError" in kinds:', "elif False:")
+NO_RETRY = ("_transport.py", "transient=not down, sent", "transient=False, sent")
+TOO_LATE = ("_transport.py", "what, transient=True, sent=self.sent", "what, sent=self.sent")
+BROKEN_OFF = ("_transport.py", "elif self.receiving and kinds", "elif kinds < kinds and kinds")
 NO_JSON = (
-    "_record.py",
-    "    except ValueError:\n        payload",
+    "_transport.py",
+    "    except (ValueError, RecursionError):\n        payload",
     "    except OSError:\n        payload",
 )
-NO_VOTES = ("_labels.py", "in enumerate(found) if row is None]", "in enumerate(found) if False]")
+NO_VOTES = ("_labels.py", "if row is None and i not in self.failures]", "if False]")
 ROWS_GO_ON = (
     "../augmentation/_writers.py",
     "except LLMError as caught:",
     "except ZeroDivisionError as caught:",
 )
+OF_THE_PROMPT = (
+    "_engine.py",
+    "self._fail(task, task.earlier, refused_prompt(error))",
+    "raise error",
+)
+NO_LADDER = ("_obtain.py", "or not may_be_about_additions(error):", "or True:")
 
 # (file of skllmreg/llm, what stands there, what takes its place)
 HANDLING = {
-    "429, once": [("_refusal.py", "status in (408, 409, 429)", "status in (408, 409)")],
+    "429, once": [("_values.py", "status in (408, 409, 429)", "status in (408, 409)")],
     "429, for good": [WORDS_OF_SERVER],
-    "429 with Retry-After": [("_refusal.py", "retry_after=pause", "retry_after=None")],
+    "429 with Retry-After": [("_values.py", "retry_after=pause", "retry_after=None")],
     "429 with Retry-After of hours": [
-        ("_refusal.py", "return max(0.0, seconds)", "return 0.0 * seconds")
+        ("_values.py", "return max(0.0, seconds)", "return 0.0 * seconds")
     ],
-    "500, once": [("_refusal.py", "status >= 500 and", "status >= 600 and")],
+    "500, once": [("_values.py", "status >= 500 and", "status >= 600 and"), NO_LADDER],
     "500, for good": [WORDS_OF_SERVER],
     "connection reset, once": [NO_RETRY],
     "connection reset, for good": [NO_CONNECTION],
-    "no answer in time, once": [NO_RETRY],
-    "no answer in time, for good": [("_client.py", "if late and now.sent:", "if False:")],
-    "slow drip, once": [("_client.py", '{problem}.", transient=True', '{problem}."')],
-    "slow drip, for good": [("_client.py", "is still sending its reply", "is slow")],
+    "no answer in time, once": [TOO_LATE],
+    "no answer in time, for good": [
+        ("_transport.py", '"did not answer" if self.sent', '"" if True')
+    ],
+    "slow drip, once": [TOO_LATE],
+    "slow drip, for good": [("_transport.py", "is still sending its reply", "is slow")],
     "body broken off, once": [BROKEN_OFF],
     "body broken off, for good": [BROKEN_OFF],
     "body no JSON, once": [NO_JSON],
     "body no JSON, for good": [NO_JSON],
-    "a web page with status 200": [("_record.py", "if is_web_page(text):", "if False:")],
-    "400 for a parameter that you set": [WORDS_OF_SERVER],
-    "400 for a parameter that the package adds": [
-        ("_structured.py", "if not about_form or", "if True or"),
-        ("_labels.py", "refused = error.status in NOT_SUPPORTED", "refused = False"),
-    ],
+    "a web page with status 200": [("_transport.py", 'if text.lstrip()[:1] == "<":', "if False:")],
+    "400 for a parameter that the package adds": [NO_LADDER],
     "400 of a content filter, for one prompt": [
-        ("_call.py", "if not is_about_prompt(error):", "if True:"),
-        ("_structured.py", " and not is_about_prompt(error)", ""),
+        OF_THE_PROMPT,
+        ("_values.py", "and error.code not in PROMPT_CODES", ""),
+    ],
+    "400 in words of its own, for one prompt": [
+        ("_engine.py", "self.unclear[task.index] = error", "raise error")
     ],
     "no log-probabilities": [NO_VOTES],
     "a reply of the wrong form, once": [
-        ("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 0"),
+        ("_engine.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 0"),
         NO_VOTES,
     ],
-    "a reply of the wrong form, three times": [("_call.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 5")],
+    "a reply of the wrong form, three times": [
+        ("_engine.py", "MAX_REPAIRS = 2", "MAX_REPAIRS = 5")
+    ],
     "a reply that is cut off": [
         (
-            "_call.py",
+            "_engine.py",
             "schema is None and not self.first_token",
             "schema is None and self.first_token",
         ),
-        ("_call.py", '            if reason == "length":\n', "            if False:\n"),
+        (
+            "_engine.py",
+            "            if record.is_cut_off:\n                raise invalid(record, problems",
+            "            if False:\n                raise invalid(record, problems",
+        ),
     ],
-    "a refusal": [
-        ("_call.py", 'if record["refusal"] or reason == "content_filter":', "if False:"),
-        ROWS_GO_ON,
+    "a refusal": [("_engine.py", "if record.is_refusal:", "if False:"), ROWS_GO_ON],
+    "no choices": [("_transport.py", "if some and choices else {}", "if some else {}")],
+    "an answer that is blank": [("_engine.py", "if record.is_blank:", "if False:")],
+    "an answer with an error in it": [
+        ("_transport.py", "if unfinished := _unfinished(reason, url):", "if False:")
     ],
-    "no choices": [("_record.py", "choices[0] if choices else {}", "choices[0]")],
+    "an answer that the end of the context cut": [
+        ("_transport.py", "if unfinished := _unfinished(reason, url):", "if False:")
+    ],
     "server gone half-way": [NO_CONNECTION],
     "budget reached": [
         ("_ledger.py", "if limit is not None and used + more > limit:", "if False:")
     ],
-    "disk full": [("_cache.py", 'elif "full" in text', "elif False")],
+    "disk full": [("_store.py", 'elif "full" in text', "elif False")],
     "disk full for answers alone": [
         (
-            "_source.py",
+            "_obtain.py",
             "except CacheError as error:\n            self.n",
             "except OSError as error:\n            self.n",
         )
     ],
-    "cache file locked": [("_cache.py", 'if "locked" in text or', "if")],
+    "cache file locked": [("_store.py", 'if "locked" in text or', "if")],
     "cache file read-only": [
         (
-            "_source.py",
-            "except CacheError:\n            return",
-            "except OSError:\n            return",
+            "_obtain.py",
+            "except CacheError:  # the answer is paid for",
+            "except OSError:  # the answer is paid for",
         )
     ],
-    "cache file overwritten": [("_cache.py", 'or "not a database" in text', "")],
-    "cache file torn": [("_cache.py", 'elif "malformed" in text', "elif False")],
-    "an entry of the cache damaged": [("_cache.py", "if not isinstance(record, dict) or", "if")],
+    "cache file overwritten": [("_store.py", 'or "not a database" in text', "")],
+    "cache file torn": [("_store.py", 'elif "malformed" in text', "elif False")],
+    "an entry of the cache damaged": [("_store.py", "if record is None:", "if False:")],
 }
 
 
