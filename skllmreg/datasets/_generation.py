@@ -107,7 +107,7 @@ def _cache_file():
     recorded = files("skllmreg.datasets") / "data" / "helpdesk_generation.jsonl"
     for line in recorded.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        where = [entry[name] for name in ("key", "server", "model", "request")]
-        store.put(*where, Record(**entry["reply"]))
+        record = Record(**entry["reply"])
+        store.put(entry["key"], entry["server"], entry["model"], entry["request"], record)
     store.close()
     return str(path)
