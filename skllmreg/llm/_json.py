@@ -118,23 +118,23 @@ def parse_json(text: str, schema: dict[str, Any]) -> Any:
     Raises
     ------
     UnusableError
-        With every unknown, missing, doubled, wrongly typed or out-of-range item named.
+        With every unknown, missing, repeated, wrongly typed or out-of-range item named.
     """
-    doubled: list[str] = []
-    value = _find(text, schema, doubled)
-    problems = [f"the key {name!r} is given more than once" for name in dict.fromkeys(doubled)]
+    repeated: list[str] = []
+    value = _find(text, schema, repeated)
+    problems = [f"the key {name!r} is given more than once" for name in dict.fromkeys(repeated)]
     value = _check(value, schema, "", problems)
     if problems:
         raise UnusableError(problems)
     return value
 
 
-def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
+def _find(text: str, schema: dict[str, Any], repeated: list[str]) -> Any:
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in pairs:
             if name in found:
-                doubled.append(name)
+                repeated.append(name)
             found[name] = value
         return found
 
@@ -147,14 +147,14 @@ def _find(text: str, schema: dict[str, Any], doubled: list[str]) -> Any:
     for part in _answers(text):
         fenced = _FENCE.findall(part)
         for candidate in dict.fromkeys((text, part, *(fenced if len(fenced) == 1 else ()))):
-            doubled.clear()
+            repeated.clear()
             try:
                 return map_strings(decoder.decode(candidate.strip()))
             except RecursionError:
                 raise UnusableError(["the JSON is nested too deeply"]) from None
             except ValueError as error:
                 reason = str(error)
-        values = _scan(part, decoder, wanted, doubled) if wanted else []
+        values = _scan(part, decoder, wanted, repeated) if wanted else []
         if values:
             break
     if len(values) > 1:
@@ -174,16 +174,16 @@ def _answers(text: str) -> list[str]:
     return [answer, text] if cut or stray else [answer]
 
 
-def _scan(text: str, decoder: json.JSONDecoder, wanted: type, doubled: list[str]) -> list[Any]:
+def _scan(text: str, decoder: json.JSONDecoder, wanted: type, repeated: list[str]) -> list[Any]:
     """All JSON values of one kind that stand in prose; nothing is taken from inside a value."""
     values: list[Any] = []
-    doubled.clear()
+    repeated.clear()
     position = 0
     while opening := _OPENING.search(text, position):
         position = opening.end()
         if not _START.match(text, opening.start()):
             continue
-        n_doubled = len(doubled)
+        n_repeated = len(repeated)
         try:
             value, position = decoder.raw_decode(text, opening.start())
             value = map_strings(value)
@@ -196,7 +196,7 @@ def _scan(text: str, decoder: json.JSONDecoder, wanted: type, doubled: list[str]
         if isinstance(value, wanted):
             values.append(value)
         else:
-            del doubled[n_doubled:]
+            del repeated[n_repeated:]
     return values
 
 

@@ -338,7 +338,7 @@ def _from_logprobs(
         if any(reply and reply.logprobs for reply in replies):
             process.noted.add(name)
         elif any(replies) and chat._obtain(Question()).allowed_logprobs(wanted):
-            obtain.note_refused("logprobs", 2, "It took the parameter and told none.")
+            obtain.note_refused("logprobs", 2, "It took the parameter and gave none.")
             obtain.warn_of_news()
         start = stop
 

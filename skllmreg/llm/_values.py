@@ -189,7 +189,7 @@ class Reply:
     cached : bool
         Whether nothing was sent for it.
     n_repairs : int
-        How many times the model was told what was wrong with its reply.
+        Number of times that the model was asked again, with what was wrong with its reply.
     logprobs : list of dict or None
         One ``{"token", "logprob", "top_logprobs"}`` per token, where asked for and given.
     """

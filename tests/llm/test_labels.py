@@ -91,7 +91,7 @@ def test_that_a_server_tells_no_logprobs_is_said_once_and_remembered(loopback, c
 
 def test_a_server_that_tells_none_is_found_out_with_the_first_prompts(loopback, chat):
     loopback.reply = lambda body: "B"
-    with pytest.warns(ServerLimitWarning, match="told none"):
+    with pytest.warns(ServerLimitWarning, match="gave none"):
         chat.label_probabilities([str(i) for i in range(50)], LABELS, n_samples=1)
     assert sum("logprobs" in body for body in loopback.requests) == 20
 

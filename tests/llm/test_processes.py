@@ -1,6 +1,5 @@
 """Several processes with one cache file."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -49,7 +47,7 @@ def go(process):
 def end(process):
     process.stdin.close()
     process.stdout.close()
-    return process.wait(timeout=30)
+    return process.wait(timeout=120)
 
 
 @pytest.mark.slow
@@ -166,14 +164,3 @@ class TestFork:
         asking.join()
         assert [ended(child) for child in children] == [0] * len(children)
         assert sorted(loopback.prompts) == sorted(prompts)
-
-
-def test_clients_that_are_no_longer_kept_close_their_connections(loopback):
-    """More servers (here: timeouts) than there are clients kept."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        for i in range(20):
-            url, timeout = loopback.base_url, 30 + i
-            ChatModel("tiny", base_url=url, timeout=timeout, cache=None).complete([f"prompt {i}"])
-        gc.collect()
-    assert not [w.message for w in warned if issubclass(w.category, ResourceWarning)]
