@@ -1,5 +1,6 @@
 """`LLMFeatureSelector`: keep the features that an LLM finds most useful."""
 
+from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skllmreg.attribution._elicit import elicit_importances
-from skllmreg.attribution._features import column_names
+from skllmreg.attribution._features import column_names, own_name, raw_column
 from skllmreg.attribution._scores import is_by_class, parse_attributions
 from skllmreg.exceptions import NoLLMWarning
 from skllmreg.utils._doc_link import DocLinkMixin
@@ -29,7 +30,9 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
         Is asked one question, `n_estimates` times: how useful each feature is, from 0 to 10,
         whatever the direction or shape of the relation.
     k : int, default=10
-        Number of features to keep; all of them where there are not more.
+        Number of features to keep; all of them where there are not more. The columns that an
+        encoder made of one raw column, such as ``city_Rome`` and ``city_Bonn``, count as one, and
+        are kept or dropped together, where ``city`` has a description or a score.
     task : str, default=None
         What is predicted, in a sentence. Needed with `llm`.
     feature_descriptions : dict of str to str, or list of str, default=None
@@ -161,16 +164,36 @@ class LLMFeatureSelector(DocLinkMixin, SelectorMixin, BaseEstimator):
         if hasattr(attributions, "to_estimates"):
             attributions = attributions.to_estimates()
         outputs = attributions.values() if is_by_class(attributions) else [attributions]
+        outputs = [self._for_columns(scores, names) for scores in outputs]
         estimates = [parse_attributions(scores, names, self.n_features_in_) for scores in outputs]
         return np.max([np.abs(output).mean(axis=(0, 1)) for output in estimates], axis=0)
+
+    def _for_columns(self, scores, names):
+        """Give the score of a raw column to all columns made from it; set their raw columns."""
+        self._raw_columns = list(range(self.n_features_in_))
+        estimates = [scores] if isinstance(scores, Mapping) else scores
+        if names is None or not all(isinstance(estimate, Mapping) for estimate in estimates):
+            return scores
+        described = self.feature_descriptions
+        described = described if isinstance(described, Mapping) else {}
+        scored = estimates[0].keys()
+        self._raw_columns = [raw_column(name, described, scored) for name in names]
+        made = [
+            (name, raw)
+            for name, raw in zip(names, self._raw_columns, strict=True)
+            if own_name(name, scored) is None and raw in scored
+        ]
+        return [dict(e) | {name: e[raw] for name, raw in made if raw in e} for e in estimates]
 
     def _get_support_mask(self):
         check_is_fitted(self)
         if np.isnan(self.scores_).all():
             return np.ones(self.n_features_in_, dtype=bool)
-        mask = np.zeros(self.n_features_in_, dtype=bool)
-        mask[np.argsort(-self.scores_, kind="stable")[: self.k]] = True
-        return mask
+        best: dict = {}
+        for raw, score in zip(self._raw_columns, self.scores_, strict=True):
+            best[raw] = max(score, best.get(raw, 0.0))
+        kept = set(sorted(best, key=best.__getitem__, reverse=True)[: self.k])  # stable
+        return np.array([raw in kept for raw in self._raw_columns])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

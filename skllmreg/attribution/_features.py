@@ -179,6 +179,19 @@ def own_name(column, names):
     return next((bare for bare in without_prefixes(column) if bare in names), None)
 
 
+def raw_column(column, described, scored):
+    """The raw column that a column was made from, as far as names tell; else its own name."""
+    if (own := own_name(column, described)) is not None:
+        return own
+    for known in (described, scored):
+        for bare in without_prefixes(column):
+            if known is scored and bare in scored:
+                return bare
+            if parents := [name for name in known if bare.startswith(f"{name}_")]:
+                return max(parents, key=len)
+    return column
+
+
 def without_prefixes(name):
     """Yield the name, then the name without each of the prefixes of nested ColumnTransformers."""
     yield name

@@ -75,7 +75,11 @@ def _text_in(X):
         )
     for j in range(rows.shape[1] if rows.ndim == 2 else 0):
         if isinstance(rows[0, j], datetime.date):
-            return f"Column {column_name(X, j)!r} of X holds dates or times; numbers are needed."
+            return (
+                f"Column {column_name(X, j)!r} of X holds dates or times; numbers are needed. Make "
+                "some that mean something, such as the days since an event, the month or the "
+                "weekday; skrub.DatetimeEncoder does some of it."
+            )
         if (text := _first_text(rows[:, j])) is not None:
             return (
                 f"Column {column_name(X, j)!r} of X holds text such as {text!r:.50}; numbers are "

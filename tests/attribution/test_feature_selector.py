@@ -132,3 +132,24 @@ def test_not_fitted_is_said():
 def test_a_missing_score_is_an_error():
     with pytest.raises(ValueError, match="No attribution score for 1 of 4 features: 'height'"):
         LLMFeatureSelector(attributions={"age": 1, "bmi": 1, "dose": 1}).fit(X)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"attributions": {1: {"age": 5, "city": 8, "height": 1}}},
+        {
+            "attributions": {1: {"age": 5, "city_Rome": 8, "city_Bonn": 0, "height": 1}},
+            "feature_descriptions": {"city": "Home", "age": "Years"},
+        },
+    ],
+)
+def test_columns_of_one_raw_column_are_kept_or_dropped_together(given):
+    X = pd.DataFrame(np.eye(4), columns=["age", "height", "cat__city_Rome", "cat__city_Bonn"])
+    for k, names in [
+        (1, ["cat__city_Rome", "cat__city_Bonn"]),
+        (2, ["age", "cat__city_Rome", "cat__city_Bonn"]),
+        (3, list(X)),
+    ]:
+        selector = LLMFeatureSelector(k=k, **given).fit(X)
+        assert selector.get_feature_names_out().tolist() == names
