@@ -48,8 +48,8 @@ for i in np.random.default_rng(0).choice(len(model.X_generated_), 8, replace=Fal
 # What was refused, and what each round took
 # ------------------------------------------
 # Nothing had to be refused but what the last requests brought beyond the fifty. A smaller model
-# repeats itself more, copies its instructions and explains itself: what is refused is listed with the
-# reason.
+# repeats itself more, copies its instructions and explains itself: what is refused is listed with
+# the reason.
 
 model.to_frame(rejected=True)[["row", "label", "round", "reason"]]
 

@@ -9,17 +9,13 @@ from sklearn.base import ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_y,
-    check_consistent_length,
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skllmreg.augmentation._base import (
     AugmenterMixin,
     check_classes,
     class_quotas,
+    make_check,
     make_curator,
     make_grid,
     make_plan,
@@ -29,13 +25,12 @@ from skllmreg.augmentation._base import (
 )
 from skllmreg.augmentation._energy import STRATEGIES, check_ood_score
 from skllmreg.augmentation._kinds import NoKind, kind_of
-from skllmreg.augmentation._student import TrainingRows, default_student
+from skllmreg.augmentation._student import TrainingRows, check_labels, default_student
 from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import fit_student, student_has, student_predict
 from skllmreg.students._text import encoder_of
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import joined
-from skllmreg.utils._labels import is_missing, is_string, label_array
 from skllmreg.utils._shared import SharedByClones
 from skllmreg.utils._validation import check_rows
 
@@ -93,11 +88,10 @@ class GOLDAugmenter(
     n_rounds : int, default=None
         Maximum number of rounds. None: as many as `n_samples` or `max_requests` take, else 5.
     n_batches : int, default=None
-        Requests of a round, besides those for other topics. None: one for each class. The paper
-        has 25.
+        Requests of a round, besides those for other topics. None: one for each class.
     n_novel_batches : int, default=0
-        Requests of a round for other topics, which feedback then comes from. With 0, it comes from
-        all rows of the round before. The paper has 1.
+        Requests of a round for other topics, which feedback then comes from, instead of from all
+        rows of the round before.
     batch_size : int, default=8
         Rows asked for in a request.
     n_samples : int or dict of label to int, default=None
@@ -155,11 +149,10 @@ class GOLDAugmenter(
         all labeled rows), "duplicate", "near-duplicate", "label", "quota", or "reply" for a reply
         without a usable row.
     history_ : list of dict
-        For each round: "requests" that were answered; rows of "feedback" shown; "rows" that came,
-        "accepted" and "rejected" (by reason), "novel" ones among the accepted; the "band" of scores
-        for each class; "prompt_tokens" and "completion_tokens" of usable answers, "cost" in
-        dollars that the LLM and the teacher's have taken during the round (None where one cannot
-        say), and "cost_per_row" accepted.
+        For each round: "requests" answered; rows of "feedback" shown; "rows" that came, "accepted",
+        "rejected" (by reason) and "novel" among the accepted; the "band" of scores by class;
+        "prompt_tokens", "completion_tokens"; "cost" in dollars of the LLM and the teacher's during
+        the round (None where one cannot say), and "cost_per_row" accepted.
     n_requests_ : int
         Number of requests answered.
     termination_condition_ : {"n_samples", "max_requests", "n_rounds", "nothing_new", "budget", \
@@ -167,8 +160,8 @@ class GOLDAugmenter(
         "nothing_new": two rounds in succession brought, of every class that lacks rows, less than a
         twentieth of what was asked for. "" where there was nobody to write.
     n_features_in_ : int
-        Number of columns; not for texts.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Only for tables and several texts.
 
     Raises
     ------
@@ -177,23 +170,18 @@ class GOLDAugmenter(
 
     Warns
     -----
-    NoLLMWarning
-        If there is neither an LLM nor a generator: the student is fitted on the labeled rows.
-    NoAttributesWarning
-        If ``attributes="auto"`` got no usable answer: rows are written without.
-    ClosedSetWarning
-        If columns of short strings are taken for closed sets of categories.
+    NoLLMWarning, NoAttributesWarning, ClosedSetWarning
+        Without an LLM and a generator; where ``attributes="auto"`` got no usable answer; and where
+        columns of short strings are taken for closed sets of categories.
     GenerationStoppedWarning
         If the budget of the LLM was spent, rounds brought nothing new before `n_samples`, or the
         `generator` raised an error when there were rows.
 
     Notes
     -----
-    Whatever ends `fit`, the rows accepted so far are in `X_generated_` and `y_generated_`. Where a
-    `generator` raises an error when there are rows, the student learns these, with a warning;
-    after an error of an LLM or an interrupt there is no `estimator_`. Answers of a ``ChatModel``
-    with a cache are not paid for twice: with an int as `random_state`, fitting again goes on where
-    it ended.
+    Whatever ends `fit`, the rows accepted so far are in `X_generated_` and `y_generated_`; after an
+    error of an LLM or an interrupt there is no `estimator_`. Answers of a ``ChatModel`` with a
+    cache are not paid for twice: with an int as `random_state`, fitting again goes on.
 
     References
     ----------
@@ -377,7 +365,7 @@ class GOLDAugmenter(
             plan,
             rng,
             study=study,
-            make_check=partial(self._label_check, data, student),
+            make_check=partial(make_check, self, data, student),
             curator=make_curator(
                 self,
                 data.kind,
@@ -390,14 +378,6 @@ class GOLDAugmenter(
             ),
             grid=partial(make_grid, self, data),
         )
-
-    def _label_check(self, data, student, seed):
-        method = self.label_check
-        if method is None or (method == "auto" and self.teacher is None):
-            return None
-        from skllmreg.augmentation._label_check import make_label_check
-
-        return make_label_check(method, data, student, self.teacher, seed)
 
     def fit_resample(self, X, y):
         """Fit, and return the rows that the student was fitted on.
@@ -478,18 +458,8 @@ class GOLDAugmenter(
         self.__dict__.pop("estimator_", None)  # of an earlier fit, should this one fail
         if issparse(X):
             raise TypeError("Sparse data are not supported: X is texts, or a dense table.")
-        X, y = check_rows(self, X, reset=True), label_array(y)
-        labels = y.tolist() if y.ndim == 1 else []
-        if missing := [i for i, label in enumerate(labels) if is_missing(label)]:
-            raise ValueError(
-                f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labeled rows: "
-                "leave the others out; LLKDSelector learns from them, too."
-            )
-        if len({is_string(label) for label in labels}) > 1:
-            raise ValueError("y holds texts beside other labels: make all of them texts, or none.")
-        y = _check_y(y, estimator=self)
+        X, y = check_rows(self, X, reset=True), check_labels(self, y)
         check_consistent_length(X, y)
-        check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         check_classes(self, self.classes_.tolist(), codes)
         return X, codes

@@ -374,6 +374,15 @@ def make_grid(params, data, seed):
     return AttributeGrid(values, rng, proposed=True)
 
 
+def make_check(params, data, student, seed):
+    """Make what doubts labels, None for nobody."""
+    if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
+        return None
+    from skllmreg.augmentation._label_check import make_label_check
+
+    return make_label_check(params.label_check, data, student, params.teacher, seed)
+
+
 def make_curator(params, kind, quotas, labels, **checks):
     """Make what decides which rows are accepted."""
     return Curator(

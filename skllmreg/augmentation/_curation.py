@@ -200,8 +200,10 @@ class Form:
             self.end = ""
 
     def n_foreign(self, some):
-        """Count the words that no labeled text has; of I'm, I counts."""
-        return sum(word.partition("'")[0] not in self.vocabulary for word in some)
+        """Count the words, not the numbers, that no labeled text has; of I'm, I counts."""
+        return sum(
+            word[0].isalpha() and word.partition("'")[0] not in self.vocabulary for word in some
+        )
 
     def problem(self, text, label):
         """Say in what a text differs from all labeled ones, "" for nothing."""

@@ -8,6 +8,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from skllmreg.augmentation._schema import free_text_columns
 from skllmreg.augmentation._student import table_features
 from skllmreg.utils._frames import is_frame, joined
 from skllmreg.utils._validation import check_texts, is_text
@@ -84,7 +85,7 @@ class GenerationDisplay:
 
         Parameters
         ----------
-        estimator : GOLDAugmenter
+        estimator : GOLDAugmenter or GOLDSeq2SeqAugmenter
             Fitted with an LLM or a generator.
         X : texts or table
             The labeled rows it was fitted on.
@@ -124,7 +125,9 @@ class GenerationDisplay:
             scores=estimator.ood_scores_,
             side=side_of_band(estimator),
             history=estimator.history_,
-            score_name="energy" if isinstance(estimator.ood_score, str) else "outlier score",
+            score_name="energy"
+            if isinstance(getattr(estimator, "ood_score", ""), str)
+            else "outlier score",
         ).plot(ax=ax)
 
     def plot(self, *, ax=None):
@@ -239,7 +242,7 @@ def place(rows, embedding=None):
     """
     if embedding is None:
         words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
-        features = words if is_text(rows) else table_features(rows)
+        features = words if is_text(rows) else table_features(rows, free_text_columns(rows))
         pca = PCA(2, random_state=0)
         embedding = make_pipeline(features, FunctionTransformer(two_at_least), pca)
     if not hasattr(embedding, "fit_transform"):
@@ -264,10 +267,8 @@ def side_of_band(estimator):
     """Tell where the scores of generated rows are: -1 below the band of their round, 0, 1."""
     limits = np.array(
         [
-            estimator.history_[number]["band"].get(label, (np.nan, np.nan))
-            for number, label in zip(
-                estimator.generation_round_, estimator.y_generated_.tolist(), strict=True
-            )
+            estimator.history_[one.request.round]["band"].get(one.request.label, (np.nan, np.nan))
+            for one in estimator._outcome.accepted
         ]
     ).reshape(-1, 2)
     scores = estimator.ood_scores_

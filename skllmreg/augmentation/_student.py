@@ -11,6 +11,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_y
 
 from skllmreg.augmentation._energy import ood_scores, student_energy
 from skllmreg.augmentation._kinds import RowKind
@@ -24,7 +26,7 @@ from skllmreg.utils._frames import (
     is_pandas,
     joined,
 )
-from skllmreg.utils._labels import is_missing
+from skllmreg.utils._labels import is_missing, is_string, label_array
 from skllmreg.utils._validation import is_text
 
 # What one row of text is worth in a table that has numbers, too.
@@ -99,6 +101,33 @@ class TrainingRows:
         own = proba[at]
         proba[at] = -np.inf
         return proba.max(axis=1) - own
+
+
+def check_labels(estimator, y):
+    """Validate labels: a class for each row, of one type.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Named in errors.
+    y : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    y = label_array(y)
+    labels = y.tolist() if y.ndim == 1 else []
+    if missing := [i for i, label in enumerate(labels) if is_missing(label)]:
+        raise ValueError(
+            f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labeled rows: leave "
+            "the others out; LLKDSelector learns from them, too."
+        )
+    if len({is_string(label) for label in labels}) > 1:
+        raise ValueError("y holds texts beside other labels: make all of them texts, or none.")
+    y = _check_y(y, estimator=estimator)
+    check_classification_targets(y)
+    return y
 
 
 def default_student(X, text_columns="auto", encoder=None):

@@ -231,21 +231,9 @@ def rows_question(task, request, classes, class_descriptions, kind):
     str
     """
     noun = kind.noun
-    if request.label is None:
-        within, the_class, learner = "", "", "model"
-        parts = [
-            "You write training data for a model that turns an input into a target.",
-            f"Task: {single_line(task)}",
-            f"Write {request.n_rows} new {noun} of an input and its target.",
-        ]
-    else:
-        within, the_class, learner = " of the class", "the class", "classifier"
-        parts = [
-            "You write training data for a classifier.",
-            f"Task: {single_line(task)}\n{_class_lines(classes, class_descriptions)}",
-            f"Write {request.n_rows} new {noun} of the class {_name(request.label)}. A careful "
-            "reader who does not know the class would put each into this one and into no other.",
-        ]
+    paired = request.label is None  # rows with targets have no class
+    within, the_class = ("", "the task") if paired else (" of the class", "the class")
+    parts = _opening(task, request, classes, class_descriptions, noun)
     if columns := kind.describe():
         parts.append(columns)
     if request.seed_examples:
@@ -255,9 +243,9 @@ def rows_question(task, request, classes, class_descriptions, kind):
         )
     if request.feedback:
         parts.append(
-            f"These {noun}{within} are data as well; the {learner} still finds them "
-            f"unfamiliar. Write near them: the same corner of {the_class or 'the task'}, with "
-            "other details and other words.\n" + _shown(request.feedback, kind)
+            f"These {noun}{within} are data as well; the {'model' if paired else 'classifier'} "
+            "still finds them unfamiliar. Write near them: the same corner of "
+            f"{the_class}, with other details and other words.\n{_shown(request.feedback, kind)}"
         )
     if request.batch:
         parts.append(
@@ -266,8 +254,8 @@ def rows_question(task, request, classes, class_descriptions, kind):
         )
     if request.novel:
         parts.append(
-            f"Go far from the examples, within {the_class or 'the task'}: other subjects, other "
-            "situations, other words, what an outsider would not think of first."
+            f"Go far from the examples, within {the_class}: other subjects, other situations, "
+            "other words, what an outsider would not think of first."
         )
     if request.attributes:
         parts.append(
@@ -279,6 +267,22 @@ def rows_question(task, request, classes, class_descriptions, kind):
         )
     parts.append(kind.closing)
     return sendable("\n\n".join(parts))
+
+
+def _opening(task, request, classes, class_descriptions, noun):
+    """Say what is to be written: of which class, or as input and target."""
+    if request.label is None:
+        return [
+            "You write training data for a model that turns an input into a target.",
+            f"Task: {single_line(task)}",
+            f"Write {request.n_rows} new {noun} of an input and its target.",
+        ]
+    return [
+        "You write training data for a classifier.",
+        f"Task: {single_line(task)}\n{_class_lines(classes, class_descriptions)}",
+        f"Write {request.n_rows} new {noun} of the class {_name(request.label)}. A careful reader "
+        "who does not know the class would put each into this one and into no other.",
+    ]
 
 
 def attributes_question(task, classes, class_descriptions, kind):

@@ -7,7 +7,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skllmreg import GenerationDisplay, GOLDAugmenter
+from skllmreg import GenerationDisplay, GOLDAugmenter, GOLDSeq2SeqAugmenter
 from skllmreg.augmentation._display import place
 from skllmreg.augmentation._student import table_features
 from skllmreg.exceptions import NoLLMWarning
@@ -149,3 +149,25 @@ def test_frames_are_standardized_before_they_are_placed():
     rows = pd.concat([X, model.X_generated_])
     expected = PCA(2).fit_transform((rows - rows.mean()) / rows.std(ddof=0))
     np.testing.assert_allclose(np.abs(display.seeds), np.abs(expected[:4]), atol=1e-6)
+
+
+def test_pairs_of_texts_and_inputs_with_targets_are_drawn_too():
+    X = pd.DataFrame({"premise": [f"It rains on day {i} in May." for i in range(8)]})
+    X["claim"] = [f"It is wet on day {i} of the month." for i in range(8)]
+
+    def pairs(request):
+        return [
+            {"premise": f"Snow fell on {request.number} {i} places.", "claim": f"Cold {i} {i * 7}"}
+            for i in range(request.n_rows)
+        ]
+
+    model = GOLDAugmenter(generator=pairs, strategy="gold", n_rounds=2, random_state=0)
+    GenerationDisplay.from_estimator(model.fit(X, ["a", "b"] * 4), X)
+
+    def dates(request):
+        return [(f"{i}.{request.number + 1}.2024", f"2024-{i}") for i in range(10, 18)]
+
+    model = GOLDSeq2SeqAugmenter(generator=dates, strategy="gold", n_rounds=2, random_state=0)
+    texts = ["1.1.2024", "2.12.2023"]
+    display = GenerationDisplay.from_estimator(model.fit(texts, ["2024-1", "2023-2"]), texts)
+    assert set(display.side) <= {-1, 0, 1}

@@ -168,7 +168,7 @@ def test_rows_that_the_teacher_refuses_to_judge_are_not_doubted(server, tmp_path
     def reply(body):
         if "of the class" in last(body):
             return write(body)
-        return error(400, "filtered", code="content_filter") if "77" in last(body) else "A"
+        return error(400, "filtered", code="content_filter") if "77" in last(body) else "money"
 
     server.reply = reply
     model = augmenter(server, tmp_path, n_rounds=1)
@@ -188,7 +188,7 @@ def with_teacher(loopback, budget=None):
 
     def reply(body):
         if "Write" not in last(body):
-            return completion("A")
+            return completion("money")
         words = [f"parcel {len(loopback.requests)} number {i} {i * 7} is late" for i in range(4)]
         return completion(json.dumps({"rows": words}))
 
