@@ -33,6 +33,10 @@ class CacheError(LLMError):
     """The cache file cannot be used; nothing more is paid for."""
 
 
+class FewRowsForScaleWarning(UserWarning):
+    """The scale of the features, which scores refer to, is estimated from a handful of rows."""
+
+
 class GenerationError(RuntimeError):
     """A generator brought no row that could be used; the message shows its last replies."""
 
@@ -87,6 +91,10 @@ class NoAnswerError(InvalidReplyError):
     """Every reply so far was unusable, or refused: the call has ended, with prompts not asked."""
 
 
+class LabelHoleWarning(UserWarning):
+    """A group of training rows lacks a class that the LLM's scores and the other rows predict."""
+
+
 class NoAnswerWarning(UserWarning):
     """A teacher gave no answer about rows it was asked about; they are not learned from."""
 
@@ -97,6 +105,10 @@ class NoAttributesWarning(UserWarning):
 
 class NoLLMWarning(UserWarning):
     """An estimator was fitted without an LLM or its answers: it is the plain model."""
+
+
+class OverconfidentWarning(UserWarning):
+    """Probabilities of a numeric gamma are steeper than so few rows can tell."""
 
 
 class PriorConflictWarning(UserWarning):

@@ -1,8 +1,10 @@
 """What the attribution-regularized classifier and regressor share."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -12,24 +14,32 @@ from skllmreg.attribution._elicit import elicit_attributions
 from skllmreg.attribution._evidence import (
     PLAIN_WEIGHT,
     candidate_priors,
-    fit_candidates,
-    model_average,
+    fit_average,
 )
 from skllmreg.attribution._features import column_names
+from skllmreg.attribution._label_holes import MAX_HOLES, LabelHole, Scan, with_indicators
 from skllmreg.attribution._network import fit_network, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import feature_scaling, scaled
 from skllmreg.attribution._scores import (
-    AVERAGED_TRANSFORMS,
     SCORE_TRANSFORMS,
+    averaged_transforms,
     parse_attributions,
     target_direction,
 )
-from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning, UnscaledFeaturesWarning
+from skllmreg.exceptions import (
+    FewRowsForScaleWarning,
+    LabelHoleWarning,
+    NoLLMWarning,
+    PriorConflictWarning,
+    UnscaledFeaturesWarning,
+)
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._warn import warn
 
 MOST_UNEQUAL = 1e3  # spread of a column by that of another, as it may be without a scaler
+MIN_ROWS_FOR_SCALE = 6
+MIN_PRIOR_WEIGHT = 0.9  # of the scores, for a label hole to be believed
 MOST_ROWS = 1e12  # by weight: beyond, the priors drown in rounding
 
 
@@ -47,6 +57,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         "n_estimates": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "standardize": ["boolean"],
+        "label_holes": [StrOptions({"auto"}), list, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -65,6 +76,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
     def _set_attributions(self, X, classes=None, class_descriptions=None):
         """Set ``attribution_estimates_`` and ``attributions_``: None without LLM and scores."""
         self.attribution_estimates_ = self.attributions_ = self.elicited_attributions_ = None
+        self._holes = []
         attributions = self.attributions
         names = getattr(self, "feature_names_in_", None)
         if attributions is None and self.llm is not None:
@@ -100,6 +112,15 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         if X_unlabeled is not None:
             rows, weight = X_unlabeled, np.ones(X_unlabeled.shape[0])
         location, self.scale_ = feature_scaling(rows, weight)
+        known = self.scale_[np.isfinite(self.scale_)]
+        guessed = rows is X and len(known) > 0 and np.abs(np.log(known)).mean() > 0.2
+        if guessed and X.shape[0] < MIN_ROWS_FOR_SCALE and self.attributions_ is not None:
+            warn(
+                f"The scale of the features comes from {X.shape[0]} rows, which is a guess, and "
+                "scores are about scaled features. Rows without labels make it sure: "
+                "fit(X, y, X_unlabeled=...), or standardize the features by all rows there are.",
+                FewRowsForScaleWarning,
+            )
         return scaled(X, location, self.scale_), location, self.scale_
 
     def _warn_of_unequal_spread(self, scale):
@@ -163,46 +184,130 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             return self.score_transform
         return SCORE_TRANSFORMS["expm1" if self.score_transform == "auto" else self.score_transform]
 
-    def _fit_auto(self, X, Y, sample_weight, solver, **prior_options):
-        """Average over the candidate priors; set what explains the trust in the scores."""
+    def _fit_auto(self, X, Z, Y, sample_weight, make_solver, find_hole, **prior_options):
+        """Average over the candidate priors; set what explains the trust in the scores.
+
+        ``find_hole(expected, scan)`` finds a group of rows that a label hole may be behind, given
+        the predictions of a model that is bound to the scores.
+        """
         if not sample_weight.sum() <= MOST_ROWS:
             raise ValueError(
                 f"The weights of the rows sum to {sample_weight.sum():.3g}. With gamma='auto' that "
                 f"is their number, which may be up to {MOST_ROWS:.0e}: divide the weights."
             )
         if self.score_transform == "auto":
-            transforms = AVERAGED_TRANSFORMS
+            transforms = averaged_transforms(sample_weight.sum(), X.shape[1])
         else:
             transforms = {str(self.score_transform): (self._transform_one(), 1.0)}
         priors = candidate_priors(
-            X, sample_weight, Y.shape[1], self.attribution_estimates_, transforms, **prior_options
+            Z, sample_weight, Y.shape[1], self.attribution_estimates_, transforms, **prior_options
         )
-        priors, fits = fit_candidates(priors, solver.fit)
-        if not all(fit.converged for fit in fits):
+        average = fit_average(priors, make_solver(Z, Y, sample_weight))
+        holes: list[LabelHole] = []
+        scans = self._scans() if average.bound is not None else []
+        with_groups = Z
+        while scans and len(holes) < MAX_HOLES:
+            coef, intercept = average.bound
+            hole = find_hole(np.asarray(with_groups @ coef.T) + intercept, scans[0])
+            if hole is not None:
+                indicators = hole.rows(X)[:, None].astype(float)
+                trial = _beside(with_groups, indicators)
+                extended = with_indicators(priors, trial.shape[1] - Z.shape[1])
+                explained = fit_average(extended, make_solver(trial, Y, sample_weight))
+                # Of scores that the rest of the labels deny, nothing follows for a group.
+                plausible = explained.prior_weight > MIN_PRIOR_WEIGHT
+                better = plausible and explained.log_evidence > average.log_evidence
+                if better or self.label_holes != "auto":
+                    average, with_groups = explained, trial
+                    holes.append(hole)
+                else:
+                    hole = None
+            if hole is None or self.label_holes != "auto":
+                scans = scans[1:]
+        self._holes = holes
+        if not average.converged:
             warn(
                 "Some candidate priors could not be fitted to the end: are there sample weights "
                 f"that differ by orders of magnitude ({sample_weight.min():.3g} to "
                 f"{sample_weight.max():.3g})?",
                 ConvergenceWarning,
             )
-        weights, coef, intercept = model_average(priors, fits)
-        self.candidates_ = {
-            "transform": np.array([prior.transform for prior in priors]),
-            "tau": np.array([prior.tau for prior in priors]),
-            "slope": np.array([fit.slope for fit in fits]),
-            "log_evidence": np.array([fit.log_evidence for fit in fits]),
-            "weight": weights,
-        }
-        # Near its prior's direction, a candidate's penalty |V|^2 / (2 n tau^2) is
-        # gamma (1 - cos) with this gamma.
-        pulls = [
-            np.vdot(fit.slope * prior.target, fit.slope * prior.target) / prior.tau**2
-            for prior, fit in zip(priors, fits, strict=True)
+        self.candidates_ = average.table()
+        self.gamma_ = average.pull / sample_weight.sum()
+        self.n_iter_ = average.n_iter
+        self.prior_weight_ = average.prior_weight
+        return average.coef[:, : X.shape[1]], average.intercept
+
+    def _scans(self):
+        """Which columns are scanned for label holes: all at once, or the named ones in turn."""
+        if self.label_holes is None:
+            return []
+        if self.label_holes == "auto":
+            return [Scan(list(range(self.n_features_in_)))]
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        for column in self.label_holes:
+            if column not in names:
+                raise ValueError(
+                    f"label_holes names a column {column!r}, which X does not have; its columns "
+                    f"are {', '.join(map(repr, names[:10]))}{' ...' * (len(names) > 10)}."
+                )
+        return [
+            Scan(
+                [names.index(column)],
+                significance=1.0,
+                min_expected=2,
+                max_ratio=0.7,
+                min_shift=0.3,
+            )
+            for column in self.label_holes
         ]
-        self.gamma_ = float(weights @ pulls / sample_weight.sum())
-        self.n_iter_ = max(fit.n_iter for fit in fits)
-        self.prior_weight_ = float(weights[self.candidates_["transform"] != "none"].sum())
-        return coef, intercept
+
+    def _outside_holes(self, X):
+        """Rows of X whose labels are taken at their word, (n_samples,)."""
+        outside = np.ones(X.shape[0], dtype=bool)
+        for hole in self._holes:
+            outside &= ~hole.rows(X)
+        return outside
+
+    def _describe_holes(self, X, classes=None):
+        """Set `label_holes_`, and warn of each."""
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        self.label_holes_ = []
+        for hole in self._holes:
+            name = (
+                names[hole.column] if hasattr(self, "feature_names_in_") else f"X[:, {hole.column}]"
+            )
+            rule = f"{name} {'>' if hole.above else '<='} {hole.threshold:g}"
+            found = {
+                "column": names[hole.column],
+                "threshold": hole.threshold,
+                "side": ">" if hole.above else "<=",
+                "n_rows": int(hole.rows(X).sum()),
+                "observed": hole.observed,
+                "expected": hole.expected,
+                "p_value": hole.p_value,
+            }
+            if classes is None:
+                found["missing"] = "large" if hole.output == 0 else "small"
+                what = (
+                    f"the target is {hole.observed:+.2f} standard deviations off what the scores "
+                    f"and the other rows lead to expect: {found['missing']} values seem to be "
+                    "missing there"
+                )
+            else:
+                found["class"] = classes[hole.output].item()
+                what = (
+                    f"{hole.observed:g} are of class {found['class']!r}, where the scores and the "
+                    f"other rows lead to expect {hole.expected:.1f}: labels of that class seem to "
+                    "be missing there"
+                )
+            self.label_holes_.append(found)
+            warn(
+                f"Of the {found['n_rows']} training rows with {rule}, {what}. The model does not "
+                "learn from that difference and scores such rows by all other columns. If it is "
+                "real, use label_holes=None.",
+                LabelHoleWarning,
+            )
 
     def _warn_of_conflict(self, coef, agreement, measure, chance, margin):
         """Warn if the labels want the scores turned round, or say that they are good for nothing.
@@ -228,10 +333,27 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             warn(
                 "The labels contradict the attribution scores: on the training rows, these alone "
                 f"have {measure} of {self.agreement_:.2f}, and the odds that they help went from "
-                f"{before:.0f} to {odds:.2g}. The model follows the labels; check what the scores "
-                "speak for, and how the features are coded.",
+                f"{before:.0f} to {odds:.2g}. {self._conflicts(coef)}The model follows the labels; "
+                "check what the scores speak for, and how the features are coded.",
                 PriorConflictWarning,
             )
+
+    def _conflicts(self, coef):
+        """Name the columns whose coefficients contradict their scores most."""
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        direction = self._target()
+        against = np.where(direction * coef < 0, np.abs(direction * coef), 0.0)
+        worst = [np.unravel_index(i, against.shape) for i in np.argsort(-against, axis=None)[:3]]
+        of_class: Any = getattr(self, "classes_", None)
+        scores: Any = self.attributions_
+        shown = [
+            f"{names[j]!r}"
+            + (f" for class {of_class[k].item()!r}" if len(coef) > 1 else "")
+            + f" (score {scores[k, j]:+.3g}, scaled coefficient {coef[k, j]:+.2g})"
+            for k, j in worst
+            if against[k, j] > 0
+        ]
+        return f"The labels speak against the scores of {', '.join(shown)}. " if shown else ""
 
     def _fit_fixed(self, X, Y, sample_weight, loss):
         """Minimize the objective with a numeric gamma."""
@@ -268,3 +390,10 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _beside(X, columns):
+    """Append columns to dense or sparse X."""
+    if sparse.issparse(X):
+        return sparse.hstack([X, columns], format="csr")
+    return np.hstack([X, columns])

@@ -1,7 +1,7 @@
 """Classifier that knows what an LLM thinks of its features."""
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
@@ -10,11 +10,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
+from skllmreg.attribution._label_holes import find_hole
 from skllmreg.attribution._laplace import laplace_solver
-from skllmreg.attribution._loss import LOG_LOSS, encode_labels
+from skllmreg.attribution._loss import LOG_LOSS, class_shares, encode_labels
 from skllmreg.attribution._network import has_network
 from skllmreg.attribution._numbers import validate_numbers
+from skllmreg.exceptions import OverconfidentWarning
 from skllmreg.utils._labels import label_array
+from skllmreg.utils._warn import warn
+
+FEW_ROWS, STEEP = 50, 3.0  # with fewer rows, a logit's standard deviation above that is a guess
 
 
 class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
@@ -71,6 +76,16 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         of comparable spread.
     class_weight : dict or "balanced", default=None
         Weights of the classes, as in :class:`~sklearn.linear_model.LogisticRegression`.
+    class_prior : array-like of shape (n_classes,) or dict of class to float, default=None
+        Shares of the classes where the model will be used, if they are known to differ from those
+        in training: few labeled rows are often drawn so that classes are balanced. The logarithm
+        of the ratio is added to `decision_function`; the ranking of two classes stays the same.
+    label_holes : "auto", list of column names or None, default="auto"
+        Groups of training rows (``column <= value`` or ``> value``) that lack a class, against
+        what the scores and the other rows lead to expect: as where no woman was ever diagnosed.
+        The model does not learn from that lack, see :ref:`skew`. "auto" looks for them in all
+        columns, a list names the columns that have one; None takes all labels at their word. Only
+        with ``gamma="auto"`` and scores.
     max_iter : int, default=1000
         Most iterations of the solver with a numeric `gamma`.
     tol : float, default=1e-6
@@ -131,9 +146,14 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
     gamma_ : float
         The weight used; with "auto", the one that would pull as hard as the average of priors, or
         that with which a network is drawn to the linear model.
+    label_holes_ : list of dict
+        The groups that lack a class: "column", "threshold", "side" ("<=" or ">"), "class",
+        "n_rows" in the group, those of the class "observed" and "expected", and "p_value", that
+        of the difference times the number of groups scanned.
     candidates_ : dict of str to ndarray
-        With ``gamma="auto"``, the priors averaged over: "transform" of the scores ("none" is the
-        plain ridge), "tau" (deviation allowed from the scores), "slope" fitted to them,
+        With ``gamma="auto"``, the priors averaged over, but for those of next to no weight:
+        "transform" of the scores ("none" is the plain ridge), "tau" (deviation allowed from the
+        scores), "slope" fitted to them,
         "log_evidence" and "weight".
     n_iter_ : int
         Iterations of the solver; with "auto", the most that a candidate took.
@@ -149,6 +169,12 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         If the labels contradict the scores: with "auto", if these alone rank the training rows
         worse than chance, or if the labels do without them and shuffled scores rank as well or
         these half as well as the model.
+    LabelHoleWarning
+        If a group of training rows lacks a class.
+    OverconfidentWarning
+        If a numeric `gamma` makes probabilities steeper than so few rows can tell.
+    FewRowsForScaleWarning
+        If the scale of the features comes from fewer than six rows.
     UnscaledFeaturesWarning
         If with ``standardize=False`` a column's spread is 1000 times another's.
 
@@ -190,6 +216,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         **AttributionModel._parameter_constraints,
         "class_descriptions": [dict, None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_prior": [dict, "array-like", None],
     }
 
     def __init__(
@@ -206,6 +233,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         alpha=0.01,
         standardize=True,
         class_weight=None,
+        class_prior=None,
+        label_holes="auto",
         max_iter=1000,
         tol=1e-6,
         hidden_layer_sizes=(),
@@ -231,6 +260,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self.alpha = alpha
         self.standardize = standardize
         self.class_weight = class_weight
+        self.class_prior = class_prior
+        self.label_holes = label_holes
         self.max_iter = max_iter
         self.tol = tol
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -285,28 +316,76 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
                 self.class_weight, classes=self.classes_, y=y, sample_weight=weight
             )[codes]
         )
+        if self.class_weight == "balanced" and self.class_prior is not None:
+            raise ValueError(
+                'class_weight="balanced" and class_prior both set the classes\' shares: use one.'
+            )
         self._set_attributions(X, self.classes_, self.class_descriptions)
         X_unlabeled = self._check_unlabeled(X_unlabeled)
         Z, location, scale = self._scale(X, weight, X_unlabeled)
 
+        linear, believed = None, np.ones(len(y), dtype=bool)
+        if self.gamma == "auto":
+
+            def hole(eta, scan):
+                by_class = Y if Y.shape[1] > 1 else np.hstack([1 - Y, Y])
+                return find_hole(X, by_class, self._proba(eta), weight, scan)
+
+            linear = self._fit_auto(X, Z, Y, weight, laplace_solver, hole)
+            believed = self._outside_holes(X)
+        self._describe_holes(X, self.classes_)
+        if len(np.unique(codes[believed])) < len(self.classes_):
+            believed[:] = True
+
         def agreement(direction):
-            return mean_auc(Y, Z @ direction.T, weight)
+            return mean_auc(Y[believed], Z[believed] @ direction.T, weight[believed])
 
         self.agreement_ = self._measure(agreement)
-        linear = None
-        if self.gamma == "auto":
-            linear = self._fit_auto(Z, Y, weight, laplace_solver(Z, Y, weight))
+        if linear is not None:
             # The standard deviation of an AUC by chance, with classes of equal size.
-            margin = 2 / np.sqrt(3 * weight.sum())
+            margin = 2 / np.sqrt(3 * weight[believed].sum())
             self._warn_of_conflict(linear[0], agreement, "an AUC", 0.5, margin)
         elif not has_network(self):
             linear = self._fit_fixed(Z, Y, weight, LOG_LOSS)
+            self._warn_if_overconfident(Z @ linear[0].T, weight)
+        offset = self._prior_shift(Y, weight, believed)
         self.coef_ = self.intercept_ = None
         if linear is not None:
             self.coef_ = linear[0] / scale
-            self.intercept_ = linear[1] - self.coef_ @ location
-        self._fit_network(Z, Y, weight, X_unlabeled, location, "log_loss", linear)
+            self.intercept_ = linear[1] - self.coef_ @ location + offset
+        rows = (Z[believed], Y[believed], weight[believed])
+        self._fit_network(*rows, X_unlabeled, location, "log_loss", linear)
+        self._offset = offset
         return self
+
+    def _warn_if_overconfident(self, eta, weight):
+        """Warn if few rows of a numeric gamma lead to logits that few rows cannot know."""
+        mean = weight @ eta / weight.sum()
+        spread = np.sqrt(np.max(weight @ (eta - mean) ** 2) / weight.sum())
+        if self.gamma > 0 and weight.sum() < FEW_ROWS and spread > STEEP:
+            warn(
+                f"{weight.sum():g} rows do not tell how steep the probabilities are, and with a "
+                f"numeric gamma only alpha bounds them: the logits' standard deviation is "
+                f"{spread:.1f}, and predictions will be too sure. The ranking is not affected. "
+                'Use gamma="auto", a larger alpha, or calibrate on other rows.',
+                OverconfidentWarning,
+            )
+
+    def _prior_shift(self, Y, weight, believed):
+        """Log of the ratios of `class_prior` to the shares in training; 0 without a prior."""
+        if self.class_prior is None:
+            return np.zeros(Y.shape[1])
+        prior = class_shares(self.class_prior, self.classes_)
+        share = weight[believed] @ Y[believed] / weight[believed].sum()
+        if len(share) == 1:
+            return logit(prior[1:]) - logit(share)
+        return np.log(prior / share)
+
+    @staticmethod
+    def _proba(eta):
+        if eta.shape[1] > 1:
+            return softmax(eta, axis=1)
+        return np.hstack([expit(-eta), expit(eta)])
 
     def decision_function(self, X):
         """Compute the logit of ``classes_[1]``, or the softmax's input for several classes.
@@ -321,6 +400,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         """
         check_is_fitted(self)
         eta = self._outputs(X)
+        if self.network_ is not None:
+            eta = eta + self._offset  # it is in the linear model's intercept
         return eta.ravel() if eta.shape[1] == 1 else eta
 
     def predict_proba(self, X):
@@ -335,7 +416,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         ndarray of shape (n_samples, n_classes)
         """
         eta = self.decision_function(X)
-        return softmax(eta, axis=1) if eta.ndim == 2 else np.column_stack([expit(-eta), expit(eta)])
+        return self._proba(eta if eta.ndim == 2 else eta[:, None])
 
     def predict(self, X):
         """Predict the most probable class.

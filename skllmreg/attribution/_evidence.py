@@ -33,7 +33,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from skllmreg.attribution._scores import target_direction
 
@@ -45,6 +45,7 @@ PLAIN_FACTOR = 4.0  # the plain ridge has these times the taus: nothing else car
 PLAIN_WEIGHT = 0.05  # prior weight of "the scores are worthless"
 BASE_VARIANCE = 0.2  # share of the deviation's variance that does not depend on relevance
 PSEUDO_ROWS = 10  # weight of "features are uncorrelated" when the spread of T x is estimated
+BOUND_TAU = 0.04  # up to which a candidate is bound to the scores
 NEGLIGIBLE = 1e-5  # share of the total weight below which a candidate is dropped
 
 
@@ -217,3 +218,85 @@ def model_average(priors, posteriors):
     coef = np.einsum("c,ckj->kj", weights, [fit.coef for fit in posteriors])
     intercept = weights @ [fit.intercept for fit in posteriors]
     return weights, coef, intercept
+
+
+@dataclass(frozen=True)
+class Average:
+    """The average over the candidates, and what explains it."""
+
+    priors: list[Prior]
+    fits: list
+    weights: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+
+    @property
+    def log_evidence(self):
+        """Log-evidence of all candidates together."""
+        return logsumexp(
+            [p.log_weight + fit.log_evidence for p, fit in zip(self.priors, self.fits, strict=True)]
+        )
+
+    @property
+    def bound(self):
+        """Coefficients and intercept of the candidates that are bound to the scores, or None."""
+        low = [
+            i
+            for i, prior in enumerate(self.priors)
+            if prior.tau <= BOUND_TAU and prior.transform != "none"
+        ]
+        if not low:
+            return None
+        return model_average([self.priors[i] for i in low], [self.fits[i] for i in low])[1:]
+
+    @property
+    def prior_weight(self):
+        """Weight of the candidates that use the scores."""
+        return float(sum(self.weights[[p.transform != "none" for p in self.priors]]))
+
+    @property
+    def pull(self):
+        """The gamma that would pull as hard, times the number of rows.
+
+        Near its prior's direction, a candidate's penalty |V|^2 / (2 n tau^2) is
+        gamma (1 - cos) with the gamma slope^2 |T|^2 / (n tau^2).
+        """
+        pulls = [
+            fit.slope**2 * np.vdot(prior.target, prior.target) / prior.tau**2
+            for prior, fit in zip(self.priors, self.fits, strict=True)
+        ]
+        return float(self.weights @ pulls)
+
+    @property
+    def n_iter(self):
+        return max(fit.n_iter for fit in self.fits)
+
+    @property
+    def converged(self):
+        return all(fit.converged for fit in self.fits)
+
+    def table(self):
+        """The candidates, column by column."""
+        return {
+            "transform": np.array([prior.transform for prior in self.priors]),
+            "tau": np.array([prior.tau for prior in self.priors]),
+            "slope": np.array([fit.slope for fit in self.fits]),
+            "log_evidence": np.array([fit.log_evidence for fit in self.fits]),
+            "weight": self.weights,
+        }
+
+
+def fit_average(priors, solver):
+    """Fit the candidates that count, and average over them.
+
+    Parameters
+    ----------
+    priors : list of Prior
+    solver : object with ``fit(prior, start)``
+
+    Returns
+    -------
+    Average
+    """
+    kept, fits = fit_candidates(priors, solver.fit)
+    return Average(kept, fits, *model_average(kept, fits))

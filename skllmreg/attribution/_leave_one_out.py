@@ -23,7 +23,8 @@ from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.sparse.linalg import LinearOperator, cg
 
-from skllmreg.attribution._laplace import MAX_DENSE, Posterior, gram, spectrum
+from skllmreg.attribution._gram import gram, spectrum
+from skllmreg.attribution._laplace import MAX_DENSE, Posterior
 
 SLOPES = ((0.5, 1.0),)  # in standard deviations of y per standard deviation of the score
 NOISE = 0.5  # share of the variance of y that the features are expected to leave

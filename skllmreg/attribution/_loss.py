@@ -1,4 +1,4 @@
-"""Losses of a linear predictor and their derivatives.
+"""Losses of a linear predictor and their derivatives, and how classes enter them.
 
 Shapes: ``eta`` and ``Y`` are (n_samples, n_outputs). Two classes have one output, the logit of
 ``classes_[1]``; more have one output per class, through softmax; a regression has one output.
@@ -29,6 +29,25 @@ def encode_labels(y, n_classes):
     return onehot[:, 1:] if n_classes == 2 else onehot
 
 
+def class_shares(prior, classes):
+    """Check `class_prior` and bring it into the order of the classes."""
+    labels = classes.tolist()
+    if isinstance(prior, dict):
+        if set(prior) != set(labels):
+            raise ValueError(
+                f"class_prior needs a share for each class, {', '.join(map(repr, labels))}; "
+                f"it has {', '.join(map(repr, prior))}."
+            )
+        prior = [prior[label] for label in labels]
+    shares = np.asarray(prior, dtype=float)
+    if shares.shape != (len(labels),) or not np.all(shares > 0) or abs(shares.sum() - 1) > 1e-3:
+        raise ValueError(
+            f"class_prior must be {len(labels)} positive shares that sum to 1, in the order of "
+            f"classes_ ({', '.join(map(repr, labels))}); got {prior!r}."
+        )
+    return shares / shares.sum()
+
+
 def log_loss(eta, Y):
     """Return the log-loss of every row, shape (n_samples,)."""
     normalizer = np.logaddexp(0, eta[:, 0]) if eta.shape[1] == 1 else logsumexp(eta, axis=1)
@@ -38,11 +57,6 @@ def log_loss(eta, Y):
 def probabilities(eta):
     """Return what `Y` is expected to be, shape (n_samples, n_outputs)."""
     return expit(eta) if eta.shape[1] == 1 else softmax(eta, axis=1)
-
-
-def curvature(P, k, m):
-    """Second derivative of the log-loss by eta_k and eta_m, shape (n_samples,)."""
-    return P[:, k] * ((k == m) - P[:, m])
 
 
 LOG_LOSS = Loss(

@@ -6,6 +6,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import correlation
 from skllmreg.attribution._base import AttributionModel
+from skllmreg.attribution._label_holes import find_shifted_group
 from skllmreg.attribution._leave_one_out import SLOPES, GaussianSolver
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
 from skllmreg.attribution._network import has_network
@@ -48,6 +49,12 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         network that of all weights but biases; only with a numeric `gamma`.
     standardize : bool, default=True
         Scale features inside; ``coef_`` is in the units of X and y all the same.
+    label_holes : "auto", list of column names or None, default="auto"
+        Groups of training rows (``column <= value`` or ``> value``) whose targets are far off what
+        the scores and the other rows lead to expect, as where only the cheap houses of a district
+        were recorded. The model does not learn from that difference, see :ref:`skew`. "auto" looks
+        for them in all columns, a list names the columns that have one; None takes all targets at
+        their word. Only with ``gamma="auto"`` and scores.
     max_iter : int, default=1000
         Most iterations of the solver with a numeric `gamma`.
     tol : float, default=1e-6
@@ -106,9 +113,16 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
     gamma_ : float
         The weight used; with "auto", the one that would pull as hard as the average of priors, or
         that with which a network is drawn to the linear model.
+    label_holes_ : list of dict
+        The groups whose targets are off: "column", "threshold", "side" ("<=" or ">"), which values
+        are "missing" ("large" or "small"), "n_rows" in the group, the shift of
+        their residuals against the others' "observed", in standard deviations, beside the
+        "expected" one, 0, and "p_value", that of the
+        difference times the number of groups scanned.
     candidates_ : dict of str to ndarray
-        With ``gamma="auto"``, the priors averaged over: "transform" of the scores ("none" is the
-        plain ridge), "tau" (deviation allowed from the scores), "slope" fitted to them,
+        With ``gamma="auto"``, the priors averaged over, but for those of next to no weight:
+        "transform" of the scores ("none" is the plain ridge), "tau" (deviation allowed from the
+        scores), "slope" fitted to them,
         "log_evidence" (leave-one-out log-density) and "weight".
     n_iter_ : int
     n_features_in_ : int
@@ -121,6 +135,10 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         leave-one-out error.
     PriorConflictWarning
         If y contradicts the scores.
+    LabelHoleWarning
+        If a group of training rows lacks the large or the small targets.
+    FewRowsForScaleWarning
+        If the scale of the features comes from fewer than six rows.
 
     See Also
     --------
@@ -161,6 +179,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         n_estimates=5,
         alpha=0.01,
         standardize=True,
+        label_holes="auto",
         max_iter=1000,
         tol=1e-6,
         hidden_layer_sizes=(),
@@ -184,6 +203,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self.n_estimates = n_estimates
         self.alpha = alpha
         self.standardize = standardize
+        self.label_holes = label_holes
         self.max_iter = max_iter
         self.tol = tol
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -230,26 +250,34 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         y_mean, y_scale = target_scaling(y, weight)
         target = (y - y_mean) / y_scale if y_scale else np.zeros(len(y))
 
+        Y = target[:, None]
+        linear, believed = None, np.ones(len(y), dtype=bool)
+        if self.gamma == "auto":
+
+            def hole(eta, scan):
+                return find_shifted_group(X, target - eta[:, 0], weight, scan)
+
+            linear = self._fit_auto(X, Z, Y, weight, GaussianSolver, hole, slopes=SLOPES)
+            believed = self._outside_holes(X)
+        self._describe_holes(X)
+        if believed.sum() < 2:
+            believed[:] = True
+
         def agreement(direction):
-            return correlation(target, Z @ direction[0], weight)
+            return correlation(target[believed], Z[believed] @ direction[0], weight[believed])
 
         self.agreement_ = self._measure(agreement)
-        linear = None
-        if self.gamma == "auto":
-            solver = GaussianSolver(Z, target[:, None], weight)
-            linear = self._fit_auto(Z, target[:, None], weight, solver, slopes=SLOPES)
-            self._warn_of_conflict(
-                linear[0], agreement, "a correlation", 0, 2 / np.sqrt(weight.sum())
-            )
+        if linear is not None:
+            margin = 2 / np.sqrt(weight[believed].sum())
+            self._warn_of_conflict(linear[0], agreement, "a correlation", 0, margin)
         elif not has_network(self):
-            linear = self._fit_fixed(Z, target[:, None], weight, HALF_SQUARED_ERROR)
+            linear = self._fit_fixed(Z, Y, weight, HALF_SQUARED_ERROR)
         self.coef_ = self.intercept_ = None
         if linear is not None:
             self.coef_ = y_scale * linear[0][0] / scale
             self.intercept_ = float(y_mean + y_scale * linear[1][0] - self.coef_ @ location)
-        self._fit_network(
-            Z, target[:, None], weight, X_unlabeled, location, "squared_error", linear
-        )
+        rows = (Z[believed], Y[believed], weight[believed])
+        self._fit_network(*rows, X_unlabeled, location, "squared_error", linear)
         self._y_location, self._y_scale = y_mean, y_scale
         return self
 

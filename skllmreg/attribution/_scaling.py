@@ -2,9 +2,11 @@
 
 import numpy as np
 from scipy import sparse
+from scipy.special import polygamma
 
 # Next to the smallest numbers there are, a column is zero: its coefficient would overflow.
 SMALLEST = 1e-300
+SURE_ROWS = 10
 
 
 def feature_scaling(X, sample_weight):
@@ -23,6 +25,9 @@ def feature_scaling(X, sample_weight):
       LLM's word on an unseen category counts, with a quarter of a seen one's weight, since it may
       be a count just as well; otherwise infinite, which takes it out of the model.
 
+    With fewer than `SURE_ROWS` rows, features that seem to be standardized already, by rows that
+    are not here, keep that scale (see `_shared_scale`).
+
     Parameters
     ----------
     X : {ndarray, sparse matrix} of shape (n_samples, n_features)
@@ -40,7 +45,7 @@ def feature_scaling(X, sample_weight):
     low, high = X.min(axis=0), X.max(axis=0)
     if sparse.issparse(X):
         low, high = low.toarray().ravel(), high.toarray().ravel()
-    indicator = np.isin(low, (0, 1))
+    indicator = np.isin(low, (0, 1)) & np.isin(high, (0, 1))
     # Squares of very large or small values overflow or vanish. A power of two leaves all bits.
     peak = np.maximum(np.maximum(-low, high), SMALLEST)
     unit = np.ldexp(1.0, np.frexp(peak)[1] - 1)
@@ -63,7 +68,32 @@ def feature_scaling(X, sample_weight):
     floor = 0.5 ** min(n_rows * max(1.0, n_rows / 10), 1000)
     scale = np.maximum(scale, rms * floor)
     scale = np.where(constant, np.where(indicator, 2.0, np.inf), unit * scale)
+    if len(sample_weight) < SURE_ROWS and not sparse.issparse(X):
+        scale = _shared_scale(unit * X, scale, indicator, len(sample_weight))
     return np.zeros_like(mean) if sparse.issparse(X) else unit * mean, scale
+
+
+def _shared_scale(X, scale, exempt, n_rows):
+    """Draw scales to 1 where the features seem to be standardized already, by more rows than these.
+
+    Then all numbers of X have a mean of about 0 and a mean square of about 1, and the scales vary
+    as they do by chance: the logarithm of a standard deviation from n rows has the variance
+    trigamma((n - 1) / 2) / 4. Beyond twice that, the scales are taken as they are.
+    """
+    varied = np.isfinite(scale) & ~exempt
+    if varied.sum() < 3:
+        return scale
+    X = X[:, ~exempt]
+    if not (abs(X.mean()) < 0.5 and 0.5 < np.sqrt(np.mean(X * X)) < 2):
+        return scale
+    by_chance = polygamma(1, max(n_rows - 1, 1) / 2) / 4
+    own = np.clip(2 * (1 - by_chance / max(np.log(scale[varied]).var(), 1e-300)), 0, 1)
+    shared = scale.copy()
+    shared[varied] **= own
+    # A column that does not vary here has the common scale, the less so the less there is one.
+    if own < 1:
+        shared[np.isinf(scale)] = 1 / (1 - own)
+    return shared
 
 
 def target_scaling(y, sample_weight):

@@ -230,12 +230,27 @@ SCORE_TRANSFORMS = {
     "expm1": _expm1(2),
     "exp": lambda scores: np.sign(scores) * np.exp(np.abs(scores)),
 }
-# What ``gamma="auto"`` averages over, with prior weights.
+# What ``gamma="auto"`` averages over beside the scores as they are, with prior weights.
 AVERAGED_TRANSFORMS = {
-    "expm1(|s|/3)": (_expm1(3), 0.2),
     "expm1(|s|/2)": (_expm1(2), 0.5),
+    "expm1(|s|/3)": (_expm1(3), 0.2),
     "expm1(|s|)": (_expm1(1), 0.3),
 }
+
+
+FLAT_WEIGHT = 0.3  # prior weight of the scores as they are, where rows are many
+
+
+def averaged_transforms(n_rows, n_features):
+    """Score transforms that ``gamma="auto"`` averages over, with prior weights.
+
+    As they are, scores count every column of some relevance. That suits tables whose scale is
+    known: with two rows, or more columns than rows, it would add up what is noise.
+    """
+    share = max(n_rows - 2, 0.0)
+    flat = FLAT_WEIGHT * share / (share + n_features)
+    steep = {name: (f, (1 - flat) * weight) for name, (f, weight) in AVERAGED_TRANSFORMS.items()}
+    return steep | ({"identity": (SCORE_TRANSFORMS["identity"], flat)} if flat else {})
 
 
 def target_direction(scores, transform):

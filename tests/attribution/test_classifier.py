@@ -20,10 +20,17 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skllmreg import ChatModel, LLMAttributionRegularizedClassifier
 from skllmreg.attribution._scores import SCORE_TRANSFORMS, target_direction
 from skllmreg.datasets import load_attributions
-from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
+from skllmreg.exceptions import (
+    FewRowsForScaleWarning,
+    NoLLMWarning,
+    OverconfidentWarning,
+    PriorConflictWarning,
+)
 
 quiet = pytest.mark.filterwarnings(
-    "ignore::skllmreg.exceptions.NoLLMWarning", "ignore::skllmreg.exceptions.PriorConflictWarning"
+    "ignore::skllmreg.exceptions.NoLLMWarning",
+    "ignore::skllmreg.exceptions.PriorConflictWarning",
+    "ignore::skllmreg.exceptions.OverconfidentWarning",
 )
 
 
@@ -454,3 +461,103 @@ def test_labels_of_pandas_own_types_stay_what_they_are():
     y = pd.Series([0, 1] * 5, dtype="Int64")
     model = LLMAttributionRegularizedClassifier(attributions={1: [5.0]}, gamma=1.0)
     assert model.fit(np.arange(10.0)[:, None], y).classes_.dtype.kind == "i"
+
+
+# Shares of the classes
+
+
+@quiet
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("gamma", ["auto", 0.3])
+def test_class_prior_shifts_the_logits_by_the_ratio_of_the_shares(n_classes, gamma):
+    X, y, scores = toy(n_classes=n_classes)
+    prior = [0.9, 0.1] if n_classes == 2 else [0.7, 0.2, 0.1]
+    plain = LLMAttributionRegularizedClassifier(attributions=scores, gamma=gamma).fit(X, y)
+    model = clone(plain).set_params(class_prior=prior).fit(X, y)
+    shares = np.bincount(y) / len(y)
+    expected = plain.predict_proba(X) * np.array(prior) / shares
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-8)
+    by_class = clone(model).set_params(class_prior=dict(enumerate(prior))).fit(X, y)
+    np.testing.assert_array_equal(by_class.predict_proba(X), model.predict_proba(X))
+
+
+@quiet
+def test_a_class_prior_of_the_training_shares_changes_nothing():
+    X, y, scores = toy()
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    share = weight @ y / weight.sum()
+    plain = LLMAttributionRegularizedClassifier(attributions=scores).fit(X, y, weight)
+    model = clone(plain).set_params(class_prior=[1 - share, share]).fit(X, y, weight)
+    np.testing.assert_allclose(model.intercept_, plain.intercept_, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [([0.5, 0.4], "sum to 1"), ([1, 0], "positive"), ({0: 1.0}, "each class"), ([1], "2 positive")],
+)
+def test_a_class_prior_that_is_none_is_an_error(prior, message):
+    X, y, scores = toy()
+    with pytest.raises(ValueError, match=message):
+        LLMAttributionRegularizedClassifier(attributions=scores, class_prior=prior).fit(X, y)
+
+
+def test_class_prior_and_balanced_weights_exclude_each_other():
+    X, y, scores = toy()
+    model = LLMAttributionRegularizedClassifier(
+        attributions=scores, class_prior=[0.9, 0.1], class_weight="balanced"
+    )
+    with pytest.raises(ValueError, match="use one"):
+        model.fit(X, y)
+
+
+# The scale of one and two rows per class
+
+
+def test_a_scale_from_a_handful_of_rows_is_warned_of():
+    X, y, scores = toy()
+    model = LLMAttributionRegularizedClassifier(attributions=scores)
+    rows = few(y, 2)
+    with pytest.warns(FewRowsForScaleWarning, match="comes from 4 rows"):
+        model.fit(X[rows], y[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewRowsForScaleWarning)
+        model.fit(X[rows], y[rows], X_unlabeled=X)
+        model.set_params(standardize=False).fit(X[rows] / X.std(axis=0), y[rows])
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.FewRowsForScaleWarning")
+def test_scaling_by_all_rows_outside_is_kept():
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    scaled = StandardScaler().set_output(transform="pandas").fit_transform(X)
+    scores = load_attributions("breast_cancer")
+    outside, unlabeled = [], []
+    for seed in range(5):
+        rows = few(y, 1, seed)
+        model = LLMAttributionRegularizedClassifier(attributions=scores)
+        few_rows = scaled.iloc[rows], y.iloc[rows]
+        outside.append(clone(model).fit(*few_rows).scale_)
+        unlabeled.append(clone(model).fit(*few_rows, X_unlabeled=scaled).scale_)
+    assert np.abs(np.log(outside)).mean() < 0.2
+    np.testing.assert_allclose(unlabeled, 1, rtol=1e-6)
+
+
+@quiet
+def test_the_conflict_warning_names_the_columns():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 3)), columns=["a", "b", "c"])
+    y = (X["a"] - X["b"] > 0).astype(int)
+    with pytest.warns(PriorConflictWarning, match=r"'a' \(score -9.*'b' \(score \+8"):
+        LLMAttributionRegularizedClassifier(attributions={"a": -9, "b": 8, "c": 0}).fit(X, y)
+
+
+def test_a_numeric_gamma_warns_where_it_is_overconfident():
+    X, y, scores = toy()
+    rows = few(y, 5)
+    model = LLMAttributionRegularizedClassifier(attributions=scores, gamma=0.1, alpha=1e-4)
+    with pytest.warns(OverconfidentWarning, match="10 rows"):
+        model.fit(X[rows], y[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OverconfidentWarning)
+        clone(model).set_params(alpha=1).fit(X[rows], y[rows])
+        clone(model).set_params(gamma="auto").fit(X[rows], y[rows])

@@ -10,7 +10,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_moons
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skllmreg import LLMAttributionRegularizedClassifier, LLMAttributionRegularizedRegressor
 from skllmreg.attribution._scores import SCORE_TRANSFORMS, target_direction
@@ -308,3 +309,31 @@ def test_a_loss_that_is_not_a_number_is_an_error(options):
     X, y, scores = toy()
     with pytest.raises(ValueError, match="loss of the network is NaN"):
         classifier(scores, module=Nan, **options).fit(X, y)
+
+
+@pytest.mark.slow
+def test_the_published_network_follows_the_scores():
+    def relu_layer(n_features, n_outputs):
+        return torch.nn.Sequential(
+            torch.nn.Linear(n_features, 100), torch.nn.ReLU(), torch.nn.Linear(100, n_outputs)
+        )
+
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    rows = np.r_[np.flatnonzero(y == 0)[:5], np.flatnonzero(y == 1)[:5]]
+    model = LLMAttributionRegularizedClassifier(
+        attributions=load_attributions("breast_cancer"),
+        gamma=200 / X.shape[1],
+        score_transform="exp",
+        standardize=False,
+        per_sample=False,
+        module=relu_layer,
+        batch_size=len(rows),
+        learning_rate=0.01,
+        max_epochs=200,
+        alpha=0,
+        random_state=0,
+    )
+    recipe = make_pipeline(MinMaxScaler().set_output(transform="pandas"), model)
+    recipe.fit(X.iloc[rows], y.iloc[rows])
+    others = np.setdiff1d(np.arange(len(y)), rows)
+    assert roc_auc_score(y.iloc[others], recipe.decision_function(X.iloc[others])) > 0.95
