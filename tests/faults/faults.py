@@ -279,7 +279,7 @@ FAULTS = {
     "no choices": in_place_of_the_second(lambda good: good | {"choices": []}, RESULT),
     "an answer that is blank": in_place_of_the_second(lambda good: completion(" "), RESULT),
     "an answer with an error in it": in_place_of_the_second(
-        lambda good: completion("half", finish_reason="error"), RESULT
+        lambda good: completion("half", finish_reason="error"), dict.fromkeys(READINGS, RESULT)
     ),
     "an answer that the end of the context cut": in_place_of_the_second(
         lambda good: completion("half", finish_reason="model_length"),
