@@ -35,6 +35,7 @@ def test_demo_works_without_matplotlib(monkeypatch, tmp_path, capsys):
     assert "skllmreg[plot]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_module_runs_from_the_command_line():
     command = [sys.executable, "-m", "skllmreg", "demo", "--help"]
     assert subprocess.run(command, capture_output=True, check=True).stdout

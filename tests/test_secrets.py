@@ -129,7 +129,7 @@ def assert_no_canary(texts, tmp_path):
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(name, marks=() if "echoes" in name else pytest.mark.slow) for name in FAULTS],
+    [pytest.param(name, marks=() if "401" in name else pytest.mark.slow) for name in FAULTS],
 )
 @pytest.mark.parametrize("call", CALLS)
 def test_no_key_is_found_after_any_call(loopback, llm, tmp_path, log, call, fault):

@@ -59,6 +59,7 @@ def test_the_fit_is_the_mode_of_the_posterior(n_classes, d, solver):
     np.testing.assert_allclose(residual.T @ X, -V / prior.variance(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_evidence_ratios_are_those_of_numerical_integration():
     X, Y, weight, _ = problem(n=12, d=1)
     grid_v, grid_b = np.linspace(-8, 8, 1201), np.linspace(-30, 30, 1201)

@@ -115,6 +115,7 @@ def test_another_claim_about_the_same_premise_is_another_row():
     ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.text("ab ", max_size=8)] * 2), max_size=12), st.integers(1, 6))
 @settings(max_examples=25, deadline=None)
 def test_pairs_are_compared_in_their_order_however_many_come_at_a_time(rows, step):

@@ -81,6 +81,7 @@ def test_an_unfitted_copy_fits_to_the_same(model):
     np.testing.assert_array_equal(result(clone(model).fit(X, y)), result(copy.fit(X, y)))
 
 
+@pytest.mark.slow
 @quiet
 def test_fitted_models_predict_the_same_in_another_process(tmp_path):
     fitted = [clone(model).fit(X, y) for model in ESTIMATORS]

@@ -132,6 +132,7 @@ def test_hostile_texts_are_refused(text):
         parse_json(text, {"type": "array"} if text[0] == "[" else SCORES)
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_text_crashes_the_parser(text):
     with contextlib.suppress(UnusableError):

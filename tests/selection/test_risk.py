@@ -75,6 +75,7 @@ def test_the_curve_goes_from_nothing_to_everything_once_per_score():
     assert (bound > disagreement).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least_right", [0.9, 0.6])
 def test_neither_bound_is_exceeded_more_often_than_allowed(least_right):
     # The score is uniform, and the student disagrees the more often the smaller it is.

@@ -655,6 +655,7 @@ def test_a_student_that_cannot_take_x_is_found_out_before_anything_is_asked(
     assert not Counting.asked
 
 
+@pytest.mark.slow
 def test_a_student_that_needs_many_rows_is_rehearsed_with_all():
     X = np.arange(400.0)[:, None]
     student = CalibratedClassifierCV(LogisticRegression(), cv=40)
