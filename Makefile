@@ -6,17 +6,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-slow test-oldest wheel lint docs bench clean
+.PHONY: help demo test test-slow test-live test-oldest wheel lint docs bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | test-slow | test-oldest | wheel | lint | docs | bench | clean"
+	@echo "make demo | test | test-slow | test-live | test-oldest | wheel | lint | docs | bench | clean"
 
 demo: .venv/stamp-plot
 	$(BIN)/python -m skllmreg demo
 
 # One thread for each of the processes that run them.
-test test-slow test-oldest: export OMP_NUM_THREADS = 1
+test test-slow test-live test-oldest: export OMP_NUM_THREADS = 1
 
 # The tests for every change: under two minutes on two cores.
 test: .venv/stamp-test
@@ -25,6 +25,10 @@ test: .venv/stamp-test
 # Kills, crowds, fuzzing, extremes: the tests that are marked slow, and no others.
 test-slow: .venv/stamp-test
 	$(BIN)/python -m pytest $(PARALLEL) -m slow
+
+# llama.cpp's real server with a real model of 98 MB, which is fetched once.
+test-live: .venv/stamp-test .venv/stamp-live
+	$(BIN)/python -m pytest tests/live -m live
 
 # The oldest Python with the lower bounds of pyproject.toml. On Linux, that torch brings 5 GB of CUDA.
 test-oldest:
