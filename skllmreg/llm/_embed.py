@@ -14,7 +14,7 @@ from skllmreg.llm import _ledger
 from skllmreg.llm._engine import unusable_replies
 from skllmreg.llm._obtain import HeldError, Live, Obtained, Question, Task
 from skllmreg.llm._settings import Messages, Settings, cache_key, canonical, equal_form
-from skllmreg.llm._store import HELD, open_store
+from skllmreg.llm._store import HELD, describe_miss, open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import ModelValue, Record, Request, Usage, as_count
 from skllmreg.utils._progress import progress_bar
@@ -253,8 +253,11 @@ class Vectors(Live):
         # A chat model of the same name would answer the same text with words.
         return {"embedding": True, **self.settings.options}
 
+    def key(self, messages: Messages, sample: int, top_logprobs: int | None = None) -> str:
+        return cache_key(self._identity, messages, sample)
+
     def key_of(self, text: str) -> str:
-        return cache_key(self._identity, [_message(text)], 0)
+        return self.key([_message(text)], 0)
 
     def recall(self, texts: list[str]) -> list[str]:
         """Take what the cache has, and return the texts that it lacks."""
@@ -280,7 +283,9 @@ class Vectors(Live):
         texts = [message["content"] for message in task.messages]
         if self.settings.replay:
             missing = next(m for m in task.messages if m["content"] not in self.found)
-            raise ReplayMissError(self._describe_miss(replace(task, messages=[missing])))
+            raise ReplayMissError(
+                describe_miss(self.store, self.settings, self.options(0), [missing], 0)
+            )
         if not self.settings.caching:
             return self._embed(task, texts)
         mine, held = [], False
