@@ -217,7 +217,9 @@ class Live:
                         self._todo.extend(self._held)
                         self._held.clear()
                         polled = now
-                    while self._todo and running < room:
+                    # Some tasks wait in the pool, so that a thread that is done need not wait for
+                    # this one to hand out the next.
+                    while self._todo and running < (2 * room if room > 1 else 1):
                         pool.submit(self._work, self._todo.popleft(), room == 1, results)
                         running += 1
                     try:
@@ -252,6 +254,8 @@ class Live:
 
     def _work(self, task: Task, alone: bool, results: SimpleQueue) -> None:
         try:
+            if self.stop.is_set():
+                raise StoppedError
             results.put((task, alone, self._obtain(task)))
         except Exception as error:
             results.put((task, alone, error))
