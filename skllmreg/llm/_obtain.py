@@ -187,7 +187,7 @@ class Live:
             warn(text, category)
         self.news.clear()
 
-    # Handing out. All of this happens in the thread that iterates.
+    # In the thread that iterates.
 
     def submit(self, task: Task) -> None:
         if task.earlier:
@@ -217,8 +217,7 @@ class Live:
                         self._todo.extend(self._held)
                         self._held.clear()
                         polled = now
-                    # Some tasks wait in the pool, so that a thread that is done need not wait for
-                    # this one to hand out the next.
+                    # Some wait in the pool, so that a thread need not wait to be handed its next.
                     while self._todo and running < (2 * room if room > 1 else 1):
                         pool.submit(self._work, self._todo.popleft(), room == 1, results)
                         running += 1
@@ -395,8 +394,6 @@ class Live:
             self.news.append((f"{_ledger.LESS[name][level]} {why}", ServerLimitWarning))
         with contextlib.suppress(CacheError):  # at worst it is found out again
             _ledger.note_refused(self.store, self.settings, name, level, why)
-
-    # Waiting.
 
     def _reserve(self, prompt_tokens: int) -> _ledger.Reservation:
         """Count a request as soon as limits and pauses let it start."""
