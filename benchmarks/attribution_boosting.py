@@ -12,7 +12,8 @@ arms, so that only the shapes differ. A shape whose units are not those of the c
 and named.
 
     python benchmarks/attribution_boosting.py [--data ../shared/data] [--quick] [--splits 5]
-        [--datasets NAME ...] [--part trees|shapes] [--resume] [--output benchmarks/results]
+        [--datasets NAME ...] [--part trees|shapes] [--resume] [--report]
+        [--output benchmarks/results]
 """
 
 import json
@@ -134,8 +135,11 @@ def measure_shapes(dataset, said, k, seed):
     return found
 
 
-def run(parts, datasets, n_splits, store, records):
-    """Measure what is not in `records` yet; store each data set and size when it is done."""
+def run(parts, datasets, n_splits, store, records, measure=True):
+    """Measure what is not in `records` yet; store each data set and size when it is done.
+
+    Returns what is wrong with shapes that do not fit their columns.
+    """
     misfits = []
     for part in parts:
         for dataset in datasets:
@@ -146,7 +150,7 @@ def run(parts, datasets, n_splits, store, records):
                 misfits += problems
             smallest = np.bincount(dataset.y).min()
             for k in (k for k in SIZES[part] if smallest - k >= 10):
-                if (part, dataset.name, k) in records:
+                if (part, dataset.name, k) in records or not measure:
                     continue
                 splits = [
                     measure_trees(dataset, k, seed)
@@ -243,6 +247,7 @@ def main():
     parser.add_argument("--part", choices=SIZES)
     parser.add_argument("--resume", action="store_true", help="keep what is stored already")
     parser.add_argument("--splits", type=int)
+    parser.add_argument("--report", action="store_true", help="of what is stored, nothing else")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     usual = {"trees": 5, "shapes": 20}
@@ -255,12 +260,15 @@ def main():
     folder = output_folder(args)
     store = None if folder is None else folder / f"{NAME}.jsonl"
     records = {}
-    if store is not None and store.exists() and args.resume:
+    if store is not None and store.exists() and (args.resume or args.report):
         for line in map(json.loads, store.read_text().splitlines()):
             records[line["part"], line["dataset"], line["k"]] = line["splits"]
     elif store is not None:
         store.write_text("")
-    misfits = run(parts, datasets, n_splits, store, records)
+    misfits = run(parts, datasets, n_splits, store, records, measure=not args.report)
+    for part in SIZES:  # what is stored may have other splits
+        stored = [len(splits) for (p, *_), splits in records.items() if p == part]
+        n_splits[part] = min(stored, default=n_splits[part])
     made = made_by("catboost")
     text = report(records, misfits, made, n_splits)
     print(text)

@@ -64,9 +64,9 @@ def parse_attributions(attributions, feature_names, n_features, classes=None, X=
     estimates = _parse_outputs(attributions, classes, one_output, labels)
     if unscored:
         warn(
-            f"{len(unscored)} of {len(feature_names)} columns get the score 0, because no score "
-            f"can be told for them: {few(unscored)}. To score the categories of a column, score "
-            'each, as in {"city_Rome": 3}, or give the column a shape of categories.',
+            f"{len(unscored)} of {len(feature_names)} columns get the score 0, since none of the "
+            f"given scores applies to them: {few(unscored)}. To score the categories of a column, "
+            'score each, as in {"city_Rome": 3}, or give the column a shape of categories.',
             UnscoredColumnsWarning,
         )
     return estimates
