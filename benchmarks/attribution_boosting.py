@@ -213,7 +213,7 @@ def report(records, misfits, made, n_splits):
     if any(part == "trees" for part, *_ in records):
         text.append(
             f"## Trees\n\nMean over the data sets ± standard deviation over {n_splits['trees']} "
-            "splits; 300 rows per class are those of three data sets.\n"
+            "splits; each size averages over the data sets that have so many rows.\n"
         )
         for metric, title in METRICS.items():
             text += [f"### {title}\n", overview(records, "trees", labels, metric)]
