@@ -25,13 +25,18 @@ import torch
 from _results import made_by, options, output_folder
 from skorch import NeuralNetClassifier
 
-from skllmreg.selection._rule import uncertainty
-from skllmreg.selection._selector import LLKDSelector
+from skllmreg.selection._rule import PaperRule, uncertainty
 from skllmreg.selection._strategies import STRATEGIES, rows_to_ask
 from skllmreg.students._fitting import fit_student
 from skllmreg.students._net import BatchLesson, fit_net
 
 N_FEATURES, N_CLASSES, EPOCHS = 300, 6, 2
+RULE = {
+    "class_thresholds": True,
+    "weighting": "product",
+    "confidence_threshold": "auto",
+    "uncertainty_threshold": "auto",
+}
 BATCHES = (128, 256, 512)  # 128 is skorch's own; a larger one suits so many rows
 
 
@@ -64,7 +69,7 @@ def cost_in_a_net(X, proba, size, repeats):
     The larger ratios of hard and soft labels.
     """
     codes = proba.argmax(axis=1)
-    rule = LLKDSelector(strategy="llkd")._rule(by_batch=True)
+    rule = PaperRule({"teacher", "student"}, momentum=0.9, **RULE)
     said, weight = rule.fit(proba)
     arms = {"weighted": {}, "selected": {"rule": rule, "codes": said}}
     plain, ratios = [], {}
@@ -91,9 +96,8 @@ def cost_of_a_round(X, proba):
     training = seconds(lambda: fitted.append(fit_student(student, X, proba, classes)))
     q = fitted[0].predict_proba(X)
     predicting = seconds(lambda: fitted[0].predict_proba(X))
-    share = np.full(N_CLASSES, 1 / N_CLASSES)
-    asking = seconds(lambda: rows_to_ask(STRATEGIES["distill"], q, len(X) // 10, share, rng))
-    rule = LLKDSelector(strategy="llkd")._rule(by_batch=False)
+    asking = seconds(lambda: rows_to_ask(STRATEGIES["distill"], q, len(X) // 10, rng))
+    rule = PaperRule({"teacher", "student"}, momentum=0.0, **RULE)
     choosing = seconds(lambda: rule(*rule.fit(proba), uncertainty(q)))
     return {"fit": training, "predict": predicting, "distill": asking, "llkd": choosing}
 

@@ -1,11 +1,19 @@
 """What one fit is about: the rows, which of them have labels, and the student to be trained."""
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.selection._refine import fold_of_rows, second_opinion
+from skllmreg.selection._refine import (
+    LEAST_KNOWN,
+    MOST_TUNING_ROWS,
+    Weights,
+    choose_opinion,
+    choose_weights,
+    random_folds,
+    second_opinion,
+    tunable,
+)
 from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import (
     check_student,
@@ -13,6 +21,7 @@ from skllmreg.students._fitting import (
     fit_student,
     is_net,
     last_step,
+    linear_student,
     out_of_fold_proba,
     seeded,
     student_proba,
@@ -57,12 +66,12 @@ class TrainingProblem:
         self.tick = ignore
         self.truth = np.eye(len(classes))[codes]
 
-    def training_rows(self, rows, target, weight):
+    def training_rows(self, rows, target, weight=1.0):
         """Join labeled rows, of weight 1, with others; in the order of X."""
+        weight = np.concatenate([np.ones(len(self.labeled)), np.broadcast_to(weight, len(rows))])
         rows = np.concatenate([self.labeled, rows])
         order = np.argsort(rows)
         target = np.concatenate([self.truth, target])
-        weight = np.concatenate([np.ones(len(self.labeled)), weight])
         return rows[order], target[order], weight[order]
 
     def fit(self, rows, target, weight, start=None):
@@ -135,22 +144,67 @@ class TrainingProblem:
             return np.full((len(self.pool), len(self.classes)), 1 / len(self.classes))
         return student_proba(student, _safe_indexing(self.X, self.pool), self.classes)
 
-    def reconsidered(self, rows, proba, n_folds, rng):
-        """Give a second opinion on the teacher's probabilities of rows.
+    def refined(self, rows, proba, known, n_folds, soft, rng):
+        """Reconsider the teacher's probabilities of rows, and how much rows count.
 
-        Labeled rows are learned from by all students who give it. Where a fold leaves them a
-        single class, the teacher's probabilities stand.
+        Where a fold leaves the students a single class to learn, all stays as it is.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (n_rows,)
+        proba : ndarray of shape (n_rows, n_classes)
+            The calibrated teacher's.
+        known : tuple of ndarray
+            Labeled rows that the teacher was asked about, and its calibrated probabilities.
+        n_folds : int
+        soft : bool
+            Whether the student learns probabilities, or classes.
+        rng : RandomState
+
+        Returns
+        -------
+        proba : ndarray of shape (n_rows, n_classes)
+        weights : Weights
+        opinion : float
+            Exponent of the second opinion.
         """
-        everyone, target, _ = self.training_rows(rows, proba, np.ones(len(rows)))
-        asked = ~np.isin(everyone, self.labeled)
-        fold = np.full(len(everyone), -1)
-        fold[asked] = fold_of_rows(len(rows), n_folds, rng)
-        labels = target.argmax(axis=1)
+        everyone, target, _ = self.training_rows(rows, proba if soft else one_hot(proba))
+        fold, labels = random_folds(len(everyone), n_folds, rng), target.argmax(axis=1)
         if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
-            return proba
-        X = _safe_indexing(self.X, everyone)
-        student = out_of_fold_proba(self.estimator, X, target, fold, self.classes, tick=self.tick)
-        return second_opinion(proba, student[asked])
+            return proba, Weights(), 0.0
+        X, weights = _safe_indexing(self.X, everyone), Weights()
+        is_labeled = np.isin(everyone, self.labeled)
+        if tunable(self.estimator):
+            some = np.sort(rng.permutation(len(everyone))[:MOST_TUNING_ROWS])
+            weights = choose_weights(
+                self.estimator,
+                _safe_indexing(X, some),
+                target[some],
+                is_labeled[some],
+                fold[some],
+                self.classes,
+                self.tick,
+            )
+        known, said = known
+        if len(known) < LEAST_KNOWN:
+            return proba, weights, 0.0
+        student = out_of_fold_proba(
+            self.estimator,
+            X,
+            target,
+            fold,
+            self.classes,
+            weight=weights(target, is_labeled),
+            tick=self.tick,
+        )
+        codes = self.codes[np.searchsorted(self.labeled, known)]
+        b = choose_opinion(said, student[np.searchsorted(everyone, known)], codes)
+        return (second_opinion(proba, student[~is_labeled], b) if b else proba), weights, b
+
+
+def one_hot(proba):
+    """The most probable class of each row, as a distribution."""
+    return np.eye(proba.shape[1])[proba.argmax(axis=1)]
 
 
 def make_student(estimator, X, random_state):
@@ -175,7 +229,7 @@ def make_student(estimator, X, random_state):
     if is_text(X):
         rng = check_random_state(random_state)
         return TextClassifier(random_state=rng.randint(2**31 - 1))
-    return LogisticRegression()
+    return linear_student(X)
 
 
 def check_before_asking(problem, *, weighted, default, dry_run):

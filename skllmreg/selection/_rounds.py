@@ -4,11 +4,27 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
+from sklearn.utils import check_random_state
 
+from skllmreg.selection._problem import check_before_asking, one_hot
+from skllmreg.selection._refine import (
+    MOST_TRIED,
+    Weights,
+    calibrate_teacher,
+    choose_correction,
+    turns,
+)
 from skllmreg.selection._rule import PaperRule, mean_one, uncertainty
-from skllmreg.selection._strategies import Strategy, rows_to_ask
+from skllmreg.selection._strategies import STRATEGIES, Strategy, rows_to_ask
 from skllmreg.students._calibration import Calibration, fit_calibration
 from skllmreg.students._fitting import trains_in_batches
+from skllmreg.utils._progress import progress_bar
+from skllmreg.utils._validation import is_text
+
+# Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
+# budget, at most this share of it, or at first so many; and more where these show it to be biased.
+MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
+FIRST_ROWS, SHARE_IF_BIASED = 10, 0.2
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Rounds:
     soft : bool
         Whether probabilities are learned, or classes.
     n_folds : int
-        Of the second opinion.
+        Folds of whatever is tried out of fold.
     tol : float
         Students that agree up to this end the asking.
     """
@@ -43,8 +59,8 @@ class Rounds:
     @property
     def n_students(self):
         """Most students that are fitted."""
-        opinions = self.n_folds if self.strategy.refine else 0
-        return self.needs_student + len(self.schedule) + opinions
+        tried = MOST_TRIED * self.n_folds if self.strategy.refine else 0
+        return self.needs_student + len(self.schedule) + tried
 
     @property
     def needs_student(self):
@@ -108,6 +124,8 @@ class Trained:
     uncertainty : ndarray of shape (n_pool,)
     calibration : Calibration or None
     history : list of dict
+    refinement : dict
+        What earned its place, see `LLKDSelector`.
     """
 
     student: object
@@ -117,6 +135,7 @@ class Trained:
     uncertainty: np.ndarray
     calibration: Calibration | None = None
     history: list = field(default_factory=list)
+    refinement: dict = field(default_factory=dict)
 
 
 def train_on_labels(problem):
@@ -135,36 +154,79 @@ def train_on_labels(problem):
     return Trained(problem.fit(*training), training, "all_labeled", none, none)
 
 
-def calibrate(problem, answers, method, most, rng):
-    """Ask about labeled rows how far the teacher can be believed.
+class KnownRows:
+    """Labeled rows that the teacher is asked about, to find how far it can be believed.
 
     Parameters
     ----------
     problem : TrainingProblem
     answers : Answers
-    method : {"temperature", "bias"} or None
-    most : int
-        Rows to ask about.
-    rng : RandomState
+    method : {"auto", "temperature", "bias"} or None
+        "auto" corrects the class biases where the labels speak for it.
 
-    Returns
-    -------
-    Calibration or None
+    Attributes
+    ----------
+    rows : ndarray of int of shape (n_known,)
+        Those that it has answered.
     """
-    rows = answers.teacher.calibration_rows(problem.labeled)
-    if method is None or not min(most, len(rows)):
-        return None
-    if len(rows) > most:
-        rows = np.sort(rng.choice(rows, most, replace=False))
-    answers.ask(rows)
-    rows = rows[answers.has_answer(rows)]
-    if not len(rows):
-        return None
-    codes = problem.codes[np.searchsorted(problem.labeled, rows)]
-    return fit_calibration(answers.proba[rows], codes, bias=method == "bias")
+
+    def __init__(self, problem, answers, method):
+        self.problem = problem
+        self.answers = answers
+        self.method = method
+        self.rows = np.empty(0, int)
+
+    def ask(self, first, most, rng):
+        """Ask about the first few; and about more where these show a bias.
+
+        Parameters
+        ----------
+        first, most : int
+        rng : RandomState
+        """
+        rows = self.answers.teacher.calibration_rows(self.problem.labeled)
+        if self.method is None:
+            return
+        if len(rows) > first:
+            rows = rng.permutation(rows)
+            codes = self.problem.codes[np.searchsorted(self.problem.labeled, rows)]
+            rows = rows[np.argsort(turns(codes), kind="stable")]  # from all classes in turn
+        self._take(rows[:first])
+        if self.method == "auto" and most > first:
+            correction = choose_correction(*self._said(), self.answers.proba[:0])
+            if correction is not None and correction.bias_sd:
+                self._take(rows[:most])
+
+    def _take(self, rows):
+        rows = np.sort(rows)
+        self.answers.ask(rows[self.answers.may_ask(rows)])
+        self.rows = rows[self.answers.has_answer(rows)]
+
+    def _said(self):
+        codes = self.problem.codes[np.searchsorted(self.problem.labeled, self.rows)]
+        return self.answers.proba[self.rows], codes
+
+    def calibration(self, others):
+        """Calibrate the teacher; None without a row to do so.
+
+        Parameters
+        ----------
+        others : ndarray of int of shape (n_rows,)
+            Rows without a label that it has answered.
+
+        Returns
+        -------
+        Calibration or None
+        """
+        if not len(self.rows):
+            return None
+        proba, codes = self._said()
+        if self.method != "auto":
+            return fit_calibration(proba, codes, bias=self.method == "bias")
+        return calibrate_teacher(proba, codes, self.answers.proba[others])
 
 
-def train(problem, answers, rounds, calibration, rng):
+def train(problem, answers, rounds, known, rng):
     """Ask, select and train until the budget is spent or more would change nothing.
 
     Parameters
@@ -172,7 +234,7 @@ def train(problem, answers, rounds, calibration, rng):
     problem : TrainingProblem
     answers : Answers
     rounds : Rounds
-    calibration : Calibration or None
+    known : KnownRows
     rng : RandomState
 
     Returns
@@ -183,28 +245,30 @@ def train(problem, answers, rounds, calibration, rng):
     first_round = np.full(len(problem.pool), -1)
     student = problem.first_student() if rounds.needs_student else None
     q = problem.pool_proba(student)
-    class_share = np.full(len(problem.classes), 1 / len(problem.classes))
     selection, history, stable = Selection(problem, rounds), [], False
     for number, n_rows in enumerate(schedule, start=1):
         if not stable:
             rest = np.flatnonzero(answers.may_ask(problem.pool))
-            new = rows_to_ask(strategy, q[rest], n_rows, class_share, rng)
+            new = rows_to_ask(strategy, q[rest], n_rows, rng)
             answers.ask(problem.pool[rest[new]])
         answered = answers.has_answer(problem.pool)
         if not answered.any():
             continue
         rows = problem.pool[answered]
-        p = answers.proba[rows] if calibration is None else calibration(answers.proba[rows])
-        is_last = stable or number == len(schedule)
+        calibration, is_last = known.calibration(rows), stable or number == len(schedule)
+        said = [answers.proba[some] for some in (rows, known.rows)]
+        p, p_known = said if calibration is None else map(calibration, said)
+        weights, opinion = Weights(), 0.0
         if strategy.refine and is_last:
-            p = problem.reconsidered(rows, p, rounds.n_folds, rng)
+            p, weights, opinion = problem.refined(
+                rows, p, (known.rows, p_known), rounds.n_folds, rounds.soft, rng
+            )
         # Students of the rounds only pick rows: a transformer goes on from the one before.
         student, training, n_selected = selection.train(
-            rows, p, uncertainty(q[answered]), start=None if is_last else student
+            rows, p, uncertainty(q[answered]), weights, start=None if is_last else student
         )
         used = np.isin(problem.pool, training[0])
         first_round[used & (first_round == -1)] = number
-        class_share = training[1].mean(axis=0)
         before, q = q, problem.pool_proba(student)
         agreement = kappa(before, q) if number > 1 else np.nan
         history.append(
@@ -227,7 +291,21 @@ def train(problem, answers, rounds, calibration, rng):
         condition = "all_labeled"
     else:
         condition = "budget" if asked.sum() == sum(schedule) else "stable"
-    return Trained(student, training, condition, first_round, uncertainty(q), calibration, history)
+    return Trained(
+        student,
+        training,
+        condition,
+        first_round,
+        uncertainty(q),
+        calibration,
+        history,
+        {
+            "opinion": opinion,
+            "weight_scale": weights.scale,
+            "class_balance": weights.balance,
+            "labeled_weight": weights.labeled,
+        },
+    )
 
 
 class Selection:
@@ -248,7 +326,7 @@ class Selection:
         self.rounds = rounds
         self.weight = np.zeros(0)
 
-    def train(self, rows, proba, need, start=None):
+    def train(self, rows, proba, need, weights, start=None):
         """Fit a student to what is selected among rows that were asked about.
 
         Parameters
@@ -258,6 +336,8 @@ class Selection:
             The teacher's.
         need : ndarray of shape (n_rows,)
             The last student's uncertainty.
+        weights : Weights
+            Of all rows, where no rule weighs them.
         start : fitted classifier, default=None
             As in `fit_student`.
 
@@ -270,9 +350,11 @@ class Selection:
             Rows of this round; of a net, on average over its epochs.
         """
         problem, rule = self.problem, self.rounds.rule
-        target = proba if self.rounds.soft else np.eye(proba.shape[1])[proba.argmax(axis=1)]
+        target = proba if self.rounds.soft else one_hot(proba)
         if rule is None:
-            training = problem.training_rows(rows, target, np.ones(len(rows)))
+            everyone, target, _ = problem.training_rows(rows, target)
+            is_labeled = np.isin(everyone, problem.labeled)
+            training = everyone, target, weights(target, is_labeled)
             return problem.fit(*training, start=start), training, len(rows)
         codes, weight = rule.fit(proba)
         if self.rounds.by_batch:
@@ -294,3 +376,57 @@ def kappa(before, after):
     if np.array_equal(before, after):
         return 1.0 if np.ptp(before) else np.nan
     return float(cohen_kappa_score(before, after))
+
+
+def ask_and_train(selector, problem, answers):
+    """Check what can be checked, calibrate the teacher, and run the rounds.
+
+    Parameters
+    ----------
+    selector : LLKDSelector
+    problem : TrainingProblem
+    answers : Answers
+
+    Returns
+    -------
+    Trained
+    """
+    n_pool, calls = int(answers.may_ask(problem.pool).sum()), selector.max_teacher_calls
+    limited = n_pool > (calls or n_pool)
+    strategy = STRATEGIES[selector.strategy].within(limited)
+    if not n_pool:
+        raise ValueError("teacher_proba holds no answer about a row without a label.")
+    if strategy.everything and limited:
+        raise ValueError(
+            f'strategy="all" asks about all {n_pool} rows without a label: with '
+            f'max_teacher_calls={calls}, use strategy="random".'
+        )
+    sums = "student" in strategy.conditions and selector.n_rounds > 1
+    ruled = strategy.conditions and (sums or selector.weighting is not None)
+    default = selector.estimator is None
+    check_before_asking(
+        problem,
+        weighted=bool(selector.labels == "soft" or strategy.refine or ruled),
+        default=default,
+        dry_run=selector.teacher is not None or (default and not is_text(problem.X)),
+    )
+    rng = check_random_state(selector.random_state)
+    method = strategy.calibration if selector.calibration == "auto" else selector.calibration
+    known = KnownRows(problem, answers, method)
+    known.ask(*calibration_rows(method, calls, n_pool, strategy.everything), rng)
+    rounds = Rounds.of(selector, STRATEGIES[selector.strategy], problem, answers)
+    with progress_bar(rounds.n_students, None, "Students", unit="fit") as problem.tick:
+        return train(problem, answers, rounds, known, rng)
+
+
+def calibration_rows(method, calls, n_pool, everything):
+    """How many labeled rows to ask about: at first, and where these show a biased teacher."""
+    if calls is None:
+        return MOST_CALIBRATION_ROWS, MOST_CALIBRATION_ROWS
+    first, most = int(CALIBRATION_SHARE * calls), int(SHARE_IF_BIASED * calls)
+    if method == "auto":
+        first = max(first, min(FIRST_ROWS, most))
+    if everything:
+        # What the pool leaves over is for the calibration.
+        first = min(first, calls - n_pool)
+    return min(first, MOST_CALIBRATION_ROWS), min(most, MOST_CALIBRATION_ROWS)

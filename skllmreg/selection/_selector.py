@@ -5,39 +5,31 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
 from skllmreg.selection._answers import Answers, Meter, answers_frame, find_source, summarize
-from skllmreg.selection._problem import TrainingProblem, check_before_asking, make_student
-from skllmreg.selection._rounds import Rounds, calibrate, train, train_on_labels
+from skllmreg.selection._predictions import StudentPredictions
+from skllmreg.selection._problem import TrainingProblem, make_student
+from skllmreg.selection._rounds import ask_and_train, train_on_labels
 from skllmreg.selection._strategies import STRATEGIES
-from skllmreg.selection._unlabeled import check_labels, known_labels, with_unlabeled
+from skllmreg.selection._unlabeled import check_labels, with_unlabeled
 from skllmreg.students._fitting import (
     is_net,
     last_step,
-    student_decision,
-    student_has,
-    student_predict,
-    student_proba,
     torch_seeded,
 )
+from skllmreg.students._stateless import StatelessSteps
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import labels_like
-from skllmreg.utils._labels import label_array
-from skllmreg.utils._progress import progress_bar
-from skllmreg.utils._validation import check_rows, is_text
 from skllmreg.utils._warn import warn
 
-# Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
-# budget, at most this share of it.
-MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
 
-
-class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class LLKDSelector(
+    StudentPredictions, DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Train a student on the rows that a teacher can teach it, with few calls of the teacher.
 
     A meta-estimator like :class:`~sklearn.semi_supervised.SelfTrainingClassifier`: rows of y that
@@ -47,34 +39,41 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     ----------
     estimator : classifier, default=None
         The student. None is :class:`~sklearn.linear_model.LogisticRegression`, and for texts
-        :class:`~skllmreg.students.TextClassifier`. Any other takes soft labels as rows repeated
-        with `sample_weight`; a skorch ``NeuralNetClassifier`` takes them as they are, and the
-        paper's rule is applied in every batch of its training loop instead of every round.
+        :class:`~skllmreg.students.TextClassifier`. A skorch ``NeuralNetClassifier`` and
+        :class:`~skllmreg.students.TransformerClassifier` take soft labels as they are, and the
+        paper's rule is applied in every batch; any other student takes them as rows repeated with
+        `sample_weight`, and the rule is applied in every round.
     teacher : classifier with `predict_proba`, default=None
         A fitted one goes in :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the
         labeled rows, if there are any. `teacher_proba` of `fit` takes its place.
-    strategy : {"distill", "llkd", "all", "random", "teacher", "student"}, default="distill"
-        - "distill": learns from all answers, after a second opinion on each by students that did
-          not see it. Calls of a limited budget are spent in rounds, a tenth of them at random, the
-          others where the student is unsure and the class is rare; its confusions take turns.
-        - "llkd": the paper's rule [1]_. The student learns from rows where the teacher is confident
-          and the student is not, each by thresholds of its class that adapt to the round, and from
-          those of the rounds before. Limited calls are spent at random.
+    strategy : {"distill", "llkd", "all", "random", "margin", "teacher", "student"}, \
+            default="distill"
+        - "distill": spends limited calls in rounds, half of them at random and half where the two
+          best classes of the student are closest, and learns from all answers. Whether the teacher
+          is corrected, how strongly rows count against the student's own regularization, whether
+          rare classes and labeled rows count more, and whether the students get a say in the
+          labels: each has to lower a log-loss out of fold, or stays out (`refinement_`).
+        - "llkd": our reconstruction of the paper's rule [1]_, which leaves its moving averages, the
+          normalization of its thresholds and its weights open. The student learns from rows where
+          the teacher is confident and the student is not, by thresholds of each class. Limited
+          calls are spent at random.
         - "teacher", "student": one half of that rule. With a budget, "student" spends it on the
           rows it is least sure of and learns from all of them.
-        - "all", "random": from all answers. "random" is "all" of a budget.
+        - "margin": asks where the two best classes of the student are closest; all answers count.
+        - "all", "random": from all answers, as they are. "random" is "all" within a budget.
     labels : {"soft", "hard"}, default="soft"
         Learn the teacher's probabilities, or its most probable class (as the paper does).
     max_teacher_calls : int, default=None
-        Most rows that the teacher is asked about, labeled ones for its calibration included,
-        whether the answers are live, cached or recorded. None asks about all that are of use.
+        Maximum number of rows that the teacher is asked about, labeled ones for its calibration
+        included, whether the answers are live, cached or recorded. None sets no limit.
     n_rounds : int, default=5
         Rounds of selection and training.
     calibration : {"auto", "temperature", "bias"} or None, default="auto"
-        How the teacher's probabilities are corrected by the labeled rows: one temperature, or that
-        and a bias for each class, which presumes that labeled rows are a random sample. "auto" is
-        "temperature" for "distill" and None for the others. A teacher that is fitted here knows
-        the labeled rows and stays as it is.
+        How the teacher's probabilities are corrected by labeled rows: by a temperature, or also by
+        a bias for each class. "auto" is None but for "distill": there, a correction has to pay on
+        labeled rows that it was not fitted to, and more of these are asked about (up to a fifth of
+        the calls) if the teacher shows a bias. A teacher that is fitted here knows the labeled
+        rows and is not corrected.
     confidence_threshold : "auto" or float, default="auto"
         Least probability of the teacher's label. "auto": the paper's.
     uncertainty_threshold : "auto" or float, default="auto"
@@ -82,12 +81,12 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     class_thresholds : bool, default=True
         Scale the two by the class's mean, relative to the largest.
     momentum : float, default=0.9
-        Share of the past in the moving averages behind a net's threshold, which stand in for means
-        over all rows. A round sees all rows, and the teacher does not change: no average moves.
+        Decay of the moving averages behind the student's thresholds, for students that are trained
+        in batches; the others see all rows in every round.
     weighting : {"product", "confidence", "uncertainty"} or None, default="product"
         What the paper's rule weighs the selected rows by; their mean is 1.
     n_folds : int, default=3
-        Folds of the second opinion of "distill".
+        Folds of whatever "distill" tries out of fold.
     tol : float, default=0.01
         "distill" and "student" stop asking when a round's students agree on the unlabeled rows
         with the last round's up to ``kappa >= 1 - tol`` [2]_.
@@ -104,8 +103,8 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
     sample_indices_ : ndarray of int of shape (n_selected,)
         Rows it was fitted on, labeled ones included.
     sample_weight_ : ndarray of shape (n_selected,)
-        Their weights; for a net under the paper's rule the share of the epochs in which it
-        selected the row.
+        Their weights; under the paper's rule in batches the share of the epochs in which a row was
+        selected.
     soft_labels_ : ndarray of shape (n_selected, n_classes)
         Their targets; a student that is no net does without shares below .05.
     labeled_iter_ : ndarray of int of shape (n_samples,)
@@ -129,6 +128,10 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         For each round: "calls" so far, rows "selected" (of a net: on average over its epochs),
         "agreement" (kappa) with the student before (NaN in the first), "thresholds" by class, and
         the classes "predicted" for the unlabeled rows.
+    refinement_ : dict
+        What earned its place in "distill": "weight_scale" (factor of all weights), "class_balance"
+        (exponent of the classes' rarity in them), "labeled_weight" (factor of labeled rows), and
+        "opinion" (exponent of the students' say in the labels).
     termination_condition_ : {"all_labeled", "budget", "stable"}
         Why no more rows were asked about.
     n_features_in_ : int
@@ -287,7 +290,9 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         self.classes_ = np.unique(labels) if answers is None else answers.classes
         codes = np.searchsorted(self.classes_, labels)
         student = make_student(self.estimator, X, self.random_state)
-        problem = TrainingProblem(X, student, self.classes_, labeled, codes, pool)
+        # What learns nothing from the rounds, such as an encoder, is run once.
+        split = StatelessSteps(student, X)
+        problem = TrainingProblem(split.X, split.estimator, self.classes_, labeled, codes, pool)
         with Meter(self.teacher_) as meter:
             if answers is None:
                 trained = train_on_labels(problem)
@@ -295,48 +300,15 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
                 last = last_step(student)
                 device = last.device if is_net(last) and self.random_state is not None else None
                 with torch_seeded(self.random_state, device):
-                    trained = self._train(problem, answers)
+                    trained = ask_and_train(self, problem, answers)
         self._explain(problem, answers, trained)
+        self.estimator_ = split.join(trained.student)
         self._summary = summarize(answers, meter)
         return answers
-
-    def _train(self, problem, answers):
-        """Check what can be checked, calibrate the teacher, and run the rounds."""
-        n_pool = answers.may_ask(problem.pool).sum()
-        limited = n_pool > (self.max_teacher_calls or n_pool)
-        strategy = STRATEGIES[self.strategy].within(limited)
-        if not n_pool:
-            raise ValueError("teacher_proba holds no answer about a row without a label.")
-        if strategy.everything and limited:
-            raise ValueError(
-                f'strategy="all" asks about all {n_pool} rows without a label: with '
-                f'max_teacher_calls={self.max_teacher_calls}, use strategy="random".'
-            )
-        sums = "student" in strategy.conditions and self.n_rounds > 1
-        ruled = strategy.conditions and (sums or self.weighting is not None)
-        check_before_asking(
-            problem,
-            weighted=bool(self.labels == "soft" or strategy.refine or ruled),
-            default=self.estimator is None,
-            dry_run=self.teacher is not None or (self.estimator is None and not is_text(problem.X)),
-        )
-        rng = check_random_state(self.random_state)
-        method = strategy.calibration if self.calibration == "auto" else self.calibration
-        most = MOST_CALIBRATION_ROWS
-        if self.max_teacher_calls is not None:
-            most = min(most, int(CALIBRATION_SHARE * self.max_teacher_calls))
-            if strategy.everything:
-                # What the pool leaves over is for the calibration.
-                most = min(most, self.max_teacher_calls - n_pool)
-        calibration = calibrate(problem, answers, method, most, rng)
-        rounds = Rounds.of(self, STRATEGIES[self.strategy], problem, answers)
-        with progress_bar(rounds.n_students, None, "Students", unit="fit") as problem.tick:
-            return train(problem, answers, rounds, calibration, rng)
 
     def _explain(self, problem, answers, trained):
         """Set the attributes that say what was asked, learned and left out."""
         n_samples, n_classes = _num_samples(problem.X), len(self.classes_)
-        self.estimator_ = trained.student
         self.sample_indices_, self.soft_labels_, self.sample_weight_ = trained.training
         self.transduction_ = with_unlabeled(
             self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
@@ -347,7 +319,7 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         self.student_uncertainty_ = np.full(n_samples, np.nan)
         self.student_uncertainty_[problem.pool] = trained.uncertainty
         self.calibration_, self.history_ = trained.calibration, trained.history
-        self.termination_condition_ = trained.condition
+        self.termination_condition_, self.refinement_ = trained.condition, trained.refinement
         self.teacher_proba_ = np.full((n_samples, n_classes), np.nan)
         self.answer_source_ = np.full(n_samples, "", dtype="<U8")
         self.n_teacher_calls_ = self.n_calls_saved_ = 0
@@ -422,72 +394,6 @@ class LLKDSelector(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstima
             X = X.tocsr()
         rows = self.sample_indices_
         return _safe_indexing(X, rows), labels_like(y, self.transduction_[rows], rows)
-
-    @available_if(student_has("predict"))
-    def predict(self, X):
-        """Predict the classes by the student.
-
-        Parameters
-        ----------
-        X : like in `fit`
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        return student_predict(self.estimator_, self._check_rows(X, reset=False), self.classes_)
-
-    @available_if(student_has("predict_proba"))
-    def predict_proba(self, X):
-        """Compute the classes' probabilities by the student.
-
-        Parameters
-        ----------
-        X : like in `fit`
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return student_proba(self.estimator_, self._check_rows(X, reset=False), self.classes_)
-
-    @available_if(student_has("decision_function"))
-    def decision_function(self, X):
-        """Call the student's decision function.
-
-        Parameters
-        ----------
-        X : like in `fit`
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        X = self._check_rows(X, reset=False)
-        return student_decision(self.estimator_, X, self.classes_)
-
-    def score(self, X, y, sample_weight=None):
-        """Compute the accuracy.
-
-        Parameters
-        ----------
-        X : like in `fit`
-        y : array-like of shape (n_samples,)
-            Numbers may be held as objects, as they are beside None.
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        float
-        """
-        y = label_array(y)
-        return super().score(X, known_labels(y, np.zeros(len(y), bool)), sample_weight)
-
-    def _check_rows(self, X, *, reset):
-        return check_rows(self, X, reset=reset, allow_nd=is_net(self.estimator))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -8,11 +8,7 @@ import numpy as np
 from skllmreg.selection._rule import uncertainty
 
 # Share of a round's calls that go to random rows, where the student may be wrong without knowing.
-RANDOM_SHARE = 0.1
-
-# The others are chosen among so many times their number, of the greatest need; confusions that the
-# student makes take turns there, or all calls would go to one of them.
-NEEDY = 3
+RANDOM_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -23,13 +19,13 @@ class Strategy:
     ----------
     order : callable, default=None
         With a budget, the student picks the rows of each round: takes its probabilities of the rows
-        not asked about so far, the number of rows, the classes' shares of what it has learned from
-        and a RandomState, and returns positions, the first to be asked. None asks at random.
+        not asked about so far, the number of calls and a RandomState, and returns positions, the
+        first to be asked. None asks at random.
     conditions : frozenset of {"teacher", "student"}, default=frozenset()
         Which halves of the paper's rule select among the answers; none uses them all.
     refine : bool, default=False
         Whether answers are reconsidered before the last student is fitted.
-    calibration : {"temperature", None}, default=None
+    calibration : {"auto", None}, default=None
         What ``calibration="auto"`` means.
     everything : bool, default=False
         Whether a budget that does not allow all calls is an error.
@@ -57,7 +53,7 @@ class Strategy:
         return self.order is not None
 
 
-def rows_to_ask(strategy, proba, n_rows, class_share, rng):
+def rows_to_ask(strategy, proba, n_rows, rng):
     """Choose the rows that the next calls are spent on.
 
     Parameters
@@ -66,8 +62,6 @@ def rows_to_ask(strategy, proba, n_rows, class_share, rng):
     proba : ndarray of shape (n_samples, n_classes)
         The student's, of the rows not asked about so far.
     n_rows : int
-    class_share : ndarray of shape (n_classes,)
-        How much of what the student has learned from belongs to each class.
     rng : RandomState
 
     Returns
@@ -77,81 +71,37 @@ def rows_to_ask(strategy, proba, n_rows, class_share, rng):
     """
     if strategy.order is None:
         return rng.permutation(len(proba))[:n_rows]
-    return strategy.order(proba, n_rows, class_share, rng)[:n_rows]
+    return strategy.order(proba, n_rows, rng)[:n_rows]
 
 
-def by_entropy(proba, n_rows, class_share, rng):
+def by_entropy(proba, n_rows, rng):
     """Put rows first that the student is least sure of."""
     order = rng.permutation(len(proba))
     return order[np.argsort(-uncertainty(proba)[order], kind="stable")]
 
 
-def by_need(proba, n_rows, class_share, rng):
-    """Put a few random rows first, then unsure ones of rare classes, by turns of confusions."""
+def by_margin(proba, n_rows, rng):
+    """Put rows first whose two most probable classes are nearly equally probable."""
+    order = rng.permutation(len(proba))
+    two = -np.partition(-proba, 1, axis=1)[:, :2]
+    return order[np.argsort((two[:, 0] - two[:, 1])[order], kind="stable")]
+
+
+def by_margin_and_chance(proba, n_rows, rng):
+    """Put random rows first for a share of the calls, then those of the smallest margin."""
     order = rng.permutation(len(proba))
     n_random = round(RANDOM_SHARE * n_rows)
-    by_chance, rest = order[:n_random], order[n_random:]
-    need = (1 - proba.max(axis=1)) * coverage(proba, class_share)
-    needy = rest[np.argsort(-need[rest], kind="stable")][: NEEDY * n_rows]
-    by_turns = needy[np.argsort(turns(confusion(proba[needy])), kind="stable")]
-    return np.concatenate([by_chance, by_turns])
-
-
-def confusion(proba):
-    """Number the two classes, in their order, between which a row lies most.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_samples, n_classes)
-
-    Returns
-    -------
-    ndarray of int of shape (n_samples,)
-    """
-    first, second = np.argsort(-proba, axis=1)[:, :2].T
-    return first * proba.shape[1] + second
-
-
-def turns(groups):
-    """Count, for each entry, the earlier entries of its group.
-
-    Parameters
-    ----------
-    groups : ndarray of int of shape (n_samples,)
-
-    Returns
-    -------
-    ndarray of int of shape (n_samples,)
-    """
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    count = np.empty(len(groups), dtype=int)
-    count[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
-    return count
-
-
-def coverage(proba, class_share):
-    """Expect how rare a row's class is among what has been learned from.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_samples, n_classes)
-    class_share : ndarray of shape (n_classes,)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-    """
-    # A class of less than a tenth of an equal share counts as one of a tenth: it may not be there.
-    return proba @ (1 / np.sqrt(np.maximum(class_share, 0.1 / len(class_share))))
+    rest = np.sort(order[n_random:])
+    return np.concatenate([order[:n_random], rest[by_margin(proba[rest], n_rows, rng)]])
 
 
 BOTH = frozenset({"teacher", "student"})
 STRATEGIES = {
-    "distill": Strategy(order=by_need, refine=True, calibration="temperature"),
+    "distill": Strategy(order=by_margin_and_chance, refine=True, calibration="auto"),
     "llkd": Strategy(conditions=BOTH),
     "all": Strategy(everything=True),
     "random": Strategy(),
     "teacher": Strategy(conditions=frozenset({"teacher"})),
+    "margin": Strategy(order=by_margin),
     "student": Strategy(order=by_entropy, conditions=frozenset({"student"})),
 }

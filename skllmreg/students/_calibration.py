@@ -32,7 +32,9 @@ def log_proba(proba, floor=FLOOR):
     return np.log(np.clip(proba, floor, None))
 
 
-def fit_calibration(proba, codes, bias=False, *, slope_sd=SLOPE_SD, floor=FLOOR):
+def fit_calibration(
+    proba, codes, bias=False, *, weight=None, slope_sd=SLOPE_SD, bias_sd=BIAS_SD, floor=FLOOR
+):
     r"""Fit the temperature, and optionally the class biases, to known labels.
 
     Minimizes the log-loss of softmax(slope · log p + bias) plus the negative logarithm of normal
@@ -46,8 +48,12 @@ def fit_calibration(proba, codes, bias=False, *, slope_sd=SLOPE_SD, floor=FLOOR)
         The true classes.
     bias : bool, default=False
         Whether to fit a bias for each class beside the temperature.
+    weight : ndarray of shape (n_samples,), default=None
+        Weights of the rows; None weighs all equally.
     slope_sd : float, default=1.0
         Standard deviation of the normal prior on log(slope); inf for no prior.
+    bias_sd : float, default=0.5
+        Standard deviation of the normal prior on each bias.
     floor : float, default=1e-4
         Smaller probabilities are raised to it.
 
@@ -61,17 +67,19 @@ def fit_calibration(proba, codes, bias=False, *, slope_sd=SLOPE_SD, floor=FLOOR)
        calibration is hard-to-beat at label shift adaptation", ICML, section 3.
     """
     n, k = proba.shape
-    logits, truth = log_proba(proba, floor), np.eye(k)[codes]
+    logits = log_proba(proba, floor)
+    weight = np.ones((n, 1)) if weight is None else weight[:, None]
+    truth = weight * np.eye(k)[codes]
 
     def objective(theta):
         slope, b = np.exp(theta[0]), theta[1:] if bias else np.zeros(k)
         log_q = log_softmax(slope * logits + b, axis=1)
-        error = np.exp(log_q) - truth
+        error = weight * np.exp(log_q) - truth
         value = -np.vdot(truth, log_q) + (theta[0] / slope_sd) ** 2 / 2
         gradient = np.array([slope * np.vdot(error, logits) + theta[0] / slope_sd**2])
         if bias:
-            value += b @ b / BIAS_SD**2 / 2
-            gradient = np.concatenate([gradient, error.sum(axis=0) + b / BIAS_SD**2])
+            value += b @ b / bias_sd**2 / 2
+            gradient = np.concatenate([gradient, error.sum(axis=0) + b / bias_sd**2])
         return value, gradient
 
     start = np.zeros(1 + k * bias)

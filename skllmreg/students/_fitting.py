@@ -226,7 +226,7 @@ def _fit_soft(student, X, target, weight, classes):
     if len(set(codes)) < 2 <= len(classes):
         return None
     share = share[rows, codes] / share.sum(axis=1)[rows] * weight[rows]
-    if len(rows) == len(target) and np.ptp(share) == 0:
+    if len(rows) == len(target) and np.ptp(share) == 0 and np.isclose(share[0], 1):
         return student.fit(X, classes[codes])
     last = last_step(student)
     if str(getattr(last, "class_weight", None)).startswith("balanced"):
@@ -301,7 +301,9 @@ def request_weights(estimator, last):
             part.set_fit_request(sample_weight=id(part) in at_the_end)
 
 
-def out_of_fold_proba(estimator, X, target, fold, classes, *, tick=None, random_state=None):
+def out_of_fold_proba(
+    estimator, X, target, fold, classes, *, weight=None, tick=None, random_state=None
+):
     """Probabilities of rows by students that were fitted without them.
 
     Parameters
@@ -313,6 +315,8 @@ def out_of_fold_proba(estimator, X, target, fold, classes, *, tick=None, random_
     fold : ndarray of int of shape (n_samples,)
         The fold of each row; rows of fold -1 are in every training part.
     classes : ndarray of shape (n_classes,)
+    weight : ndarray of shape (n_samples,), default=None
+        None weighs all rows equally.
     tick : callable, default=None
         Takes 1 when a student has been fitted.
     random_state : int, RandomState instance or None, default=None
@@ -327,7 +331,12 @@ def out_of_fold_proba(estimator, X, target, fold, classes, *, tick=None, random_
     for k in np.unique(fold[fold >= 0]):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         student = fit_student(
-            estimator, _safe_indexing(X, train), target[train], classes, random_state=random_state
+            estimator,
+            _safe_indexing(X, train),
+            target[train],
+            classes,
+            weight=None if weight is None else weight[train],
+            random_state=random_state,
         )
         proba[test] = student_proba(student, _safe_indexing(X, test), classes)
         if tick is not None:

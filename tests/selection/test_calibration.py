@@ -3,7 +3,6 @@ import pytest
 from scipy.special import softmax
 
 from skllmreg.selection import expected_calibration_error
-from skllmreg.selection._refine import second_opinion
 from skllmreg.students._calibration import fit_calibration
 
 rng = np.random.default_rng(0)
@@ -43,19 +42,18 @@ def test_a_handful_of_labels_changes_little():
     assert fit_calibration(np.empty((0, 2)), np.empty(0, int)).slope == pytest.approx(1)
 
 
-def test_a_student_that_knows_only_frequencies_changes_nothing():
-    teacher = softmax(rng.normal(size=(200, 3)), axis=1)
-    student = np.tile(teacher.mean(axis=0), (200, 1))
-    np.testing.assert_allclose(second_opinion(teacher, student), teacher, atol=1e-6)
+def test_a_weak_prior_corrects_a_teacher_that_mostly_says_one_word():
+    logits, proba, codes = calibrated(40)
+    stuck = softmax(logits + [6.0, 0.0, 0.0], axis=1)
+    strong, weak = (fit_calibration(stuck, codes, bias=True, bias_sd=sd) for sd in (0.5, 3.0))
+    right = [np.mean(c(stuck).argmax(axis=1) == codes) for c in (strong, weak)]
+    assert right[0] < right[1] - 0.1
 
 
-def test_a_sure_student_outweighs_a_half_sure_teacher_and_not_a_sure_one():
-    truth = np.arange(300) % 3
-    student = 0.85 * np.eye(3)[truth] + 0.05
-    teacher = 0.85 * np.eye(3)[truth] + 0.05
-    teacher[0] = [0.4, 0.5, 0.1]  # wrong, and not sure: the truth is 0
-    teacher[3] = [0.0005, 0.999, 0.0005]  # sure
-    combined = second_opinion(teacher, student)
-    assert combined[0].argmax() == 0
-    student[3] = [0.5, 0.3, 0.2]
-    assert second_opinion(teacher, student)[3].argmax() == 1
+def test_weights_count_as_repeated_rows():
+    _, proba, codes = calibrated(30)
+    weight = 1.0 + np.arange(30) % 3
+    one = fit_calibration(proba, codes, bias=True, weight=weight)
+    rows = np.repeat(np.arange(30), weight.astype(int))
+    two = fit_calibration(proba[rows], codes[rows], bias=True)
+    np.testing.assert_allclose(one.bias, two.bias, atol=1e-4)
