@@ -13,7 +13,7 @@ wholly below -.005, in accuracy or in macro-F1; and the mean over the cells is a
 Records are kept in selection_real.jsonl as they come; an interrupted run goes on where it was.
 
     python benchmarks/selection_real.py --encoder FOLDER [--data ../shared/data] [--seeds 10]
-        [--sets emotion-llm ...] [--report] [--output benchmarks/results]
+        [--first-seed 0] [--sets emotion-llm ...] [--report] [--output benchmarks/results]
 """
 
 import json
@@ -271,6 +271,7 @@ def main():
     parser = options(__doc__, "one seed")
     parser.add_argument("--encoder", help="folder or name of a sentence encoder")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
     parser.add_argument("--report", action="store_true", help="only tabulate the kept records")
     args = parser.parse_args()
@@ -281,7 +282,8 @@ def main():
     if path is not None and path.exists():
         records = [json.loads(line) for line in path.read_text().splitlines()]
     loaded = {}
-    for seed in range(0 if args.report else 1 if args.quick else args.seeds):
+    n_seeds = 0 if args.report else 1 if args.quick else args.seeds
+    for seed in range(args.first_seed, args.first_seed + n_seeds):
         for name in args.sets:
             if any((r["set"], r["seed"]) == (name, seed) for r in records):
                 continue

@@ -1,6 +1,4 @@
-"""The teacher's answers: where they come from, how many there are, and what they cost."""
-
-import time
+"""Ask a teacher about rows: a recorded table, or a classifier; count what was asked."""
 
 import numpy as np
 from sklearn.base import clone
@@ -147,8 +145,13 @@ class LiveTeacher:
 
     def __call__(self, rows):
         """Ask for the probabilities of rows; and say where they come from."""
+        X, source = _safe_indexing(self.X, rows), "live"
         try:
-            proba = self.classifier.predict_proba(_safe_indexing(self.X, rows))
+            if hasattr(self.classifier, "answers"):  # LLMTeacherClassifier knows what it sent
+                found = self.classifier.answers(X)
+                proba, source = found.probabilities, np.where(found.cached, "cached", "live")
+            else:
+                proba = self.classifier.predict_proba(X)
         except InvalidReplyError as error:
             if not error.failures:
                 raise
@@ -163,7 +166,7 @@ class LiveTeacher:
                 f"The teacher's predict_proba gave the shape {proba.shape} for {len(rows)} rows "
                 f"and {len(self.columns)} classes."
             )
-        return proba, "live"
+        return proba, source
 
     def can_answer(self, rows):
         """Whether there may be an answer."""
@@ -294,106 +297,3 @@ def unanswered(failures, error, replies=None):
     hint = 'LLMTeacherClassifier(on_refusal="abstain") leaves such rows without an answer.'
     error.args = (f"{error} {hint}",)
     return error
-
-
-class Meter:
-    """Seconds of a `with` block, and what the teacher's LLM used in it.
-
-    Parameters
-    ----------
-    teacher : classifier or None
-        Its attribute `llm`, where there is one with a method `usage`, counts tokens and dollars.
-
-    Attributes
-    ----------
-    seconds : float
-    used : dict
-        "cached" answers, "tokens" and "dollars"; None where nobody counts them.
-    """
-
-    def __init__(self, teacher):
-        llm = getattr(getattr(teacher, "estimator", teacher), "llm", None)
-        self.usage = getattr(llm, "usage", None)
-
-    def __enter__(self):
-        self.start, self.before = time.perf_counter(), self._total()
-        return self
-
-    def __exit__(self, *exc_info):
-        self.seconds = time.perf_counter() - self.start
-        self.used = dict.fromkeys(("cached", "tokens", "dollars"))
-        if self.before is not None:
-            for name, after in self._total().items():
-                # No price, no dollars; but zero dollars where all came from the cache.
-                if after is not None:
-                    self.used[name] = after - (self.before[name] or 0)
-
-    def _total(self):
-        if self.usage is None:
-            return None
-        entries = self.usage(this_run=True)
-        costs = [entry.cost for entry in entries if entry.cost is not None]
-        return {
-            "cached": sum(entry.cached for entry in entries),
-            "tokens": sum(entry.prompt_tokens + entry.completion_tokens for entry in entries),
-            "dollars": sum(costs) if costs else None,
-        }
-
-
-def summarize(answers, meter):
-    """Sum up a fit: rows, calls, cached, tokens, dollars, seconds, failures.
-
-    Parameters
-    ----------
-    answers : Answers or None
-    meter : Meter
-
-    Returns
-    -------
-    dict
-    """
-    n_calls = failures = n_recorded = 0
-    if answers is not None:
-        n_calls = answers.n_calls
-        failures = int((answers.asked & np.isnan(answers.proba[:, 0])).sum())
-        n_recorded = int((answers.source == "recorded").sum())
-    return {
-        "rows": 0 if answers is None else len(answers.asked),
-        "calls": n_calls,
-        "recorded": n_recorded,
-        **meter.used,
-        "seconds": meter.seconds,
-        "failures": failures,
-    }
-
-
-def answers_frame(asked, proba, classes, source, **columns):
-    """Put what the teacher said about each row into a data frame.
-
-    Parameters
-    ----------
-    asked : ndarray of bool of shape (n_samples,)
-        Rows that the teacher was asked about; the others are left out.
-    proba : ndarray of shape (n_samples, n_classes)
-        Its probabilities; NaN for no answer.
-    classes : ndarray of shape (n_classes,)
-    source : ndarray of str of shape (n_samples,)
-    **columns
-        Further columns, each of shape (n_samples,).
-
-    Returns
-    -------
-    DataFrame
-        The index, "row", counts the rows of X.
-    """
-    import pandas as pd
-
-    rows = np.flatnonzero(asked)
-    answered = np.isfinite(proba[rows, 0])
-    label = np.full(len(rows), None, dtype=object)
-    label[answered] = classes[proba[rows[answered]].argmax(axis=1)]
-    frame = {"label": label}
-    frame |= {f"proba_{name}": proba[rows, k] for k, name in enumerate(classes.tolist())}
-    frame |= {name: np.asarray(values)[rows] for name, values in columns.items()}
-    frame["source"] = source[rows]
-    return pd.DataFrame(frame, index=pd.Index(rows, name="row"))

@@ -13,13 +13,11 @@ from skllmreg.exceptions import LLMError, NoAnswerWarning, UnkeptPromiseWarning
 from skllmreg.selection._answers import (
     Answers,
     LiveTeacher,
-    Meter,
-    answers_frame,
     find_source,
     fitted_teacher,
-    summarize,
 )
-from skllmreg.selection._risk import curve, find_threshold, least_rows
+from skllmreg.selection._report import AnswerReport, Meter, summarize
+from skllmreg.selection._risk import calibration_size, curve, find_threshold
 from skllmreg.selection._selector import LLKDSelector
 from skllmreg.selection._unlabeled import check_labels, known_labels
 from skllmreg.students._fitting import is_net, student_proba
@@ -28,16 +26,15 @@ from skllmreg.utils._labels import label_array
 from skllmreg.utils._validation import check_rows
 from skllmreg.utils._warn import warn
 
-# Rows that "auto" calibrates with: as many as this, or this share of the calls if it is more.
-CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.2
-
 NOTHING_TO_CALIBRATE = (
     "There is no row to calibrate with: every row of y has a label, or teacher_proba holds no "
     "answer about one without. The promise is about rows without a label."
 )
 
 
-class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class LLMCascadeClassifier(
+    AnswerReport, DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Let a small model answer where it agrees with the teacher, and the teacher elsewhere.
 
     With probability `confidence` over the draw of the calibration rows, at most the share
@@ -254,28 +251,13 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
         if not len(rows):
             raise ValueError(NOTHING_TO_CALIBRATE)
         frozen = isinstance(self.estimator, FrozenEstimator)
-        n_calls = min(self.max_teacher_calls or len(rows), len(rows))
-        n_rows, least = self.n_calibration, least_rows(self.max_disagreement, self.confidence)
-        if n_rows == "auto":
-            n_rows = max(CALIBRATION_ROWS, int(CALIBRATION_SHARE * n_calls))
-            if not frozen:
-                n_rows = min(n_rows, max(least, n_calls // 2))
-            n_rows = min(n_rows, n_calls)
-        if n_rows < least:
-            raise ValueError(
-                f"{n_rows} calibration rows can promise nothing at max_disagreement="
-                f"{self.max_disagreement} and confidence={self.confidence}, even if the student "
-                f"agreed with the teacher on all of them: at least {least} are needed. Raise "
-                "n_calibration, max_teacher_calls or max_disagreement, or lower confidence; the "
-                "teacher was not asked."
-            )
-        n_left = n_calls - n_rows
-        if n_left < (0 if frozen else 1):
-            raise ValueError(
-                f"{n_rows} rows for the calibration leave none of the {n_calls} calls to train the "
-                "student with: raise max_teacher_calls, lower n_calibration, or put a fitted "
-                "student in sklearn.frozen.FrozenEstimator. The teacher was not asked."
-            )
+        n_rows = calibration_size(
+            min(self.max_teacher_calls or len(rows), len(rows)),
+            self.n_calibration,
+            self.max_disagreement,
+            self.confidence,
+            for_training=not frozen,
+        )
         if not frozen and self.max_teacher_calls is not None:
             own = self.estimator_.max_teacher_calls
             self.estimator_.set_params(
@@ -510,33 +492,15 @@ class LLMCascadeClassifier(DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, Ba
         y = known_labels(y, np.zeros(len(y), bool))
         return float(np.average(self.predict(X) == y, weights=sample_weight))
 
-    def to_frame(self):
-        """List the rows that `fit` asked the teacher about.
-
-        Returns
-        -------
-        DataFrame
-            As of :meth:`LLKDSelector.to_frame`, with a column "calibration": whether the row was
-            drawn to find the threshold. Needs pandas.
-        """
-        check_is_fitted(self)
+    def _use_of_rows(self):
         n_samples = len(self.answer_source_)
+        use = {"round": np.full(n_samples, -1), "used": np.zeros(n_samples, bool)}
+        use["weight"] = np.zeros(n_samples)
+        if isinstance(self.estimator_, LLKDSelector):
+            use = self.estimator_._use_of_rows()
         calibration = np.zeros(n_samples, bool)
         calibration[self.calibration_indices_] = True
-        round_, weight = np.full(n_samples, -1), np.zeros(n_samples)
-        if isinstance(self.estimator_, LLKDSelector):
-            round_ = self.estimator_.labeled_iter_
-            weight[self.estimator_.sample_indices_] = self.estimator_.sample_weight_
-        return answers_frame(
-            self.answer_source_ != "",
-            self.teacher_proba_,
-            self.classes_,
-            self.answer_source_,
-            round=round_,
-            used=weight > 0,
-            weight=weight,
-            calibration=calibration,
-        )
+        return use | {"calibration": calibration}
 
     def summary(self):
         """Sum up the last fit, and what 1,000 further rows take with and without the student.

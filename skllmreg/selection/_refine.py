@@ -4,10 +4,12 @@ Whatever is tried here has to lower a log-loss out of fold by more than its stan
 does not stays out. With few rows to tell, that is everything.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
 
 from skllmreg.students._calibration import fit_calibration, log_proba
 from skllmreg.students._fitting import is_net, last_step, out_of_fold_proba
@@ -283,7 +285,10 @@ def choose_weights(estimator, X, target, is_labeled, fold, classes, tick):
 
     def try_out(weights):
         weight = weights(target, is_labeled)
-        proba = out_of_fold_proba(estimator, X, target, fold, classes, weight=weight, tick=tick)
+        with warnings.catch_warnings():
+            # That a trial does not converge is not the user's concern.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            proba = out_of_fold_proba(estimator, X, target, fold, classes, weight=weight, tick=tick)
         return Trial(weights, log_loss(proba, target), mean_recall(proba, target))
 
     def with_balance(trial):

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
+# Rows that "auto" calibrates with: as many as this, or this share of the calls if it is more.
+CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.2
+
 
 def least_rows(max_disagreement, confidence):
     """Count the calibration rows without which nothing can be promised.
@@ -25,6 +28,44 @@ def least_rows(max_disagreement, confidence):
     n = math.log(1 - confidence) / math.log(1 - max_disagreement)
     # A whole number, but for rounding, is enough.
     return max(1, math.ceil(n - 1e-9))
+
+
+def calibration_size(n_calls, wanted, max_disagreement, confidence, *, for_training):
+    """Choose the number of calibration rows, or say why no number will do.
+
+    Parameters
+    ----------
+    n_calls : int
+        Rows that the teacher may be asked about in all.
+    wanted : int or "auto"
+    max_disagreement, confidence : float
+    for_training : bool
+        Whether the student is to be trained on some of the calls.
+
+    Returns
+    -------
+    int
+    """
+    n_rows, least = wanted, least_rows(max_disagreement, confidence)
+    if wanted == "auto":
+        n_rows = max(CALIBRATION_ROWS, int(CALIBRATION_SHARE * n_calls))
+        if for_training:
+            n_rows = min(n_rows, max(least, n_calls // 2))
+        n_rows = min(n_rows, n_calls)
+    if n_rows < least:
+        raise ValueError(
+            f"{n_rows} calibration rows can promise nothing at max_disagreement="
+            f"{max_disagreement} and confidence={confidence}, even if the student agreed with the "
+            f"teacher on all of them: at least {least} are needed. Raise n_calibration, "
+            "max_teacher_calls or max_disagreement, or lower confidence; the teacher was not asked."
+        )
+    if n_calls - n_rows < for_training:
+        raise ValueError(
+            f"{n_rows} rows for the calibration leave none of the {n_calls} calls to train the "
+            "student with: raise max_teacher_calls, lower n_calibration, or put a fitted student "
+            "in sklearn.frozen.FrozenEstimator. The teacher was not asked."
+        )
+    return n_rows
 
 
 def upper_bound(n_disagreements, n_rows, confidence):

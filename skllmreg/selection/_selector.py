@@ -7,12 +7,13 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples
 
 from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
-from skllmreg.selection._answers import Answers, Meter, answers_frame, find_source, summarize
+from skllmreg.selection._answers import Answers, find_source
 from skllmreg.selection._predictions import StudentPredictions
 from skllmreg.selection._problem import TrainingProblem, make_student
+from skllmreg.selection._report import AnswerReport, Meter, summarize
 from skllmreg.selection._rounds import ask_and_train, train_on_labels
 from skllmreg.selection._strategies import STRATEGIES
 from skllmreg.selection._unlabeled import check_labels, with_unlabeled
@@ -28,7 +29,12 @@ from skllmreg.utils._warn import warn
 
 
 class LLKDSelector(
-    StudentPredictions, DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+    StudentPredictions,
+    AnswerReport,
+    DocLinkMixin,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
 ):
     """Train a student on the rows that a teacher can teach it, with few calls of the teacher.
 
@@ -336,42 +342,10 @@ class LLKDSelector(
                 NoAnswerWarning,
             )
 
-    def to_frame(self):
-        """List the rows that the teacher was asked about.
-
-        Returns
-        -------
-        DataFrame
-            For each such row of X, in the index: the teacher's "label" (None for no answer) and
-            probabilities "proba_<class>"; the "round" in which the row was selected first (0 for
-            labeled rows, -1 for never), whether it was "used" in the end and with what "weight";
-            and the "source" of the answer: "live", "cached" or "recorded". Needs pandas.
-        """
-        check_is_fitted(self)
+    def _use_of_rows(self):
         weight = np.zeros(len(self.labeled_iter_))
         weight[self.sample_indices_] = self.sample_weight_
-        return answers_frame(
-            self.answer_source_ != "",
-            self.teacher_proba_,
-            self.classes_,
-            self.answer_source_,
-            round=self.labeled_iter_,
-            used=weight > 0,
-            weight=weight,
-        )
-
-    def summary(self):
-        """Sum up the last fit.
-
-        Returns
-        -------
-        dict
-            "rows" of X, "calls" of the teacher (of these "recorded" ones, and "cached" ones where
-            the LLM counts them), "tokens" and "dollars" of its LLM (None where nobody counts them),
-            "seconds", and "failures": rows without an answer.
-        """
-        check_is_fitted(self)
-        return dict(self._summary)
+        return {"round": self.labeled_iter_, "used": weight > 0, "weight": weight}
 
     def fit_resample(self, X, y=None, *, teacher_proba=None, classes=None):
         """Fit, and return the rows that the student was fitted on, with hard labels.

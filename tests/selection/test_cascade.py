@@ -351,7 +351,7 @@ def test_a_summary_says_what_a_thousand_rows_take_before_and_after():
 
 def test_an_llm_as_the_teacher_costs_what_the_summary_says(loopback):
     def reply(body):
-        letter = "A" if "zebra" in last(body) else "B"
+        letter = "a" if "zebra" in last(body) else "b"
         top = [{"token": letter, "logprob": -0.1, "bytes": None}]
         return completion(letter, logprobs={"content": [{**top[0], "top_logprobs": top}]})
 
@@ -370,8 +370,11 @@ def test_an_llm_as_the_teacher_costs_what_the_summary_says(loopback):
     before, after = found["dollars_per_1000"]
     assert before == pytest.approx(2)
     assert after == pytest.approx(2 * (1 - model.coverage_))
-    again = clone(model).fit(texts).summary()
-    assert (again["cached"], again["tokens"], again["dollars"]) == (120, 0, 0)
+    assert set(model.to_frame()["source"]) == {"live"}
+    again = clone(model).fit(texts)
+    found = again.summary()
+    assert (found["cached"], found["tokens"], found["dollars"]) == (120, 0, 0)
+    assert set(again.to_frame()["source"]) == {"cached"}
 
 
 def test_it_survives_pickling_and_cloning():
