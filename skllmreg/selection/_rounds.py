@@ -184,13 +184,15 @@ class KnownRows:
         first, most : int
         rng : RandomState
         """
-        rows = self.answers.teacher.calibration_rows(self.problem.labeled)
-        if self.method is None:
+        available = self.answers.teacher.calibration_rows(self.problem.labeled)
+        if self.method is None or not len(available):
             return
-        if len(rows) > first:
-            rows = rng.permutation(rows)
-            codes = self.problem.codes[np.searchsorted(self.problem.labeled, rows)]
-            rows = rows[np.argsort(turns(codes), kind="stable")]  # from all classes in turn
+        # From all classes in turn; in an order that does not depend on what is available, so that a
+        # recorded fit comes out the same.
+        order = rng.permutation(len(self.problem.labeled))
+        order = order[np.argsort(turns(self.problem.codes[order]), kind="stable")]
+        rows = self.problem.labeled[order]
+        rows = rows[np.isin(rows, available)]
         self._take(rows[:first])
         if self.method == "auto" and most > first:
             correction = choose_correction(*self._said(), self.answers.proba[:0])
