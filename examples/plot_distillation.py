@@ -23,7 +23,7 @@ from skllmreg.students import TextClassifier
 
 helpdesk = load_helpdesk()
 texts = np.array(helpdesk.data, dtype=object)
-print(helpdesk.descr)
+print(helpdesk.DESCR)
 
 # %%
 # .. note::
@@ -76,8 +76,9 @@ plt.show()
 # %%
 # What was asked
 # --------------
-# Each round asks where the student of the round before was unsure; a tenth is drawn at random. The
-# true labels are known here, so that the accuracy of each round's student can be shown as well.
+# Each round asks about random rows with one half of its calls, and with the other where the student
+# of the round before was torn between two classes. The true labels are known here, so that the
+# accuracy of each round's student can be shown as well.
 
 model = LLKDSelector(student, max_teacher_calls=120, random_state=0)
 model.fit(texts[train], y, teacher_proba=proba)
@@ -89,3 +90,27 @@ plt.show()
 
 print(model.termination_condition_)
 pd.DataFrame(model.history_)[["calls", "selected", "agreement"]].round(3)
+
+# %%
+# Where the student may answer alone
+# ----------------------------------
+# A cascade keeps a part of the calls to find the score above which the student agrees with the
+# teacher: at most a tenth of all messages get another answer than the teacher's, with probability
+# .95. Here there is no teacher at hand afterwards, only its recorded answers, so that the other
+# messages are left open.
+
+from skllmreg import CascadeDisplay, LLMCascadeClassifier
+
+cascade = LLMCascadeClassifier(
+    student, max_disagreement=0.1, n_calibration=150, fallback="abstain", random_state=0
+)
+cascade.fit(texts[train], y, teacher_proba=proba)
+CascadeDisplay.from_estimator(cascade)
+plt.show()
+
+# %%
+# What 1,000 further messages take, without the student and with it:
+
+predicted = cascade.predict(texts[test])
+print(cascade.summary()["calls_per_1000"])
+print(f"{np.mean(predicted == None):.0%} of the other messages go to the teacher.")  # noqa: E711
