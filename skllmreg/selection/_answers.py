@@ -145,7 +145,8 @@ class LiveTeacher:
 
     def __call__(self, rows):
         """Ask for the probabilities of rows; and say where they come from."""
-        X, source = _safe_indexing(self.X, rows), "live"
+        X = _safe_indexing(self.X, rows)
+        source: str | np.ndarray = "live"
         try:
             if hasattr(self.classifier, "answers"):  # LLMTeacherClassifier knows what it sent
                 found = self.classifier.answers(X)

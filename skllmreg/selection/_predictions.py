@@ -1,6 +1,9 @@
 """Predict by the student that a selector has trained."""
 
+from typing import Any
+
 import numpy as np
+from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,6 +21,10 @@ from skllmreg.utils._validation import check_rows
 
 class StudentPredictions:
     """Predictions of `estimator_`, over all `classes_`."""
+
+    estimator: Any
+    estimator_: Any
+    classes_: np.ndarray
 
     @available_if(student_has("predict"))
     def predict(self, X):
@@ -80,7 +87,8 @@ class StudentPredictions:
         float
         """
         y = label_array(y)
-        return super().score(X, known_labels(y, np.zeros(len(y), bool)), sample_weight)
+        y = known_labels(y, np.zeros(len(y), bool))
+        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _check_rows(self, X, *, reset):
         return check_rows(self, X, reset=reset, allow_nd=is_net(self.estimator))

@@ -112,6 +112,15 @@ def answers_frame(asked, proba, classes, source, **columns):
 class AnswerReport:
     """Reports of an estimator that has asked a teacher."""
 
+    classes_: np.ndarray
+    teacher_proba_: np.ndarray
+    answer_source_: np.ndarray
+    _summary: dict
+
+    def _use_of_rows(self):
+        """Columns that say what became of each row of X."""
+        return {}
+
     def to_frame(self):
         """List the rows that the teacher was asked about.
 

@@ -195,7 +195,8 @@ class KnownRows:
         rows = rows[np.isin(rows, available)]
         self._take(rows[:first])
         if self.method == "auto" and most > first:
-            correction = choose_correction(*self._said(), self.answers.proba[:0])
+            proba, codes = self._said()
+            correction = choose_correction(proba, codes, proba[:0])
             if correction is not None and correction.bias_sd:
                 self._take(rows[:most])
 
@@ -415,7 +416,8 @@ def ask_and_train(selector, problem, answers):
     rng = check_random_state(selector.random_state)
     method = strategy.calibration if selector.calibration == "auto" else selector.calibration
     known = KnownRows(problem, answers, method)
-    known.ask(*calibration_rows(method, calls, n_pool, strategy.everything), rng)
+    first, most = calibration_rows(method, calls, n_pool, strategy.everything)
+    known.ask(first, most, rng)
     rounds = Rounds.of(selector, STRATEGIES[selector.strategy], problem, answers)
     with progress_bar(rounds.n_students, None, "Students", unit="fit") as problem.tick:
         return train(problem, answers, rounds, known, rng)
