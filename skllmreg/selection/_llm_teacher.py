@@ -267,7 +267,10 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     @property
     def server_limits_(self):
         """What the server does not take, as far as it is known, and what that costs: a dict."""
-        return {} if self.llm is None else as_chat(self.llm).refused()
+        try:
+            return {} if self.llm is None else as_chat(self.llm).refused()
+        except ValueError as error:  # of wrong parameters: `dir` and the HTML repr look at this
+            raise AttributeError(f"No limits are known: {error}") from None
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "classes_")

@@ -15,6 +15,7 @@ from sklearn.naive_bayes import GaussianNB
 import skllmreg
 from skllmreg import (
     GOLDAugmenter,
+    GOLDSeq2SeqAugmenter,
     LLKDSelector,
     LLMAttributionBoostingClassifier,
     LLMAttributionBoostingRegressor,
@@ -29,6 +30,7 @@ from tests.interop.patients import CLASSES, NUMBERS, SCORES, patients
 
 table, y = patients()
 X = table[NUMBERS]
+INPUTS, TARGETS = ["1 red", "2 blue"], ["red 1", "blue 2"]
 quiet = pytest.mark.filterwarnings("ignore::skllmreg.exceptions.NoLLMWarning")
 
 
@@ -36,6 +38,12 @@ def rows_like(request):
     """Write rows of a table in place of an LLM."""
     rng = np.random.RandomState(request.random_state)
     return [dict(zip(NUMBERS, rng.normal(size=3), strict=True)) for _ in range(request.n_rows)]
+
+
+def pairs_like(request):
+    """Write inputs and targets in place of an LLM."""
+    numbers = [10 * request.number + i for i in range(request.n_rows)]
+    return [{"input": f"{i} green", "target": f"green {i}"} for i in numbers]
 
 
 ESTIMATORS = [
@@ -55,11 +63,20 @@ ESTIMATORS = [
     LLMTeacherClassifier(class_descriptions=CLASSES, n_examples=3, random_state=0),
     LLKDSelector(teacher=FrozenEstimator(GaussianNB().fit(X, y)), random_state=0),
     GOLDAugmenter(generator=lambda request: rows_like(request), n_samples=20, random_state=0),
+    GOLDSeq2SeqAugmenter(generator=lambda request: pairs_like(request), random_state=0),
 ]
+
+
+def fit(model):
+    return (
+        model.fit(INPUTS, TARGETS) if isinstance(model, GOLDSeq2SeqAugmenter) else model.fit(X, y)
+    )
 
 
 def result(model):
     """What a fitted model makes of the rows; a teacher would ask an LLM: its examples."""
+    if isinstance(model, GOLDSeq2SeqAugmenter):
+        return model.predict(INPUTS)
     for use in ("examples_", "predict_proba", "predict", "transform"):
         if hasattr(model, use):
             value = getattr(model, use)
@@ -78,13 +95,13 @@ def test_every_public_estimator_is_tried():
 def test_an_unfitted_copy_fits_to_the_same(model):
     copy = pickle.loads(cloudpickle.dumps(model))
     assert not vars(copy).keys() - vars(model).keys()
-    np.testing.assert_array_equal(result(clone(model).fit(X, y)), result(copy.fit(X, y)))
+    np.testing.assert_array_equal(result(fit(clone(model))), result(fit(copy)))
 
 
 @pytest.mark.slow
 @quiet
 def test_fitted_models_predict_the_same_in_another_process(tmp_path):
-    fitted = [clone(model).fit(X, y) for model in ESTIMATORS]
+    fitted = [fit(clone(model)) for model in ESTIMATORS]
     expected = [result(model) for model in fitted]
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     (tmp_path / "models").write_bytes(cloudpickle.dumps((result, fitted)))

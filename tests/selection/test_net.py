@@ -13,7 +13,7 @@ from skorch.callbacks import EpochScoring
 from skorch.helper import predefined_split
 
 from skllmreg import LLKDSelector
-from skllmreg.selection._rule import uncertainty
+from skllmreg.selection._rule import PaperRule, uncertainty
 from skllmreg.students._net import BatchLesson, TeachingLoss, fit_net
 
 X, truth = make_classification(300, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)
@@ -226,13 +226,20 @@ def test_value_and_gradient_are_those_of_torchs_cross_entropy(criterion, params)
 
 
 def test_the_rule_in_a_batch_is_that_of_a_round():
-    rule = LLKDSelector(strategy="llkd")._rule(by_batch=True)
+    selector = LLKDSelector(strategy="llkd")
+    options = {
+        "class_thresholds": selector.class_thresholds,
+        "weighting": selector.weighting,
+        "confidence_threshold": selector.confidence_threshold,
+        "uncertainty_threshold": selector.uncertainty_threshold,
+    }
+    rule = PaperRule({"teacher", "student"}, momentum=selector.momentum, **options)
     codes, weight = rule.fit(proba)
     labeled = np.arange(300) < 20
     lesson = BatchLesson(proba, np.where(labeled, 1, weight), rule, np.where(labeled, -1, codes))
     q = np.random.default_rng(0).dirichlet([1, 1, 1], 300)
     found = lesson.weigh(np.arange(-300, 0), np.log(q.T))
-    again = LLKDSelector(strategy="llkd")._rule(by_batch=False)
+    again = PaperRule({"teacher", "student"}, momentum=0.0, **options)
     again.fit(proba)
     np.testing.assert_allclose(
         found[20:], again(codes[20:], weight[20:], uncertainty(q[20:])), atol=1e-4

@@ -87,7 +87,11 @@ def test_it_is_a_student_of_the_augmenter(tiny):
         return [f"{request.seed_examples[0]} {request.number} {i}" for i in range(request.n_rows)]
 
     model = GOLDAugmenter(
-        clone(tiny).set_params(max_epochs=1), generator=generator, n_rounds=2, n_batches=1
+        clone(tiny).set_params(max_epochs=1),
+        generator=generator,
+        strategy="gold",
+        n_rounds=2,
+        n_batches=1,
     ).fit(TEXTS[:4], LABELS[:4])
     assert np.isfinite(model.ood_scores_).any()
 
