@@ -12,7 +12,7 @@ they are. Measured are the ROC AUC on all test rows, within the group and on the
 of false negatives and false positives at 0.5 for both; splits that have no such rows do not count.
 
     python benchmarks/attribution_skew.py [--data ../shared/data] [--splits 20] [--jobs 2] [--quick]
-        [--output benchmarks/results]
+        [--models NAME ...] [--output benchmarks/results]
 
 Only these three data sets will do: without them there is nothing to run.
 """
@@ -77,6 +77,7 @@ def models():
     few_shot = FEW_SHOT_MODELS
     found = {
         AUTO: few_shot[AUTO],
+        "ours_believing": Model("ours, label_holes=None", ours_with(label_holes=None)),
         "ours_0.5": Model("ours, gamma=0.5", ours_with(gamma=0.5)),
         FIXED: Model("ours, gamma=1", ours_with(gamma=1.0)),
         "ours_2": Model("ours, gamma=2", ours_with(gamma=2.0)),
@@ -327,6 +328,7 @@ def main():
     parser = options(__doc__, "one data set, two splits, few models")
     parser.add_argument("--splits", type=int)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL")
     args = parser.parse_args()
     found = [name for name in GROUPS if name in data_set_names(args.data)]
     absent = [name for name in GROUPS if name not in found]
@@ -341,7 +343,7 @@ def main():
     datasets = [load(args.data, name) for name in found[: 1 if args.quick else None]]
     n_splits = args.splits or (2 if args.quick else N_SPLITS)
     names, not_run = [], {}
-    for name in QUICK if args.quick else MODELS:
+    for name in args.models or (QUICK if args.quick else MODELS):
         if reason := why_not(MODELS[name]):
             not_run[MODELS[name].label] = reason
         else:
