@@ -40,7 +40,7 @@ class SelectionDisplay:
     >>> model = LLKDSelector(max_teacher_calls=60, random_state=0).fit(X, y, teacher_proba=proba)
     >>> display = SelectionDisplay.from_estimator(model)
     >>> display.ax_.get_title(loc="left")
-    '60 calls, 57 rows selected'
+    '60 calls, 50 rows selected'
     """
 
     def __init__(self, *, confidence, uncertainty, round_, calls=None, accuracy=None):

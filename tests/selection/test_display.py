@@ -29,7 +29,7 @@ def test_it_draws_into_given_axes():
 def test_true_labels_add_accuracy_against_calls():
     model = LLKDSelector(max_teacher_calls=60, random_state=0).fit(X, y, teacher_proba=proba)
     display = SelectionDisplay.from_estimator(model, y_true=truth)
-    assert display.calls[-1] == 60
+    assert display.calls[-1] == model.n_teacher_calls_ <= 60
     np.testing.assert_array_equal(np.sort(display.calls), display.calls)
     pool = y == -1
     assert display.accuracy[-1] == (model.predict(X[pool]) == truth[pool]).mean()
