@@ -32,7 +32,7 @@ from skllmreg.augmentation import matches
 from skllmreg.students import Seq2SeqTransformer
 
 FORMATS = ("%d %B %Y", "%B %d, %Y", "%d.%m.%Y", "%m/%d/%y", "%a %d %b %Y")
-N_LABELED, N_WRITTEN, N_TEST = 20, 1500, 300
+N_LABELED, N_WRITTEN, N_TEST = 20, 2000, 300
 WRONG = 0.2
 ISO = matches(r"\d{4}-\d{2}-\d{2}")
 
@@ -79,7 +79,7 @@ class Writer:
 def student(quick):
     config = T5Config(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, dropout_rate=0.0)
     return Seq2SeqTransformer(
-        config, max_target=12, max_epochs=2 if quick else 10, batch_size=8, lr=3e-3, device="cpu"
+        config, max_target=12, max_epochs=2 if quick else 12, batch_size=8, lr=3e-3, device="cpu"
     )
 
 
