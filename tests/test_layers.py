@@ -99,7 +99,7 @@ def is_type_checking(node):
 def defines_estimator(path):
     if part_of(path) == "utils":  # bases and mixins of those below
         return False
-    bases = {"BaseEstimator", "AttributionModel", "SharedByClones"}
+    bases = {"BaseEstimator", "AttributionModel", "BoostingModel", "SharedByClones"}
     classes = (node for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef))
     return any(bases.intersection(map(ast.unparse, c.bases)) for c in classes)
 
