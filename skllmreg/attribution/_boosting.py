@@ -6,10 +6,9 @@ regression),
 
     (1 - q) linear + q trees,    q = n^1.5 / (n^1.5 + `HALF_WAY`^1.5), 0 below `FEWEST_ROWS` rows,
 
-which was better than boosting from the linear model's logits, and as good as a weight from
-out-of-fold losses at a sixth of its cost. Trees of few rows have to be small and few, or their
-logits are far too large; both grow with the number of rows. The constants were chosen on splits of
-six data sets other than those of ``benchmarks/attribution_boosting.py``.
+which was better than boosting from the linear model's logits. Trees of few rows have to be small
+and few, or their logits are far too large; both grow with the number of rows. The constants were
+chosen on other splits of the six data sets than those of ``benchmarks/attribution_boosting.py``.
 
 The trees are constrained to rise (or fall) with each column whose score is strong, as far as the
 training rows bear it out. A wrong constraint costs more than a right one brings, since it is hard.
