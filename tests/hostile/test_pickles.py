@@ -29,7 +29,7 @@ def test_models_and_chat_models_keep_nothing_that_a_later_version_must_know():
     """Parameters and fitted attributes alone: a version that has the same ones reads them."""
     model = LLMAttributionRegularizedClassifier(attributions=[1, 2]).fit(X, Y)
     private = {name for name in vars(model) if name.startswith("_")}
-    assert private <= {"_location"}
+    assert private <= {"_location", "_offset", "_holes"}
     chat = pickle.loads(pickle.dumps(ChatModel("tiny")))
     assert {name for name in vars(chat) if name.startswith("_")} == {"_run"}
 

@@ -49,7 +49,7 @@ def test_what_a_text_asks_for_changes_no_class_and_no_form(teacher, loopback, co
 def test_rows_are_generated_from_any_texts(loopback):
     def reply(body):
         n = len(loopback.requests)
-        return json.dumps({"rows": [f"a new row {n} of {i}{i}{i}" for i in range(8)]})
+        return json.dumps({"rows": [f"{i}{i}{i} in the new row {n}" for i in range(8)]})
 
     loopback.reply = reply
     llm = ChatModel("tiny", base_url=loopback.base_url)
