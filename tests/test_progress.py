@@ -45,7 +45,10 @@ def test_a_bar_counts_the_students_of_a_selector(bars, strategy):
     teacher = FrozenEstimator(GaussianNB().fit(X, y))
     few = np.where(np.arange(120) < 20, y, -1)
     LLKDSelector(teacher=teacher, strategy=strategy, random_state=0).fit(X, few)
-    assert [(bar.desc, bar.done) for bar in bars] == [("Students", bars[0].total)]
+    (bar,) = bars
+    assert bar.desc == "Students"
+    # What "distill" tries ends early where nothing pays.
+    assert 0 < bar.done <= bar.total if strategy == "distill" else bar.done == bar.total
 
 
 def test_a_bar_counts_the_gradients_of_a_network(bars):

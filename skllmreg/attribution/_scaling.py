@@ -68,23 +68,31 @@ def feature_scaling(X, sample_weight):
     floor = 0.5 ** min(n_rows * max(1.0, n_rows / 10), 1000)
     scale = np.maximum(scale, rms * floor)
     scale = np.where(constant, np.where(indicator, 2.0, np.inf), unit * scale)
-    if len(sample_weight) < SURE_ROWS and not sparse.issparse(X):
-        scale = _shared_scale(unit * X, scale, indicator, len(sample_weight))
+    if n_rows < SURE_ROWS and not sparse.issparse(X):
+        scale = _shared_scale(unit * mean, unit * rms, scale, indicator, n_rows)
     return np.zeros_like(mean) if sparse.issparse(X) else unit * mean, scale
 
 
-def _shared_scale(X, scale, exempt, n_rows):
+def _shared_scale(mean, rms, scale, exempt, n_rows):
     """Draw scales to 1 where the features seem to be standardized already, by more rows than these.
 
     Then all numbers of X have a mean of about 0 and a mean square of about 1, and the scales vary
     as they do by chance: the logarithm of a standard deviation from n rows has the variance
     trigamma((n - 1) / 2) / 4. Beyond twice that, the scales are taken as they are.
+
+    Parameters
+    ----------
+    mean, rms, scale : ndarray of shape (n_features,)
+        Weighted mean, root mean square and scale of each column.
+    exempt : ndarray of bool of shape (n_features,)
+        Columns that are no measurements.
+    n_rows : float
     """
     varied = np.isfinite(scale) & ~exempt
     if varied.sum() < 3:
         return scale
-    X = X[:, ~exempt]
-    if not (abs(X.mean()) < 0.5 and 0.5 < np.sqrt(np.mean(X * X)) < 2):
+    mean, rms = mean[~exempt].mean(), np.sqrt(np.mean(rms[~exempt] ** 2))
+    if not (abs(mean) < 0.5 and 0.5 < rms < 2):
         return scale
     by_chance = polygamma(1, max(n_rows - 1, 1) / 2) / 4
     own = np.clip(2 * (1 - by_chance / max(np.log(scale[varied]).var(), 1e-300)), 0, 1)

@@ -143,6 +143,6 @@ def main(argv=None):
             found = part.accuracies(n_splits, tick)
         print(f"{part.HEAD}, mean over {n_splits} splits\n")
         print("\n".join(f"  {name:28} {value:.3f}" for name, value in found.items()))
-        print("\n" + textwrap.fill(part.NOTE + load().note, 88) + "\n")
+        print("\n" + textwrap.fill(part.NOTE + load().DESCR, 88) + "\n")
     print(REAL_LLM)
     return 0
