@@ -51,7 +51,7 @@ def test_a_weak_prior_corrects_a_teacher_that_mostly_says_one_word():
             calibration = fit_calibration(stuck, codes, bias=True, bias_sd=bias_sd)
             right.append(np.mean(calibration(stuck).argmax(axis=1) == codes))
     strong, weak = np.reshape(right, (20, 2)).mean(axis=0)
-    assert strong < weak - 0.1
+    assert strong < weak - 0.03
 
 
 def test_weights_count_as_repeated_rows():
