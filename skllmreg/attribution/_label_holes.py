@@ -139,7 +139,7 @@ def find_shifted_group(X, residual, sample_weight, scan):
     """
     total, mean = sample_weight.sum(), np.average(residual, weights=sample_weight)
     variance = np.average((residual - mean) ** 2, weights=sample_weight)
-    if variance == 0:
+    if variance == 0 or total < scan.min_expected:
         return None
     weighted = sample_weight[:, None] * np.column_stack([residual - mean, np.ones(len(residual))])
 

@@ -138,7 +138,9 @@ ENTRIES = {
         lambda llm: teacher(llm, confidence="stated").predict_proba(TEXTS), 4, "json"
     ),
     "LLMTeacherClassifier.fit with calibrate": Entry(
-        lambda llm: teacher(llm, calibrate=True).fit(TEXTS, LABELS), 4, "logprobs"
+        lambda llm: teacher(llm, calibrate=True, answer_with="name").fit(TEXTS, LABELS),
+        4,
+        "logprobs",
     ),
     "LLKDSelector.fit": Entry(
         lambda llm: LLKDSelector(teacher=teacher(llm)).fit(TEXTS), 4, "logprobs"

@@ -261,7 +261,7 @@ FAULTS = {
             "text": unusable("the other replies, the bad one too", "raise max_tokens"),
             "json": unusable("the other replies, the bad one too", "raise max_tokens"),
             "rows": WITHOUT_ITS_ROWS,
-            "letter": RESULT,
+            "letter": unusable("the other replies, the bad one too", "raise max_tokens"),
             "logprobs": RESULT,
         },
     ),

@@ -30,7 +30,11 @@ DESCRIPTIONS = description_question(TASK, ["age", "{x}"])
 STATED = stated_schema(CLASSES)
 MESSAGES = kind_of(np.array(["Where is it?"], dtype=object))
 WRITTEN, ROWS = (
-    {"type": "object", "properties": {"rows": {"type": "array", "items": kind.json_schema()}}}
+    {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": kind.json_schema()}},
+        "required": ["rows"],
+    }
     for kind in (MESSAGES, KIND)
 )
 ATTRIBUTES = attributes_question(TASK, CLASSES, None, MESSAGES)[1]
