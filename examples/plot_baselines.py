@@ -42,7 +42,7 @@ class ScoresAlone(ClassifierMixin, BaseEstimator):
         self.classes_ = np.unique(y)
         self.scaler_ = StandardScaler().fit(X)
         self.coef_ = np.array(
-            [pd.DataFrame(self.attributions[c]).mean()[X.columns] for c in self.classes_]
+            [pd.DataFrame(self.attributions.estimates[c]).mean()[X.columns] for c in self.classes_]
         )
         return self
 

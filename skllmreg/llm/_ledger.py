@@ -41,6 +41,11 @@ LESS = {
         "The server takes no JSON schema: it gets the schema in the prompt, and answers in any "
         "form, which may need more repairs.",
     ),
+    "system": (
+        "",
+        "The server takes no system turn: what stands in it begins the user's turn, as some chat "
+        "templates want.",
+    ),
     "logprobs": (
         "",
         "The server tells the log-probabilities of few tokens at once: labels beyond them get "

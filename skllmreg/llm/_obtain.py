@@ -36,6 +36,7 @@ from skllmreg.llm._settings import (
     canonical,
     equal_form,
     estimate_tokens,
+    without_system_turn,
 )
 from skllmreg.llm._values import Record, Request, may_be_about_additions, may_be_billed
 from skllmreg.utils._process import process
@@ -324,7 +325,7 @@ class Live:
                         break
                 else:
                     self._n_answers += 1
-                    self._learn(request, refused, record)
+                    self._learn(task.messages, request, refused, record)
                     return Obtained(record, cost, False, key, tuple(refused))
             last = refused[-1]
             if not last.transient or n_failures == self.settings.max_retries:
@@ -357,23 +358,34 @@ class Live:
     def _forms(self, messages: Messages) -> Iterator[Request]:
         """The request, and weaker ones for as long as a server refuses what was added to it."""
         question, settings = self.question, self.settings
-        request = Request(settings.model, messages, settings.options, settings.timeout)
+        joined = without_system_turn(messages)
+        refuses_system = self._less.get("system", 0)
+        conversation = joined if refuses_system else messages
+        request = Request(settings.model, conversation, settings.options, settings.timeout)
         if question.schema is not None:
-            for form in range(self._less.get("schema", 0), 3):
-                yield replace(request, schema=question.schema, schema_form=form)
+            schema, first = question.schema, self._less.get("schema", 0)
+            forms = [replace(request, schema=schema, schema_form=i) for i in range(first, 3)]
         else:
             top = self.allowed_logprobs(question.top_logprobs)
-            for fewer in dict.fromkeys((top, min(top, FEW_LOGPROBS), 0)):
-                yield replace(request, top_logprobs=fewer)
+            fewer = dict.fromkeys((top, min(top, FEW_LOGPROBS), 0))
+            forms = [replace(request, top_logprobs=n) for n in fewer]
+        yield from forms
+        if joined is not messages and not refuses_system:
+            for form in dict.fromkeys((0, len(forms) - 1)):
+                yield replace(forms[form], messages=joined)
 
     def allowed_logprobs(self, n: int) -> int:
         """How many of `n` likely tokens the server is known to tell."""
         return (n, min(n, FEW_LOGPROBS), 0)[self._less.get("logprobs", 0)]
 
-    def _learn(self, request: Request, refused: list[RequestError], record: Record) -> None:
+    def _learn(
+        self, messages: Messages, request: Request, refused: list[RequestError], record: Record
+    ) -> None:
         """Note what the same prompt was answered without."""
         name, level = "schema", request.schema_form
-        if top := self.question.top_logprobs:
+        if refused and request.messages != messages and not self._less.get("system"):
+            name, level = "system", 1
+        elif top := self.question.top_logprobs:
             got = request.top_logprobs
             name, level = "logprobs", 0 if got == top else 1 if got else 2
         suspicion = ("refused once", self.settings.url, self.settings.model, name)

@@ -418,6 +418,18 @@ def cache_key(identity: str, messages: Messages, sample: int) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def without_system_turn(messages: Messages) -> Messages:
+    """The system's turn as the beginning of the user's; some chat templates have no other place.
+
+    The same object where there is no system turn before a user's.
+    """
+    roles = [message["role"] for message in messages[:2]]
+    if roles not in (["system", "user"], ["developer", "user"]):
+        return messages
+    first, second, *others = messages
+    return [{"role": "user", "content": f"{first['content']}\n\n{second['content']}"}, *others]
+
+
 def estimate_tokens(messages: Messages, schema: dict[str, Any] | None = None) -> int:
     """Tokens of a prompt, high on purpose: budgets reserve by this number.
 

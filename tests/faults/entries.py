@@ -165,8 +165,9 @@ def healthy(body):
         return completion(json.dumps(filled(schema, prompt)))
     if "Answer with one of these and nothing else:\n" not in first:
         return completion(f"reply to {prompt}")
-    # The labels are two lines at the end.
-    labels = first.splitlines()[-2:]
+    # The labels are the two lines after it; the row comes last, also where turns are joined.
+    labels = first.partition("Answer with one of these and nothing else:\n")[2].splitlines()[:2]
+    prompt = prompt.rpartition("\n\n")[2]
     label, other = labels[::-1] if "back" in prompt else labels
     return completion(label, logprobs=logprobs(label, other) if body.get("logprobs") else None)
 

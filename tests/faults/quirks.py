@@ -38,6 +38,10 @@ def refuses(field, behavior, when=lambda value: True):
     return lambda body, n: behavior if field in body and when(body[field]) else None
 
 
+def has_system(body):
+    return any(message["role"] == "system" for message in body["messages"])
+
+
 def once(behavior):
     return lambda body, n: behavior if n == 2 else None
 
@@ -81,6 +85,14 @@ FOR_ALL = {
         )
         for status in SCHEMA_STATUSES
     },
+    "no system turn, said with a 400": Quirk(
+        GITHUB + "huggingface/chat-ui/issues/1386",
+        lambda body, n: error(400, "System role not supported") if has_system(body) else None,
+    ),
+    "no system turn, said with a 500": Quirk(
+        GITHUB + "sgl-project/sglang/issues/892",
+        lambda body, n: error(500, "Internal Server Error") if has_system(body) else None,
+    ),
     "json_object alone, said with a 500": Quirk(
         GITHUB + "ggml-org/llama.cpp/issues/9522",
         refuses("response_format", error(500, LLAMA, type="server_error"), is_schema),

@@ -72,10 +72,10 @@ def refuses_second(quirk):
     seen = []
 
     def answer(body):
-        text = body["messages"][0]["content"]
-        if text.startswith("Answer with nothing but one JSON"):
-            text = text.partition("\n\n")[2]  # the schema stands first in the weaker forms
-        prompt = text + str(body["messages"][1:])
+        # The same in the weaker forms, in which the schema stands first or turns are joined.
+        prompt = "\n\n".join(message["content"] for message in body["messages"])
+        if prompt.startswith("Answer with nothing but one JSON"):
+            prompt = prompt.partition("\n\n")[2]
         if prompt not in seen:
             seen.append(prompt)
         return FOR_ONE[quirk].answer if seen.index(prompt) == 1 else healthy(body)
