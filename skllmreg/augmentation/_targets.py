@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 
+from skllmreg.utils._json import UnusableError, check_schema, parse_json
 from skllmreg.utils._text import words
 
 _ARTICLES = {"a", "an", "the"}
@@ -99,8 +100,6 @@ def json_schema(schema):
     >>> check("to Oslo", '{"town": "Oslo"}')
     'the target breaks the schema: city is missing'
     """
-    from skllmreg.llm._json import UnusableError, check_schema, parse_json
-
     check_schema(schema)
 
     def check(x, y):

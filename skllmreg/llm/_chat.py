@@ -8,7 +8,6 @@ from typing import Any
 
 from skllmreg.llm import _ledger
 from skllmreg.llm._engine import Answering, Whole
-from skllmreg.llm._json import check_schema
 from skllmreg.llm._labels import label_probabilities
 from skllmreg.llm._obtain import Live, Question
 from skllmreg.llm._settings import (
@@ -19,6 +18,7 @@ from skllmreg.llm._settings import (
 from skllmreg.llm._store import open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import LabelProbabilities, ModelValue, Quote, Reply, Usage
+from skllmreg.utils._json import check_schema
 
 GUESSED_COMPLETION = 256
 

@@ -14,11 +14,11 @@ from skllmreg.exceptions import (
     NoAnswerError,
     RequestError,
 )
-from skllmreg.llm._json import UnusableError, map_strings, parse_json
 from skllmreg.llm._obtain import Obtained, Question, StoppedError, Task
 from skllmreg.llm._settings import Messages, Settings, number_samples
 from skllmreg.llm._store import prune_command
 from skllmreg.llm._values import PROMPT_CODES, Record, Reply
+from skllmreg.utils._json import UnusableError, map_strings, parse_json
 from skllmreg.utils._process import process
 from skllmreg.utils._progress import progress_bar
 from skllmreg.utils._text import short_line

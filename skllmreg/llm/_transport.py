@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from skllmreg.exceptions import RequestError
-from skllmreg.llm._json import is_closed
 from skllmreg.llm._settings import Secret, is_loopback, read_key
 from skllmreg.llm._values import (
     CUT_OFF,
@@ -33,6 +32,7 @@ from skllmreg.llm._values import (
     read_logprobs,
     refusal,
 )
+from skllmreg.utils._json import is_closed
 from skllmreg.utils._process import process
 from skllmreg.utils._text import short_line
 

@@ -28,7 +28,7 @@ from skllmreg.attribution._prompts import (
     target_goal,
 )
 from skllmreg.exceptions import InvalidReplyError, UndescribedClassWarning
-from skllmreg.llm._json import UnusableError, parse_json
+from skllmreg.utils._json import UnusableError, parse_json
 from tests.loopback import last
 
 TASK = "Predict whether the patient is ill."

@@ -10,7 +10,7 @@ from skllmreg.augmentation import GenerationRequest
 from skllmreg.augmentation._kinds import MOST_SHOWN, kind_of
 from skllmreg.augmentation._pairs import InputTarget
 from skllmreg.augmentation._writers import attributes_question, read_attributes, rows_question
-from skllmreg.llm._json import check_schema, is_closed
+from skllmreg.utils._json import check_schema, is_closed
 from skllmreg.utils._text import clean_text
 
 FRAME = pd.DataFrame({"age": [20, 40], "city": pd.Categorical(["Rome", "Oslo"])})

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skllmreg.augmentation._schema import MARGIN, MARGIN_ROWS, TableSchema
-from skllmreg.llm._json import check_schema, is_closed
+from skllmreg.utils._json import check_schema, is_closed
 from skllmreg.utils._labels import is_missing
 from skllmreg.utils._text import short_repr
 

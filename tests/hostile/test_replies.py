@@ -15,8 +15,8 @@ from skllmreg.attribution._prompts import description_question, score_question, 
 from skllmreg.augmentation._kinds import kind_of
 from skllmreg.augmentation._writers import attributes_question, read_attributes
 from skllmreg.exceptions import GenerationError, InvalidReplyError
-from skllmreg.llm._json import UnusableError, parse_json
 from skllmreg.selection._prompts import read_stated, stated_schema
+from skllmreg.utils._json import UnusableError, parse_json
 from skllmreg.utils._text import clean_text
 from tests.hostile.strategies import TEXTS, replies
 from tests.loopback import completion

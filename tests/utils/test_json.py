@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skllmreg.llm._json import UnusableError, check_schema, is_closed, parse_json
+from skllmreg.utils._json import UnusableError, check_schema, is_closed, parse_json
 
 SCORES = {
     "type": "object",
