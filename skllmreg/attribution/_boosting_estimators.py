@@ -209,7 +209,7 @@ class LLMAttributionBoostingClassifier(ClassifierMixin, BoostingModel):
         None if the trees have no weight.
     tree_weight_ : float
         Weight of the trees.
-    monotonic_cst_ : ndarray of int of shape (n_features_in_,)
+    monotonic_cst_ : ndarray of int of shape (`n_features_in_`,)
         Sign of the constraint on each column, 0 for none.
     attributions_ : ndarray of shape (1 or n_classes, n_linear_columns)
         Mean scores of the linear part's columns; None without scores.

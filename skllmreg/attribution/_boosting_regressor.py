@@ -59,7 +59,7 @@ class LLMAttributionBoostingRegressor(RegressorMixin, BoostingModel):
         None if the trees have no weight.
     tree_weight_ : float
         Weight of the trees.
-    monotonic_cst_ : ndarray of int of shape (n_features_in_,)
+    monotonic_cst_ : ndarray of int of shape (`n_features_in_`,)
         Sign of the constraint on each column, 0 for none.
     attributions_ : ndarray of shape (1, n_linear_columns)
         Mean scores of the linear part's columns; None without scores.
