@@ -14,9 +14,9 @@ def test_demo_prints_table_provenance_and_real_llm(tmp_path, capsys):
     for text in ("logistic regression", "LLM's scores alone", "paper's setting", "auto", "± "):
         assert text in out
     assert "may have read about it" in out
-    assert "+ 150 calls, skllmreg" in out
+    assert "+ 150 labeled by an LLM" in out
     assert "too easy for a claim" in out
-    assert "rows at random are as good" in out
+    assert "drawn at random" in out
     assert "+ 300 written by an LLM" in out
     assert "written by a large language model for this project" in " ".join(out.split())
     assert "llm=ChatModel(" in out

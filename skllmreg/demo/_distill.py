@@ -11,8 +11,9 @@ PER_CLASS = 5
 N_TEST = 200
 HEAD = f"Accuracy on {N_TEST} other help-desk messages"
 NOTE = (
-    "Of a pool this small, with a teacher this good, rows at random are as good as chosen ones; "
-    "with thousands of rows and a teacher that errs they are not (benchmarks/selection.py). "
+    "The labels are an LLM's; the messages it is asked about are drawn at random, since nothing is "
+    "gained by choosing among so few with a teacher this good. What the choice of rows and the "
+    "correction of a teacher that errs bring is in benchmarks/results/selection_real.md. "
 )
 
 
@@ -44,9 +45,10 @@ def accuracies(n_splits, tick):
 
         rows = {
             f"{len(few)} labeled messages": score(student.fit(texts[train][few], truth[few])),
-            f"+ {CALLS} calls, random": score(taught(strategy="random", max_teacher_calls=CALLS)),
-            f"+ {CALLS} calls, skllmreg": score(taught(max_teacher_calls=CALLS)),
-            f"+ all {len(train) - len(few)} calls": score(taught()),
+            f"+ {CALLS} labeled by an LLM": score(
+                taught(strategy="random", max_teacher_calls=CALLS)
+            ),
+            f"+ all {len(train) - len(few)} by an LLM": score(taught(strategy="all")),
         }
         for name, value in rows.items():
             found.setdefault(name, []).append(value)
