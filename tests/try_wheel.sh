@@ -9,6 +9,6 @@ cd "$elsewhere" # where the source tree is not on the path
 "$python" -c 'import skllmreg, sys; assert skllmreg.__file__.startswith(sys.prefix), skllmreg'
 "$python" -m skllmreg demo --splits 2
 "$python" -m pytest -q -c /dev/null --noconftest --import-mode=importlib \
-    -k as_printed "$tests/test_readme.py"
+    -k first_lines "$tests/test_readme.py"
 "$python" -m pytest -q -c /dev/null --doctest-modules \
     -o doctest_optionflags="ELLIPSIS NORMALIZE_WHITESPACE" --pyargs skllmreg
