@@ -184,7 +184,7 @@ FRAME = pd.DataFrame(
     {
         "age": [30, 41, 55],
         "bmi": [20.5, np.nan, 30.1],
-        "sex": list("fmf"),
+        "sex": pd.Categorical(list("fmf")),
         "ill": [True, False, True],
     }
 )
