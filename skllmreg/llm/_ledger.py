@@ -372,6 +372,11 @@ def refused(store: Store, settings: Settings) -> dict[str, int]:
     return levels
 
 
+def takes_system_turns(store: Store, settings: Settings) -> bool:
+    """Whether this model is known to have answered a system's turn."""
+    return _refused(store, settings).get("system", {}).get("level") == 0
+
+
 def note_refused(store: Store, settings: Settings, name: str, level: int, why: str) -> None:
     """Remember for a day, in all processes, that this model does not take something."""
     entry = {"level": level, "since": time.time(), "why": why}
@@ -383,7 +388,12 @@ def note_refused(store: Store, settings: Settings, name: str, level: int, why: s
 def all_refused(store: Store) -> dict[str, list[str]]:
     """What is remembered as refused, by server and model."""
     rows = store.read("SELECT name, state FROM limits WHERE name LIKE 'refused %'")
-    return {name.removeprefix("refused "): sorted(_read_refused(state)) for name, state in rows}
+    found = {name.removeprefix("refused "): _read_refused(state) for name, state in rows}
+    return {
+        name: sorted(what for what, entry in entries.items() if entry.get("level"))
+        for name, entries in found.items()
+        if any(entry.get("level") for entry in entries.values())
+    }
 
 
 def _refused(store: Store, settings: Settings) -> dict[str, dict]:

@@ -157,6 +157,8 @@ class Live:
         self._explained, self._lock = 0.0, threading.Lock()
         self._gate = threading.Lock()
         self._n_answers = 0
+        replay = self.settings.replay
+        self._takes_system = replay or _ledger.takes_system_turns(self.store, self.settings)
         # A replay looks for what was asked then, whatever is known of the server by now.
         self._less = {} if self.settings.replay else _ledger.refused(self.store, self.settings)
 
@@ -325,6 +327,7 @@ class Live:
                         break
                 else:
                     self._n_answers += 1
+                    self._note_system_turn(request)
                     self._learn(task.messages, request, refused, record)
                     return Obtained(record, cost, False, key, tuple(refused))
             last = refused[-1]
@@ -370,7 +373,8 @@ class Live:
             fewer = dict.fromkeys((top, min(top, FEW_LOGPROBS), 0))
             forms = [replace(request, top_logprobs=n) for n in fewer]
         yield from forms
-        if joined is not messages and not refuses_system:
+        # A server that has answered a system's turn refuses something else.
+        if joined is not messages and not refuses_system and not self._takes_system:
             for form in dict.fromkeys((0, len(forms) - 1)):
                 yield replace(forms[form], messages=joined)
 
@@ -396,6 +400,13 @@ class Live:
                 process.noted.add(suspicion)  # a passing failure must not switch anything off
             else:
                 self.note_refused(name, level, str(refused[-1]))
+
+    def _note_system_turn(self, request: Request) -> None:
+        """Remember that the server has answered a system's turn."""
+        if not self._takes_system and request.messages[0]["role"] in ("system", "developer"):
+            self._takes_system = True
+            with contextlib.suppress(CacheError):  # at worst it is found out again
+                _ledger.note_refused(self.store, self.settings, "system", 0, "")
 
     def note_refused(self, name: str, level: int, why: str) -> None:
         """Ask this model for less from now on, for a day, and say so once."""

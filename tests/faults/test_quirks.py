@@ -40,7 +40,7 @@ USES = {
     "generation": lambda llm: len(generate(llm).X_generated_),
 }
 
-FAST = ("complete with a schema", "teacher")
+FAST = ("teacher",)
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def test_a_refused_row_amid_answers_is_asked_for_no_votes(loopback):
     with pytest.raises(InvalidReplyError, match="Prompt 2: .*too long") as caught:
         chat.label_probabilities(["a", "b", "long", "c"], LABELS)
     assert [row is None for row in caught.value.replies] == [False, False, True, False]
-    # With as many log-probabilities as wanted, with five, and without; with and without a system.
-    assert len(loopback.requests) == 3 + 3 + 2
+    # With as many log-probabilities as wanted, with five, and without.
+    assert len(loopback.requests) == 3 + 3
 
 
 def test_fewer_log_probabilities_are_taken_where_a_server_tells_only_five(loopback, chat):
