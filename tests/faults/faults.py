@@ -180,9 +180,7 @@ FAULTS = {
     "connection reset, once": once(Behavior(reset=True)),
     "connection reset, for good": for_good(Behavior(reset=True), "cannot be reached"),
     "no answer in time, once": once(Behavior(delay=1.5), timeout=0.3, max_retries=2),
-    "no answer in time, for good": for_good(
-        Behavior(delay=1.5), "within 0.5 s", timeout=0.5
-    ),
+    "no answer in time, for good": for_good(Behavior(delay=1.5), "within 0.5 s", timeout=0.5),
     "slow drip, once": once(Behavior(drip=0.02), timeout=0.3, max_retries=2),
     "slow drip, for good": for_good(
         Behavior(drip=0.02), "still sending its reply after the timeout", timeout=0.5
