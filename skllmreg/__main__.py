@@ -8,9 +8,9 @@ from skllmreg import __version__
 # Each command's module is imported when it is asked for.
 _COMMANDS = {
     "demo": ("skllmreg.demo", "main", "a learning curve on real data: no key, no network"),
-    "doctor": ("skllmreg.llm._cli", "doctor", "check the connection to a language model"),
+    "doctor": ("skllmreg._cli", "doctor", "check the connection to a language model"),
     "serve": ("skllmreg.llm._local", "main", "serve a model from a GGUF file on this machine"),
-    "cache": ("skllmreg.llm._cli", "cache", "look into the cache of language-model replies"),
+    "cache": ("skllmreg._cli", "cache", "look into the cache of language-model replies"),
 }
 
 

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from skllmreg import GOLDAugmenter
+from skllmreg._cli import cache as cache_command
+from skllmreg._cli import doctor
 from skllmreg.exceptions import CacheError, NoAttributesWarning, RequestError
 from skllmreg.llm import ChatModel, _ledger, _obtain, _store
-from skllmreg.llm._cli import cache as cache_command
-from skllmreg.llm._cli import doctor
 from skllmreg.llm._store import open_store
 from tests.faults.entries import ENTRIES, LABELS, TASK, TEXTS, healthy
 from tests.faults.faults import COUNTS, FAULTS, GUIDE, guide_with_table

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from skllmreg._cli import cache as main
 from skllmreg.exceptions import (
     AnswerNotStoredWarning,
     CacheError,
@@ -18,7 +19,6 @@ from skllmreg.exceptions import (
     RequestError,
 )
 from skllmreg.llm import ChatModel, Record, _store
-from skllmreg.llm._cli import cache as main
 from skllmreg.llm._store import HELD, default_path, open_store
 from tests.loopback import Behavior, as_in_a_new_process, completion, error, last
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from skllmreg._cli import cache as main
 from skllmreg.llm import ChatModel
-from skllmreg.llm._cli import cache as main
 from tests.loopback import last
 
 

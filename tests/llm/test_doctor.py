@@ -1,6 +1,6 @@
 import pytest
 
-from skllmreg.llm._cli import doctor as main
+from skllmreg._cli import doctor as main
 from tests.loopback import Behavior, _Handler, completion, error, last
 
 
@@ -75,7 +75,7 @@ def test_no_server_is_told(capsys):
 
 
 def test_without_a_model_openai_is_not_asked_anything(monkeypatch, capsys):
-    monkeypatch.setattr("skllmreg.llm._cli.ChatCompletions.models", lambda *args: ["gpt"])
+    monkeypatch.setattr("skllmreg._cli.ChatCompletions.models", lambda *args: ["gpt"])
     assert main([]) == 0
     assert "name one with --model" in capsys.readouterr().out
 

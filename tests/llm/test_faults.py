@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
+from skllmreg._cli import cache as main
 from skllmreg.exceptions import InvalidReplyError, LLMError, NoAnswerError, RequestError
 from skllmreg.llm import ChatModel, _ledger, _obtain, _store, _transport
-from skllmreg.llm._cli import cache as main
 from tests.loopback import Behavior, completion, error, last
 
 HTML = Behavior("\ufeff<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
