@@ -222,8 +222,8 @@ def fill(path, n):
     """Put `n` answers into a cache, as if they had been asked for."""
     from skllmreg.llm import ChatModel
     from skllmreg.llm._engine import Answering
-    from skllmreg.llm._obtain import Question
     from skllmreg.llm._settings import as_conversations
+    from skllmreg.llm._values import Question
 
     chat = ChatModel("tiny", base_url="http://127.0.0.1:1/v1", cache=path)
     obtain = chat._obtain(Question())

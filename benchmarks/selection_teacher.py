@@ -17,7 +17,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from skllmreg import ChatModel, LLMTeacherClassifier
 from skllmreg.llm import LocalServer
-from skllmreg.llm._transport import ChatCompletions, body_of, read_record
+from skllmreg.llm._replies import read_record
+from skllmreg.llm._transport import ChatCompletions, body_of
 from skllmreg.students._calibration import batch_calibrated
 
 EMOTIONS = {

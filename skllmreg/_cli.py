@@ -14,10 +14,10 @@ from skllmreg.exceptions import CacheError, LLMError, RequestError
 from skllmreg.llm import _ledger
 from skllmreg.llm._chat import ChatModel
 from skllmreg.llm._embed import EmbeddingModel
-from skllmreg.llm._obtain import Obtained, Question, Task
 from skllmreg.llm._settings import is_openai, resolve_url
 from skllmreg.llm._store import Store, open_store
 from skllmreg.llm._transport import ChatCompletions
+from skllmreg.llm._values import Obtained, Question, Task
 from skllmreg.utils._json import UnusableError, parse_json, read_json
 from skllmreg.utils._text import short_line
 

@@ -9,7 +9,7 @@ from typing import Any
 from skllmreg.llm import _ledger
 from skllmreg.llm._engine import Answering, Whole
 from skllmreg.llm._labels import label_probabilities
-from skllmreg.llm._obtain import Live, Question
+from skllmreg.llm._obtain import Live
 from skllmreg.llm._settings import (
     Settings,
     as_conversations,
@@ -17,7 +17,14 @@ from skllmreg.llm._settings import (
 )
 from skllmreg.llm._store import open_store
 from skllmreg.llm._transport import ChatCompletions
-from skllmreg.llm._values import LabelProbabilities, ModelValue, Quote, Reply, Usage
+from skllmreg.llm._values import (
+    LabelProbabilities,
+    ModelValue,
+    Question,
+    Quote,
+    Reply,
+    Usage,
+)
 from skllmreg.utils._json import check_schema
 
 GUESSED_COMPLETION = 256

@@ -12,11 +12,20 @@ import numpy as np
 from skllmreg.exceptions import InvalidReplyError, LLMError, ReplayMissError, RequestError
 from skllmreg.llm import _ledger
 from skllmreg.llm._engine import unusable_replies
-from skllmreg.llm._obtain import HeldError, Live, Obtained, Question, Task
+from skllmreg.llm._obtain import HeldError, Live
 from skllmreg.llm._settings import Messages, Settings, cache_key, canonical, equal_form
 from skllmreg.llm._store import HELD, describe_miss, open_store
 from skllmreg.llm._transport import ChatCompletions
-from skllmreg.llm._values import ModelValue, Record, Request, Usage, as_count
+from skllmreg.llm._values import (
+    ModelValue,
+    Obtained,
+    Question,
+    Record,
+    Request,
+    Task,
+    Usage,
+    as_count,
+)
 from skllmreg.utils._progress import progress_bar
 from skllmreg.utils._text import short_line
 

@@ -14,10 +14,10 @@ from skllmreg.exceptions import (
     NoAnswerError,
     RequestError,
 )
-from skllmreg.llm._obtain import Obtained, Question, StoppedError, Task
+from skllmreg.llm._obtain import StoppedError
 from skllmreg.llm._settings import Messages, Settings, number_samples
 from skllmreg.llm._store import prune_command
-from skllmreg.llm._values import PROMPT_CODES, Record, Reply
+from skllmreg.llm._values import PROMPT_CODES, Obtained, Question, Record, Reply, Task
 from skllmreg.utils._json import UnusableError, map_strings, parse_json
 from skllmreg.utils._process import process
 from skllmreg.utils._progress import progress_bar

@@ -15,9 +15,9 @@ import numpy as np
 
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError, ReplayMissError
 from skllmreg.llm._engine import ENOUGH, Answering, unusable_replies
-from skllmreg.llm._obtain import FEW_LOGPROBS, Question
+from skllmreg.llm._obtain import FEW_LOGPROBS
 from skllmreg.llm._settings import Messages
-from skllmreg.llm._values import CUT_OFF, LabelProbabilities, Reply
+from skllmreg.llm._values import CUT_OFF, LabelProbabilities, Question, Reply
 from skllmreg.utils._json import THOUGHT
 from skllmreg.utils._process import process
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from skllmreg.exceptions import (
     AnswerNotStoredWarning,
@@ -29,6 +29,7 @@ from skllmreg.exceptions import (
     ServerLimitWarning,
 )
 from skllmreg.llm import _ledger, _store
+from skllmreg.llm._replies import may_be_about_additions, may_be_billed
 from skllmreg.llm._settings import (
     Messages,
     Settings,
@@ -38,7 +39,7 @@ from skllmreg.llm._settings import (
     estimate_tokens,
     without_system_turn,
 )
-from skllmreg.llm._values import Record, Request, may_be_about_additions, may_be_billed
+from skllmreg.llm._values import Obtained, Question, Record, Request, Task
 from skllmreg.utils._process import process
 from skllmreg.utils._warn import warn
 
@@ -52,58 +53,6 @@ FIRST_PAUSE = 0.5
 POLL = 0.05
 # Servers tell the log-probabilities of 20 tokens at most, some of 5.
 FEW_LOGPROBS = 5
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a call asks for with each prompt: a schema, so many likely tokens per position."""
-
-    schema: dict[str, Any] | None = None
-    top_logprobs: int = 0
-
-
-@dataclass(frozen=True)
-class Obtained:
-    """One answer, what was paid for it, where the cache has it, and what was refused on the way."""
-
-    record: Record
-    cost: float | None
-    cached: bool
-    key: str
-    refused: tuple[RequestError, ...] = ()
-
-
-@dataclass(frozen=True)
-class Task:
-    """One prompt, its place in the call and in the cache, and the answers to be repaired by it."""
-
-    index: int
-    messages: Messages
-    sample: int
-    key: str
-    earlier: tuple[Obtained, ...] = ()
-
-
-class Obtains(Protocol):
-    """A way to obtain answers: what the rest of the package knows about it."""
-
-    settings: Settings
-    question: Question
-
-    def key(self, messages: Messages, sample: int) -> str:
-        """Where the cache has, or will have, the answer to a prompt."""
-
-    def known(self, keys: Iterable[str]) -> dict[str, Record]:
-        """The answers that are in the cache."""
-
-    def submit(self, task: Task) -> None:
-        """Ask for one more answer; also while `outcomes` is iterated."""
-
-    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
-        """Yield answers and errors as they come, until there is nothing left to do."""
-
-    def halt(self) -> None:
-        """Ask for nothing more; what is under way is waited for."""
 
 
 class StoppedError(Exception):

@@ -18,27 +18,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from skllmreg.exceptions import RequestError
+from skllmreg.llm._replies import parse_payload, read_record, refusal
 from skllmreg.llm._settings import Secret, is_loopback, read_key
-from skllmreg.llm._values import (
-    CUT_OFF,
-    ENDED,
-    FILTERED,
-    PROMPT_CODES,
-    Record,
-    Request,
-    as_count,
-    as_text,
-    page_text,
-    read_logprobs,
-    refusal,
-)
+from skllmreg.llm._values import Record, Request
 from skllmreg.utils._json import is_closed
 from skllmreg.utils._process import process
-from skllmreg.utils._text import short_line
 
 LARGEST_REPLY = 32 * 2**20
-# How an answer ends that the server could not finish.
-_BROKEN = {"error", "network_error", "insufficient_system_resource", "abort", "cancelled"}
 
 
 class ChatCompletions:
@@ -327,89 +313,3 @@ def _root_of(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     return str(error) or type(error).__name__
-
-
-# What comes back. Servers leave out, and add, what they like.
-
-
-def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, Any]:
-    """The JSON object that a server has sent with status 200, or a RequestError."""
-    if text.lstrip()[:1] == "<":
-        raise RequestError(
-            f"{url} answered with a web page in place of JSON: {page_text(hide(text))!r}. Does "
-            "base_url point at the API, as in http://localhost:8000/v1, and is there no proxy or "
-            "login page in between?",
-            sent=True,
-        )
-    try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError):
-        payload = None
-    if not isinstance(payload, dict):
-        raise RequestError(
-            f"{url} answered with malformed JSON: {short_line(hide(text))!r}.",
-            transient=True,
-            sent=True,
-        )
-    return payload
-
-
-def read_record(payload: dict[str, Any], url: str, hide: Callable[[str], str]) -> Record:
-    """The few fields that are kept, each of its type or None.
-
-    A RequestError where the server says, with status 200, that there is no answer.
-    """
-    choices = payload.get("choices")
-    some = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
-    choice = choices[0] if some and choices else {}
-    # Some gateways report errors with status 200, beside the choices or in one.
-    if error := payload.get("error") or choice.get("error"):
-        code = error.get("code") if isinstance(error, dict) else None
-        is_status = isinstance(code, int) and 400 <= code < 600
-        raise refusal(url, code if is_status else None, error, {}, hide)
-    if not some:
-        said = short_line(hide(json.dumps(payload)), 200)
-        raise RequestError(
-            f"{url} answered without a list of choices: {said}. Is it the chat completions API?",
-            sent=True,
-        )
-    reason = hide(_text(choice.get("finish_reason")) or "")
-    if unfinished := _unfinished(reason, url):
-        raise unfinished
-    message, usage = _dict(choice.get("message")), _dict(payload.get("usage"))
-    return Record(
-        text=as_text(message.get("content"), hide),
-        refusal=as_text(message.get("refusal"), hide) or None,
-        finish_reason=(reason or None) if choices else "no choices",
-        model=as_text(payload.get("model"), hide) or None,
-        prompt_tokens=as_count(usage.get("prompt_tokens")),
-        completion_tokens=as_count(usage.get("completion_tokens")),
-        logprobs=read_logprobs(_dict(choice.get("logprobs")).get("content"), hide),
-        thoughts=bool(_text(message.get("reasoning_content")) or _text(message.get("reasoning"))),
-    )
-
-
-def _unfinished(reason: str, url: str) -> RequestError | None:
-    """The error for an answer that did not end as one."""
-    word = reason.lower()
-    if not word or word in ENDED | CUT_OFF | FILTERED:
-        return None
-    how = f"{url} ended its answer with finish_reason {short_line(reason, 40)!r}"
-    if word in PROMPT_CODES:
-        hint = "the context of the model is full. Shorten the prompt, or lower max_tokens"
-        return RequestError(f"{how}: {hint}.", code=word, status=200, sent=True)
-    return RequestError(
-        f"{how}, which is not the end of an answer.",
-        code=word[:40],
-        status=200,
-        transient=word in _BROKEN,
-        sent=True,
-    )
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -1,19 +1,14 @@
-"""Define what is asked, answered and refused: requests, records, replies, errors of servers."""
+"""Define what is asked and answered: questions, requests, records, replies, models as values."""
 
-import email.utils
 import inspect
-import json
-import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from skllmreg.exceptions import RequestError
-from skllmreg.llm._settings import without_secrets
-from skllmreg.utils._text import short_line
+from skllmreg.llm._settings import Messages, Settings, without_secrets
 
 # Words for how an answer has ended, in lower case. OpenAI says "stop", "length", "content_filter".
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls"}
@@ -31,12 +26,8 @@ PROMPT_CODES = {
     "model_length",
     "model_context_window_exceeded",
 }
-# Refusals that no repetition heals, though their status alone would allow one.
-_FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
 # No answer has more tokens; what is above would also be too much for the ledger.
 MOST_TOKENS = 2**31
-# A server that wants a longer wait is not waited for.
-LONGEST_PAUSE = 3600.0
 
 
 @runtime_checkable
@@ -280,6 +271,58 @@ class LabelProbabilities:
     cached: np.ndarray
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a call asks for with each prompt: a schema, so many likely tokens per position."""
+
+    schema: dict[str, Any] | None = None
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """One answer, what was paid for it, where the cache has it, and what was refused on the way."""
+
+    record: Record
+    cost: float | None
+    cached: bool
+    key: str
+    refused: tuple[RequestError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt, its place in the call and in the cache, and the answers to be repaired by it."""
+
+    index: int
+    messages: Messages
+    sample: int
+    key: str
+    earlier: tuple[Obtained, ...] = ()
+
+
+class Obtains(Protocol):
+    """A way to obtain answers: what the rest of the package knows about it."""
+
+    settings: Settings
+    question: Question
+
+    def key(self, messages: Messages, sample: int) -> str:
+        """Where the cache has, or will have, the answer to a prompt."""
+
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        """The answers that are in the cache."""
+
+    def submit(self, task: Task) -> None:
+        """Ask for one more answer; also while `outcomes` is iterated."""
+
+    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
+        """Yield answers and errors as they come, until there is nothing left to do."""
+
+    def halt(self) -> None:
+        """Ask for nothing more; what is under way is waited for."""
+
+
 class ModelValue:
     """A model as a value: its parameters are all it holds, it is compared and shown by them."""
 
@@ -365,113 +408,3 @@ def read_logprobs(tokens: Any, hide: Callable[[str], str] = str) -> list[dict[st
         ] or None
     except (KeyError, TypeError, AttributeError, OverflowError):
         return None
-
-
-def is_web_page(text: str) -> bool:
-    return text.lstrip()[:1] == "<"
-
-
-def page_text(text: str) -> str:
-    """What the beginning of a web page says, on one short line."""
-    tags = r"<(script|style).*?</\1>|<[^<>]*>"  # takes time that grows with the square
-    return short_line(re.sub(tags, " ", text[:10_000], flags=re.I | re.S))
-
-
-def refusal(
-    url: str, status: int | None, said: Any, headers: Any, hide: Callable[[str], str]
-) -> RequestError:
-    """The error for a status, or for an error that comes with status 200.
-
-    Parameters
-    ----------
-    url : str
-        Who refuses.
-    status : int or None
-        None where it is not known.
-    said : object
-        The parsed body, or its text.
-    headers : mapping
-        Of the response.
-    hide : callable
-        Drops the key from a text.
-    """
-    if isinstance(said, dict):
-        said = said.get("error") or said
-    fields = said if isinstance(said, dict) else {}
-    message = fields.get("message") or fields.get("detail") or said
-    if not isinstance(message, str):
-        message = json.dumps(message) if message else ""
-    code = fields.get("code") or fields.get("type")
-    if isinstance(code, int) and isinstance(fields.get("type"), str):
-        code = fields["type"]  # llama.cpp repeats the status as the code
-    pause = _retry_after(headers)
-    too_long = (pause or 0.0) > LONGEST_PAUSE
-    head = "an error" if status is None else f"status {status}"
-    what = short_line(hide(message), 500) or "no message"
-    if is_web_page(message):
-        what = f"a web page, perhaps of a proxy on the way: {page_text(hide(message))!r}"
-    return RequestError(
-        f"{url} answered with {head}: {what}{'' if what[-1] in '.!?' else '.'}"
-        + (f" It wants to be asked again in {(pause or 0) / 3600:.1f} hours." if too_long else "")
-        + _hint(status or 0, url),
-        status=status,
-        code=hide(str(code)) if isinstance(code, (str, int)) else "",
-        retry_after=pause,
-        transient=_is_transient(status or 0)
-        and code not in _FINAL_CODES
-        and headers.get("x-should-retry") != "false"
-        and not too_long,
-        sent=True,
-    )
-
-
-def _is_transient(status: int) -> bool:
-    return status in (408, 409, 429) or (status >= 500 and status not in (501, 505))
-
-
-def _hint(status: int, url: str) -> str:
-    if 300 <= status < 400:
-        return " Give the address it redirects to as base_url."
-    if status == 401:
-        return " Is the key right, was one sent? api_key_env names the variable that holds it."
-    if status == 404:
-        end = "" if url.endswith("/v1") else "Most addresses end in /v1. "
-        return (
-            f" {end}Does the server have this model? "
-            f"`python -m skllmreg doctor --base-url {url}` tells."
-        )
-    return ""
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds to wait as the server says, in any of the three forms that are used."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if seconds == seconds:  # "nan" is a number to Python
-            return max(0.0, seconds)
-    try:
-        when = email.utils.parsedate_to_datetime(headers["retry-after"])
-        return max(0.0, when.timestamp() - time.time())
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None
-
-
-def may_be_about_additions(error: RequestError) -> bool:
-    """Whether a refusal can be about what this package adds to a request.
-
-    Keys, quotas, limits and gateways have statuses of their own, and some codes name the prompt.
-    """
-    status = error.status or 0
-    return (
-        400 <= status < 520
-        and status not in (401, 402, 407, 408, 409, 429, 502, 503, 504)
-        and error.code not in PROMPT_CODES
-    )
-
-
-def may_be_billed(status: int | None) -> bool:
-    """Whether somebody may have answered: a gateway that gave up does not know."""
-    return status is None or status in (200, 502, 504) or status >= 520

@@ -28,7 +28,7 @@ from skllmreg.augmentation._writers import (
 from skllmreg.exceptions import RequestError
 from skllmreg.llm import Reply
 from skllmreg.llm._labels import Labels
-from skllmreg.llm._transport import parse_payload, read_record
+from skllmreg.llm._replies import parse_payload, read_record
 from skllmreg.selection._prompts import read_stated, stated_schema
 from skllmreg.utils._json import map_strings, parse_json
 from tests.faults.entries import CLASSES, TASK, TEXTS

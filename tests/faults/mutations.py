@@ -18,13 +18,13 @@ from tests.faults.faults import FAULTS, RESULT
 
 ROOT = Path(__file__).parents[2]
 
-WORDS_OF_SERVER = ("_values.py", "what = short_line(hide(message), 500) or", "what =")
+WORDS_OF_SERVER = ("_replies.py", "what = short_line(hide(message), 500) or", "what =")
 NO_CONNECTION = ("_transport.py", 'elif "TransportError" in kinds:', "elif False:")
 NO_RETRY = ("_transport.py", "transient=not down, sent", "transient=False, sent")
 TOO_LATE = ("_transport.py", "what, transient=True, sent=self.sent", "what, sent=self.sent")
 BROKEN_OFF = ("_transport.py", "elif self.receiving and kinds", "elif kinds < kinds and kinds")
 NO_JSON = (
-    "_transport.py",
+    "_replies.py",
     "    except (ValueError, RecursionError):\n        payload",
     "    except OSError:\n        payload",
 )
@@ -43,13 +43,13 @@ NO_LADDER = ("_obtain.py", "or not may_be_about_additions(error):", "or True:")
 
 # (file of skllmreg/llm, what stands there, what takes its place)
 HANDLING = {
-    "429, once": [("_values.py", "status in (408, 409, 429)", "status in (408, 409)")],
+    "429, once": [("_replies.py", "status in (408, 409, 429)", "status in (408, 409)")],
     "429, for good": [WORDS_OF_SERVER],
-    "429 with Retry-After": [("_values.py", "retry_after=pause", "retry_after=None")],
+    "429 with Retry-After": [("_replies.py", "retry_after=pause", "retry_after=None")],
     "429 with Retry-After of hours": [
-        ("_values.py", "return max(0.0, seconds)", "return 0.0 * seconds")
+        ("_replies.py", "return max(0.0, seconds)", "return 0.0 * seconds")
     ],
-    "500, once": [("_values.py", "status >= 500 and", "status >= 600 and"), NO_LADDER],
+    "500, once": [("_replies.py", "status >= 500 and", "status >= 600 and"), NO_LADDER],
     "500, for good": [WORDS_OF_SERVER],
     "connection reset, once": [NO_RETRY],
     "connection reset, for good": [NO_CONNECTION],
@@ -63,11 +63,11 @@ HANDLING = {
     "body broken off, for good": [BROKEN_OFF],
     "body no JSON, once": [NO_JSON],
     "body no JSON, for good": [NO_JSON],
-    "a web page with status 200": [("_transport.py", 'if text.lstrip()[:1] == "<":', "if False:")],
+    "a web page with status 200": [("_replies.py", 'if text.lstrip()[:1] == "<":', "if False:")],
     "400 for a parameter that the package adds": [NO_LADDER],
     "400 of a content filter, for one prompt": [
         OF_THE_PROMPT,
-        ("_values.py", "and error.code not in PROMPT_CODES", ""),
+        ("_replies.py", "and error.code not in PROMPT_CODES", ""),
     ],
     "400 in words of its own, for one prompt": [
         ("_engine.py", "self.unclear[task.index] = error", "raise error")
@@ -93,15 +93,15 @@ HANDLING = {
         ),
     ],
     "a refusal": [("_engine.py", "if record.is_refusal:", "if False:"), ROWS_GO_ON],
-    "no choices": [("_transport.py", "if some and choices else {}", "if some else {}")],
+    "no choices": [("_replies.py", "if some and choices else {}", "if some else {}")],
     "an answer that is blank": [
         ("_obtain.py", "if not answer.record.is_blank and not answer.cached:", "if True:")
     ],
     "an answer with an error in it": [
-        ("_transport.py", "if unfinished := _unfinished(reason, url):", "if False:")
+        ("_replies.py", "if unfinished := _unfinished(reason, url):", "if False:")
     ],
     "an answer that the end of the context cut": [
-        ("_transport.py", "if unfinished := _unfinished(reason, url):", "if False:")
+        ("_replies.py", "if unfinished := _unfinished(reason, url):", "if False:")
     ],
     "server gone half-way": [NO_CONNECTION],
     "budget reached": [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skllmreg.exceptions import RequestError
 from skllmreg.llm import ChatModel, _obtain
 from skllmreg.llm._ledger import CAUTION, SLOWEST, Pace
-from skllmreg.llm._obtain import Question, Task
+from skllmreg.llm._values import Question, Task
 from tests.loopback import error
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 import pytest
 
 from skllmreg.llm import ChatModel
-from skllmreg.llm._values import page_text
+from skllmreg.llm._replies import page_text
 from tests.loopback import completion
 
 
