@@ -20,6 +20,7 @@ def accuracies(printed):
     return tuple(float(line.split()[-3]) for line in printed.splitlines())
 
 
+@pytest.mark.slow
 def test_the_first_lines_print_what_they_say_and_win(tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", BLOCKS[0]],

@@ -57,7 +57,7 @@ def _complete(chat, prefix):
         return sum(reply is not None for reply in error.replies)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_workers_share_the_budget(loopback, tmp_path, backend):
     # The cache is named: workers keep the environment of the test that they were started for.
     cache = tmp_path / "named.sqlite3"

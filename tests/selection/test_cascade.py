@@ -311,6 +311,7 @@ def test_without_a_teacher_the_student_answers_everything_and_nothing_is_promise
         CascadeDisplay.from_estimator(model)
 
 
+@pytest.mark.slow
 def test_a_grid_search_over_students_and_limits_tests_on_labeled_rows():
     y = np.where(np.arange(1500) < 150, TRUTH[TRAIN], -1)
     search = GridSearchCV(
