@@ -1,4 +1,4 @@
-"""Command line: ``python -m skllmreg demo | doctor | serve | cache``."""
+"""Command line: ``python -m skllmreg demo | doctor | serve | cache | batches``."""
 
 import argparse
 from importlib import import_module
@@ -11,6 +11,7 @@ _COMMANDS = {
     "doctor": ("skllmreg._cli", "doctor", "check the connection to a language model"),
     "serve": ("skllmreg.llm._local", "main", "serve a model from a GGUF file on this machine"),
     "cache": ("skllmreg._cli", "cache", "look into the cache of language-model replies"),
+    "batches": ("skllmreg._cli", "batches", "list, collect and cancel batch jobs"),
 }
 
 

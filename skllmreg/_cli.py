@@ -1,10 +1,11 @@
-"""Run ``python -m skllmreg cache`` and ``doctor``: look into the cache file, and at a server."""
+"""Run ``python -m skllmreg cache | batches | doctor``: look at a cache file and at a server."""
 
 import argparse
 import json
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from skllmreg.exceptions import CacheError, LLMError, RequestError
 from skllmreg.llm import _ledger
 from skllmreg.llm._chat import ChatModel
 from skllmreg.llm._embed import EmbeddingModel
+from skllmreg.llm._jobs import OVER, Driver, Job, load_jobs
 from skllmreg.llm._settings import is_openai, resolve_url
-from skllmreg.llm._store import Store, open_store
+from skllmreg.llm._store import HELD, Store, open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import Obtained, Question, Task
 from skllmreg.utils._json import UnusableError, parse_json, read_json
@@ -181,6 +183,55 @@ def _usage(store: Store, args: argparse.Namespace) -> int:
             f"{row.completion_tokens:11,}  {cost:>10}  {row.model}"
         )
     return 0
+
+
+def batches(argv: Sequence[str] | None = None) -> int:
+    """List batch jobs, collect what is answered, or cancel them; 0 if it could be done."""
+    parser = argparse.ArgumentParser(prog="python -m skllmreg batches", description=batches.__doc__)
+    what = "list: as they were when last looked at; collect: look now; cancel: have servers stop"
+    parser.add_argument("action", choices=["list", "collect", "cancel"], help=what)
+    parser.add_argument("job", type=_text, nargs="*", help="names (default: all; needed to cancel)")
+    parser.add_argument("--file", default="default", help="the cache file (default: the user's)")
+    parser.add_argument("--all", action="store_true", help="list those that are over, too")
+    args = parser.parse_args(argv)
+    if args.action == "cancel" and not args.job:
+        print("Say which jobs to cancel.", file=sys.stderr)
+        return 2
+    try:
+        store = open_store(args.file, read_only=True)
+        jobs = [*load_jobs(store, over=args.all and args.action == "list").values()]
+        if args.job:
+            jobs = [job for job in jobs if {job.batch, job.id} & set(args.job)]
+        if args.action != "list" and jobs:
+            store = open_store(args.file)
+        for job in jobs:
+            _show_job(job if args.action == "list" else _drive(store, args.action, job))
+    except (CacheError, RequestError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(jobs):,} jobs in {store.path}")
+    return 0 if jobs or not args.job else 1
+
+
+def _drive(store: Store, action: str, job: Job) -> Job:
+    """Cancel a job, or take it as far as it goes, where no run is about it."""
+    holder = uuid.uuid4().hex
+    if store.lease(job.id, holder) is HELD:
+        print(f"{job.name}: a run waits for it, which sees what becomes of it")
+        if action == "collect":
+            return job
+    try:
+        driver = Driver(store)
+        return driver.cancel(job) if action == "cancel" else driver.advance(job)[0]
+    finally:
+        store.release(job.id, holder)
+
+
+def _show_job(job: Job) -> None:
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created))
+    state = job.status if job.state in OVER or job.batch else job.state
+    done = f"{job.n_done:,} of {job.n_requests:,} done"
+    print(f"{job.name}  {day}  {short_line(job.model)}  {state}  {done}")
 
 
 def doctor(argv: Sequence[str] | None = None) -> int:

@@ -25,6 +25,25 @@ class LLMError(RuntimeError):
         self.replies = replies or []
 
 
+class BatchPendingError(LLMError):
+    """Batch jobs are submitted and not done; run the same code again to go on.
+
+    Attributes
+    ----------
+    jobs : list of str
+        Names that the server has given to the jobs.
+    n_pending : int
+        Prompts of this call that wait for an answer.
+    """
+
+    def __init__(
+        self, message: str = "", *, jobs: list[str] | None = None, n_pending: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.jobs = jobs or []
+        self.n_pending = n_pending
+
+
 class BudgetExceededError(LLMError):
     """The budget of a ChatModel and its copies does not allow another request."""
 

@@ -74,6 +74,7 @@ class Loopback:
         self.reply = lambda body: f"reply to {last(body)}"
         self.models = ["tiny"]
         self.failures = deque()
+        self.batches = None  # a `tests.batches.Batches`, which takes /files and /batches
         self.seen = []
         self.busy = self.most_busy = 0
         self.lock = threading.Lock()
@@ -121,13 +122,18 @@ class _Handler(BaseHTTPRequestHandler):
         return {name.lower(): value for name, value in self.headers.items()}
 
     def do_GET(self):
+        if (batches := self.loopback.batches) and batches.takes(self.path):
+            return self.answer(batches.answer("GET", self.path, self.lowered(), b""))
         self.loopback.seen.append((self.path, self.lowered(), None))
         models = [{"id": name, "object": "model"} for name in self.loopback.models]
         self.answer(Behavior({"object": "list", "data": models}))
 
     def do_POST(self):
         owner = self.loopback
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if owner.batches and owner.batches.takes(self.path):
+            return self.answer(owner.batches.answer("POST", self.path, self.lowered(), content))
+        body = json.loads(content)
         with owner.lock:
             owner.seen.append((self.path, self.lowered(), body))
             owner.busy += 1

@@ -4,9 +4,11 @@ import inspect
 import math
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from skllmreg.llm import _ledger
+from skllmreg.llm._batch import BatchJobs
 from skllmreg.llm._engine import Answering, Whole
 from skllmreg.llm._labels import label_probabilities
 from skllmreg.llm._obtain import Live
@@ -81,6 +83,17 @@ class ChatModel(ModelValue):
         :class:`Request`, from several threads at once, and returns a :class:`Record` or raises a
         :class:`~skllmreg.exceptions.RequestError`. None is OpenAI's chat completions at
         `base_url`. Cache, budgets, retries and repairs are the same for all transports.
+    delivery : {"live", "batch"}, default="live"
+        With "batch", what the cache lacks is asked for by batch jobs (OpenAI's files and batches),
+        which a server answers within a day at half of `prices`. A job is written down in the cache
+        file and survives this process: the same call, in any later process, goes on with it. The
+        answers are those of a live model, and shared with it; but a live call does not wait for a
+        job that has its prompts. Rates and `max_concurrency` are for live requests.
+    batch_wait : bool, default=True
+        Whether a call waits for its jobs. If False, it submits them, takes what is done, and raises
+        a :class:`~skllmreg.exceptions.BatchPendingError` as long as something is missing.
+    batch_repairs : {"live", "batch"}, default="live"
+        How an answer of no use is asked for again: at once, at the full price, or in a next job.
 
     Notes
     -----
@@ -121,6 +134,9 @@ class ChatModel(ModelValue):
         cache: Any = "default",
         mode: str = "live",
         transport: Any = None,
+        delivery: str = "live",
+        batch_wait: bool = True,
+        batch_repairs: str = "live",
     ) -> None:
         self.model = model
         self.base_url = base_url
@@ -139,6 +155,9 @@ class ChatModel(ModelValue):
         self.cache = cache
         self.mode = mode
         self.transport = transport
+        self.delivery = delivery
+        self.batch_wait = batch_wait
+        self.batch_repairs = batch_repairs
         self._run = uuid.uuid4().hex
 
     def complete(
@@ -182,6 +201,8 @@ class ChatModel(ModelValue):
             too long, or filtered) while it answers others; the other prompts are answered first.
         NoAnswerError
             After the first 20 replies, if all of them are unusable; an `InvalidReplyError`.
+        BatchPendingError
+            With ``batch_wait=False``, while jobs are not done.
         BudgetExceededError, CacheError, ReplayMissError, RequestError
             As soon as it happens; what is under way is waited for and kept. A server that refuses
             all prompts is a `RequestError`, too.
@@ -279,15 +300,18 @@ class ChatModel(ModelValue):
         tasks = Answering(obtain).plan(as_conversations(prompts))
         found = obtain.known(task.key for task in tasks)
         missing = [task for task in tasks if task.key not in found]
+        pending = obtain.pending(task.key for task in missing)
+        missing = [task for task in missing if task.key not in pending]
         prompt_tokens = sum(estimate_tokens(task.messages, schema) for task in missing)
         n_each, basis = self._expected_completion(obtain.store, obtain.settings)
         return Quote(
             requests=len(missing),
-            cached=len(tasks) - len(missing),
+            cached=len(tasks) - len(missing) - len(pending),
             prompt_tokens=prompt_tokens,
             completion_tokens=n_each * len(missing),
             cost=obtain.settings.cost(prompt_tokens, n_each * len(missing)),
             basis=basis,
+            pending=len(pending),
         )
 
     def usage(self, *, this_run: bool = False) -> list[Usage]:
@@ -332,7 +356,7 @@ class ChatModel(ModelValue):
         levels = _ledger.refused(obtain.store, obtain.settings)
         return {name: _ledger.LESS[name][level] for name, level in levels.items()}
 
-    def _obtain(self, question: Question) -> Live:
+    def _obtain(self, question: Question, *, live: bool = False) -> Live:
         """Check all parameters, and open what answers come from."""
         try:
             settings = Settings(**self._params(), run=self._run)
@@ -341,8 +365,11 @@ class ChatModel(ModelValue):
             raise error.with_traceback(None) from None
         store = open_store(self.cache, read_only=settings.replay)
         transport = self.transport or ChatCompletions(settings.url, settings.api_key_env)
+        if live:
+            settings = replace(settings, delivery="live")
+        kind = BatchJobs if settings.delivery == "batch" and not settings.replay else Live
         expected = self._expected_completion(store, settings)[0]
-        return Live(settings, question, store, transport, expected)
+        return kind(settings, question, store, transport, expected)
 
     def _expected_completion(self, store: Any, settings: Settings) -> tuple[int, str]:
         options = settings.options
@@ -367,7 +394,7 @@ class _Adapted(ChatModel):
         del params["_llm"]
         return params
 
-    def _obtain(self, question: Question) -> Any:
+    def _obtain(self, question: Question, *, live: bool = False) -> Any:
         if question.top_logprobs:
             raise ValueError(
                 f"{type(self._llm).__name__} has no label_probabilities, and its answers no "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skllmreg.exceptions import (
+    BatchPendingError,
     BudgetExceededError,
     InvalidReplyError,
     LLMError,
@@ -282,7 +283,8 @@ class Answering:
             done += ". A new ChatModel starts a new count; give it a larger budget to go on"
         error.replies = self.replies
         text = str(error)
-        error.args = (f"Prompt {index}: {text}{'' if text[-1:] in '.!?' else '.'} {done}.",)
+        where = "" if isinstance(error, BatchPendingError) else f"Prompt {index}: "
+        error.args = (f"{where}{text}{'' if text[-1:] in '.!?' else '.'} {done}.",)
         return error
 
 
@@ -311,6 +313,9 @@ class Whole:
 
     def known(self, keys: Iterable[str]) -> dict[str, Record]:
         return {}
+
+    def pending(self, keys: Iterable[str]) -> set[str]:
+        return set()
 
     def count_cached(self, n: int) -> None:
         pass

@@ -323,15 +323,16 @@ def _from_logprobs(
         return
     name = ("tells log-probabilities", obtain.settings.url, chat.model)
     start = 0
-    # A server that tells none is found out with the first prompts.
-    for stop in (len(asked),) if name in process.noted else (ENOUGH, len(asked)):
+    # A server that tells none is found out with the first prompts; before a batch job, with one.
+    n_first = 1 if obtain.settings.delivery == "batch" else ENOUGH
+    for stop in (len(asked),) if name in process.noted else (n_first, len(asked)):
         part = range(start, min(stop, len(asked)))
         obtain = chat._obtain(Question(top_logprobs=wanted))
         top = obtain.allowed_logprobs(wanted)
         if not part or not top:
             break
         replies, failures = _replies(
-            chat, [asked[i] for i in part], Question(top_logprobs=top), progress
+            chat, [asked[i] for i in part], Question(top_logprobs=top), progress, live=stop == 1
         )
         found.failures |= {part[i]: failure for i, failure in failures.items()}
         _take_logprobs(replies, part, reader, found)
@@ -402,9 +403,12 @@ def _replies(
     question: Question,
     progress: Any,
     validate: Any = None,
+    *,
+    live: bool = False,
 ) -> tuple[list[Any], dict[int, InvalidReplyError]]:
     """Replies, None for those of no use, and what is wrong with these."""
-    answering = Answering(chat._obtain(question), validate=validate, first_token=True)
+    obtain = chat._obtain(question, live=live)
+    answering = Answering(obtain, validate=validate, first_token=True)
     try:
         return answering.run(asked, **progress), {}
     except NoAnswerError:

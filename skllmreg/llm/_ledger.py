@@ -8,6 +8,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from skllmreg.exceptions import BudgetExceededError
 from skllmreg.llm._settings import Settings
@@ -187,12 +188,23 @@ class Reservation:
     completion_tokens: int
 
 
-def _today() -> str:
+def today() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def _add(db, settings: Settings, day: str, **amounts) -> None:
-    """Add to a row of the ledger; a cost of None leaves an unknown cost unknown."""
+def add(db, owner: Any, day: str, **amounts) -> None:
+    """Add to a row of the ledger; a cost of None leaves an unknown cost unknown.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction.
+    owner : Settings or Job
+        Has the row's `run`, `server` and `model`.
+    day : str
+    **amounts
+        By column.
+    """
     names = ", ".join(amounts)
     marks = ", ".join("?" * len(amounts))
     sums = ", ".join(
@@ -203,7 +215,7 @@ def _add(db, settings: Settings, day: str, **amounts) -> None:
     db.execute(
         f"INSERT INTO ledger (day, run, server, model, {names}) VALUES (?, ?, ?, ?, {marks}) "
         f"ON CONFLICT DO UPDATE SET {sums}",
-        (day, settings.run, settings.server, settings.model, *amounts.values()),
+        (day, owner.run, owner.server, owner.model, *amounts.values()),
     )
 
 
@@ -224,33 +236,33 @@ def reserve(
 
     A BudgetExceededError where the budget does not allow it.
     """
-    day = _today()
+    day = today()
     cost = settings.cost(prompt_tokens, completion_tokens) or 0.0
     n_tokens = prompt_tokens + completion_tokens
     with store.writing() as db:
-        _check_budget(settings, _spent(db, settings.run), n_tokens, cost)
+        check_budget(db, settings, 1, n_tokens, cost)
         pace = _load_pace(db, settings)
         now = time.time()
         seconds = pace.wait(now, n_tokens, settings.requests_per_minute, settings.tokens_per_minute)
         if seconds:
             return seconds
-        _add(db, settings, day, requests=1, reserved_tokens=n_tokens, reserved_cost=cost)
+        add(db, settings, day, requests=1, reserved_tokens=n_tokens, reserved_cost=cost)
         _save_pace(db, settings, pace)
     return Reservation(day, now, prompt_tokens, completion_tokens)
 
 
-def _check_budget(
-    settings: Settings, spent: tuple[int, int, float], n_tokens: int, cost: float
-) -> None:
-    requests, tokens, dollars = spent
+def check_budget(db, settings: Settings, n_requests: int, n_tokens: int, cost: float) -> None:
+    """Raise a BudgetExceededError where so many requests would exceed a budget."""
+    requests, tokens, dollars = _spent(db, settings.run)
+    another = "another request, which" if n_requests == 1 else f"{n_requests:,} more, which"
     for name, limit, used, more in (
-        ("request_budget", settings.request_budget, requests, 1),
+        ("request_budget", settings.request_budget, requests, n_requests),
         ("token_budget", settings.token_budget, tokens, n_tokens),
         ("cost_budget", settings.cost_budget, dollars, cost),
     ):
         if limit is not None and used + more > limit:
             raise BudgetExceededError(
-                f"{name}={limit:,} does not allow another request, which may take {more:,.6g}: "
+                f"{name}={limit:,} does not allow {another} may take {more:,.6g}: "
                 f"this run has sent {requests:,} requests, for {tokens:,} tokens"
                 + (f" and ${dollars:.4f}" if settings.prices else "")
                 + ", those under way included."
@@ -289,7 +301,7 @@ def settle(
     with store.writing() as db:
         if used or not billed:
             prompt_tokens, completion_tokens = used or (0, 0)
-            _add(
+            add(
                 db,
                 settings,
                 reservation.day,
@@ -416,7 +428,7 @@ def _refused_name(settings: Settings) -> str:
 def count_cached(store: Store, settings: Settings, n: int) -> None:
     """Count answers that came from the cache."""
     with store.writing() as db:
-        _add(db, settings, _today(), cached=n)
+        add(db, settings, today(), cached=n)
 
 
 def usage(store: Store, run: str | None = None) -> list[Usage]:

@@ -43,7 +43,7 @@ from skllmreg.llm._values import Obtained, Question, Record, Request, Task
 from skllmreg.utils._process import process
 from skllmreg.utils._warn import warn
 
-_logger = logging.getLogger("skllmreg.llm")
+logger = logging.getLogger("skllmreg.llm")
 
 # Seconds; a longer wait is explained.
 LONG_WAIT = 5.0
@@ -126,6 +126,10 @@ class Live:
 
     def known(self, keys: Iterable[str]) -> dict[str, Record]:
         return self.store.lookup(keys) if self.settings.caching else {}
+
+    def pending(self, keys: Iterable[str]) -> set[str]:
+        """Which prompts wait for an answer already."""
+        return set()
 
     def count_cached(self, n: int) -> None:
         """Note in the ledger how many answers cost nothing."""
@@ -411,7 +415,7 @@ class Live:
         if end <= explained:
             return
         lift = f"pauses --file {shlex.quote(str(self.store.path))} --lift"
-        _logger.warning(
+        logger.warning(
             "%s %s: the next request goes out in %.0f s, at %s. To go on earlier, interrupt, run "
             "`python -m skllmreg cache %s` and start again.",
             settings.url,

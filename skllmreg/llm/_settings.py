@@ -46,6 +46,9 @@ _RESERVED = {
 }
 _AROUND = ("extra_headers", "extra_query")
 
+# What an answer by a batch job costs, as a share of the price of a live one.
+BATCH_PRICE = 0.5
+
 # Servers without authentication want no key.
 DUMMY_KEY = "no-key"
 # Shorter "keys" are words such as EMPTY, which occur in answers and protect nothing.
@@ -93,6 +96,9 @@ class Settings:
     cache: Any = "default"
     mode: str = "live"
     transport: Any = None
+    delivery: str = "live"
+    batch_wait: bool = True
+    batch_repairs: str = "live"
     run: str = ""
 
     def __post_init__(self) -> None:
@@ -106,6 +112,7 @@ class Settings:
             raise ValueError(f"model is the name of a model, got {self.model!r:.100}.")
         if self.mode not in ("live", "replay"):
             raise ValueError(f'mode is "live" or "replay", got {self.mode!r:.100}.')
+        self._check_delivery()
         if self.transport is not None and not callable(getattr(self.transport, "send", None)):
             raise ValueError(f"transport has a method send, got {self.transport!r:.100}.")
         variable = self.api_key_env
@@ -120,6 +127,18 @@ class Settings:
             raise ValueError(f"cost_budget needs prices, which name no price of {self.model!r}.")
         _check_options(self.request_options)
         resolve_url(self.base_url)
+
+    def _check_delivery(self) -> None:
+        for name in ("delivery", "batch_repairs"):
+            value = getattr(self, name)
+            if value not in ("live", "batch"):
+                raise ValueError(f'{name} is "live" or "batch", got {value!r:.100}.')
+        if not isinstance(self.batch_wait, bool):
+            raise ValueError(f"batch_wait is True or False, got {self.batch_wait!r:.100}.")
+        if self.delivery == "batch" and self.cache is None:
+            raise ValueError('delivery="batch" needs a cache, in which its jobs are written down.')
+        if self.delivery == "batch" and self.transport is not None:
+            raise ValueError('delivery="batch" asks OpenAI\'s API at base_url: transport is None.')
 
     def _check_cache(self) -> None:
         if self.cache is None:
@@ -182,7 +201,8 @@ class Settings:
 
     @cached_property
     def price(self) -> tuple[float, float] | None:
-        """Dollars per million tokens of prompts and answers; None where there is no price."""
+        """Dollars per million tokens of prompts and answers, as they are delivered, or None."""
+        share = BATCH_PRICE if self.delivery == "batch" else 1.0
         prices = self.prices
         price = prices.get(self.model) if isinstance(prices, dict) else prices
         if price is None:
@@ -190,7 +210,7 @@ class Settings:
         try:
             prompt, completion = price
             if all(_is_finite(dollars) and dollars >= 0 for dollars in (prompt, completion)):
-                return float(prompt), float(completion)
+                return share * float(prompt), share * float(completion)
         except (TypeError, ValueError):
             pass
         raise ValueError(

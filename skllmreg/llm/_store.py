@@ -24,7 +24,7 @@ from skllmreg.llm._values import Record, read_stored
 from skllmreg.utils._process import process
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     key TEXT PRIMARY KEY, created REAL NOT NULL, server TEXT NOT NULL, model TEXT NOT NULL,
@@ -38,6 +38,12 @@ CREATE TABLE IF NOT EXISTS ledger (
     cost REAL, reserved_tokens INTEGER NOT NULL DEFAULT 0, reserved_cost REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (day, run, server, model));
 CREATE TABLE IF NOT EXISTS limits (name TEXT PRIMARY KEY, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, created REAL NOT NULL, state TEXT NOT NULL, info TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS job_requests (
+    key TEXT PRIMARY KEY, job TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, sample INTEGER NOT NULL, messages TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS requests_of_job ON job_requests (job);
 """
 
 # Seconds after which the lease of a holder that no longer renews it is taken over.

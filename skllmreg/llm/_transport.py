@@ -14,6 +14,7 @@ import http.cookiejar
 import json
 import logging
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ from skllmreg.utils._json import is_closed
 from skllmreg.utils._process import process
 
 LARGEST_REPLY = 32 * 2**20
+# The name of a file and its content.
+File = tuple[str, bytes]
 
 
 class ChatCompletions:
@@ -72,6 +75,18 @@ class ChatCompletions:
         """
         return self._exchange("POST", path, body, timeout)
 
+    def get(self, path: str, around: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Get a JSON object; `around` may have `extra_headers` and `extra_query`."""
+        return self._exchange("GET", path, around, timeout)
+
+    def upload(self, path: str, file: File, fields: dict[str, Any], timeout: float) -> dict:
+        """Post a file as a form, with further fields, and return the JSON object of the answer."""
+        return self._exchange("POST", path, fields, timeout, file=file)
+
+    def download(self, path: str, sink: Any, around: dict[str, Any], timeout: float) -> None:
+        """Write what a path holds into a binary file, however large it is."""
+        self._exchange("GET", path, around, timeout, sink=sink)
+
     def models(self, timeout: float) -> list[str]:
         """Names of the models that the server offers."""
         models = self._exchange("GET", "/models", {}, timeout).get("data")
@@ -79,9 +94,10 @@ class ChatCompletions:
         return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
 
     def _exchange(
-        self, method: str, path: str, body: dict[str, Any], timeout: float
+        self, method: str, path: str, body: dict[str, Any], timeout: float, **files: Any
     ) -> dict[str, Any]:
-        exchange = _Exchange(self.url, read_key(self.url, self.api_key_env), method, path, body)
+        key = read_key(self.url, self.api_key_env)
+        exchange = _Exchange(self.url, key, method, path, body, **files)
         outcome = _http().run(exchange.run, timeout)
         if isinstance(outcome, RequestError):
             # Here and not in the event loop, so that no frame that knows the key is kept.
@@ -209,18 +225,32 @@ def _without_key(record: logging.LogRecord) -> bool:
 class _Exchange:
     """One request and its answer; `sent` tells whether any of it may have reached the server."""
 
-    def __init__(self, url: str, key: Secret, method: str, path: str, body: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: Secret,
+        method: str,
+        path: str,
+        body: dict[str, Any],
+        file: File | None = None,
+        sink: Any = None,
+    ) -> None:
         fields = dict(body)
         extra = fields.pop("extra_headers", None) or {}
         self.query = fields.pop("extra_query", None)
         fields |= fields.pop("extra_body", None) or {}
         self.url, self.method, self.path = url, method, path
         self.key, self.hide = key, key.hide
-        self.data = json.dumps(fields).encode() if method == "POST" else b""
+        content_type, self.data = "application/json", b""
+        if file is not None:
+            content_type, self.data = _form(fields, file)
+        elif method == "POST":
+            self.data = json.dumps(fields).encode()
+        self.sink = sink
         self.headers = {"Accept": "application/json", "User-Agent": "skllmreg", **extra}
         if method == "POST":
             self.headers |= {
-                "Content-Type": "application/json",
+                "Content-Type": content_type,
                 "Content-Length": str(len(self.data)),
             }
         self.sent = self.receiving = False
@@ -257,7 +287,11 @@ class _Exchange:
         ) as response:
             self.receiving = True
             chunks, size = [], 0
+            done = 200 <= response.status_code < 300
             async for chunk in response.aiter_bytes():
+                if done and self.sink is not None:
+                    self.sink.write(chunk)
+                    continue
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > LARGEST_REPLY:
@@ -267,7 +301,9 @@ class _Exchange:
                         sent=True,
                     )
         text = b"".join(chunks).decode("utf-8-sig", errors="replace")
-        if 200 <= response.status_code < 300:
+        if done:
+            if self.sink is not None:
+                return {}
             return parse_payload(text, self.url, self.hide)
         raise refusal(self.url, response.status_code, self._said(text), response.headers, self.hide)
 
@@ -306,6 +342,22 @@ class _Exchange:
 
     def _doctor(self) -> str:
         return f"Is the server up? `python -m skllmreg doctor --base-url {self.url}` tells."
+
+
+def _form(fields: dict[str, Any], file: File) -> tuple[str, bytes]:
+    """The content type and the bytes of a form with one file."""
+    name, content = file
+    boundary = uuid.uuid4().hex
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
+        for field, value in fields.items()
+    ]
+    parts.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    whole = b"".join(["".join(parts).encode(), content, f"\r\n--{boundary}--\r\n".encode()])
+    return f"multipart/form-data; boundary={boundary}", whole
 
 
 def _root_of(error: BaseException) -> str:

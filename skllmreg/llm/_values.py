@@ -213,6 +213,8 @@ class Quote:
         In dollars; None without prices.
     basis : str
         What the estimate of the completion tokens rests on.
+    pending : int
+        Prompts that are part of batch jobs already.
     """
 
     requests: int
@@ -221,6 +223,7 @@ class Quote:
     completion_tokens: int
     cost: float | None
     basis: str
+    pending: int = 0
 
 
 @dataclass(frozen=True)
