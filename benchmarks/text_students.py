@@ -1,13 +1,19 @@
-"""Students for texts from few labels: words, a sentence encoder, and both in one model.
+"""Students for texts from few labels: words, a sentence encoder, both in one model, and SetFit.
 
 For each data set, number of rows per class and seed, labeled texts are drawn from the training
-part (of the help desk, from all messages), and each model is scored on the test part (the other
-messages). Classes with fewer texts give all they have. Claim (checked at the end): over the cells
-that were run, `TextClassifier(encoder=)` has at least the mean accuracy of the better of its two
-halves, less .01.
+part (of the help desk and of RTE's pairs, from all rows), and each model is scored on the test part
+(the other rows). Classes with fewer texts give all they have. Claim (checked at the end): over the
+cells of single texts, `TextClassifier(encoder=)` has at least the mean accuracy of the better of
+its two halves, less .01.
 
     python benchmarks/text_students.py --encoder FOLDER [--data ../shared/data] [--seeds 5]
-        [--sets trec helpdesk] [--most-rows 2000] [--output benchmarks/results] [--quick]
+        [--sets trec helpdesk] [--rows 3 10 30 100] [--setfit] [--output benchmarks/results]
+        [--quick]
+
+`--setfit` runs SetFit instead (`pip install setfit`; Tunstall et al. 2022, "Efficient few-shot
+learning without prompts", arXiv 2209.11055): the encoder is fine-tuned on pairs of the labeled
+texts, five of each kind for a text and one epoch, then its own logistic regression is fitted; all
+else is its default.
 
 Rows are kept in text_students.jsonl as they come; a run that is started again goes on.
 """
@@ -15,6 +21,7 @@ Rows are kept in text_students.jsonl as they come; a run that is started again g
 import json
 import os
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -33,13 +40,15 @@ from skllmreg.datasets import load_helpdesk
 from skllmreg.students import SentenceEncoder, TextClassifier
 
 ROWS_PER_CLASS = (3, 10, 30, 100)
-SETS = ("trec", "banking77", "emotion", "helpdesk")
+SETS = ("trec", "banking77", "emotion", "helpdesk", "rte")
 WORDS, VECTORS, BOTH = "TextClassifier()", "encoder + LR, C=30", "TextClassifier(encoder)"
-LR_1 = "encoder + LR, C=1"
+LR_1, SETFIT = "encoder + LR, C=1", "SetFit"
 
 
-def models(encoder, seed):
+def models(encoder, seed, setfit):
     """Make the students of a seed."""
+    if setfit:
+        return {SETFIT: SetFit(encoder.model, seed)}
 
     def linear(C):
         return make_pipeline(encoder, LogisticRegression(C=C, max_iter=1000))
@@ -52,11 +61,47 @@ def models(encoder, seed):
     }
 
 
+class SetFit:
+    """SetFit with its defaults, but for the number of pairs."""
+
+    def __init__(self, model, seed):
+        self.model, self.seed = model, seed
+
+    def fit(self, X, y):
+        from datasets import Dataset
+        from setfit import SetFitModel, Trainer, TrainingArguments
+
+        self.fitted = SetFitModel.from_pretrained(self.model, device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                num_iterations=5,
+                num_epochs=1,
+                seed=self.seed,
+                report_to="none",
+                save_strategy="no",
+                show_progress_bar=False,
+            )
+            rows = Dataset.from_dict({"text": list(X), "label": list(y)})
+            Trainer(self.fitted, args=arguments, train_dataset=rows).train()
+        return self
+
+    def predict(self, X):
+        return np.array(self.fitted.predict(list(X)))
+
+
 def load(folder, name):
-    """Return texts and labels of the training and the test part; no test part of the help desk."""
+    """Return texts and labels of the training and the test part, None where all are one part."""
     if name == "helpdesk":
         messages = load_helpdesk()
         return np.array(messages.data, dtype=object), messages.target, None
+    if name == "rte":
+        parts = [
+            pd.read_csv(Path(folder) / "text" / name / f"{part}.tsv", sep="\t", quoting=3)
+            for part in ("train", "dev")
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        return table[["sentence1", "sentence2"]].to_numpy(object), table["label"].to_numpy(), None
     read, ending = READERS[name]
     parts = [read(Path(folder) / "text" / name / f"{part}.{ending}") for part in ("train", "test")]
     (X, y), test = (
@@ -74,14 +119,15 @@ def draw(y, per_class, seed):
     )
 
 
-def run(data, name, per_class, seed, encoder):
-    """Score all students on one draw."""
+def run(data, name, per_class, seed, encoder, setfit):
+    """Score students on one draw."""
     X, y, test = data
     rows = draw(y, per_class, seed)
     others = np.setdiff1d(np.arange(len(y)), rows)
     X_test, y_test = (X[others], y[others]) if test is None else test
-    encoder.transform(np.concatenate([X[rows], X_test]))  # so that times are those of fitting
-    for label, model in models(encoder, seed).items():
+    if not setfit:  # so that times are those of fitting
+        encoder.transform(np.concatenate([X[rows], X_test]))
+    for label, model in models(encoder, seed, setfit).items():
         start = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -108,32 +154,40 @@ def report(records, encoder):
         "# Students for texts from few labels",
         "",
         f"Encoder: {encoder}. Accuracy / macro F1 in hundredths, mean over the seeds ± standard "
-        "deviation of the accuracy; seconds of one core for a fit of both, vectors being there.",
+        "deviation of the accuracy; seconds of one core for a fit of both, vectors being there. "
+        "SetFit has its own number of seeds (in brackets) and is left out of the mean; so are the "
+        "pairs of RTE.",
         "",
     ]
-    names = [label for label in (WORDS, LR_1, VECTORS, BOTH) if label in set(table["model"])]
+    names = [name for name in (WORDS, LR_1, VECTORS, BOTH, SETFIT) if name in set(table["model"])]
     lines += [
         "| set | rows per class | seeds | " + " | ".join(f"`{n}`" for n in names) + " | seconds |",
         "|---|---|---|" + "---|" * (len(names) + 1),
     ]
     means = []
-    for (name, per_class), cell in table.groupby(["set", "rows per class"], sort=False):
+    table["set"] = pd.Categorical(table["set"], SETS)
+    for (name, per_class), cell in table.groupby(["set", "rows per class"], observed=True):
         grouped = cell.groupby("model")
         mean, spread = grouped.mean(numeric_only=True), grouped["accuracy"].std()
-        means.append(mean["accuracy"])
+        if name != "rte":
+            means.append(mean["accuracy"])
         values = [
-            f"{100 * mean['accuracy'][n]:.1f} ± {100 * spread[n]:.1f} / "
+            "–"
+            if n not in mean.index
+            else f"{100 * mean['accuracy'][n]:.1f} ± {100 * spread[n]:.1f} / "
             f"{100 * mean['macro F1'][n]:.1f}"
+            + (f" ({grouped.size()[n]}; {mean['seconds'][n]:.0f} s)" if n == SETFIT else "")
             for n in names
         ]
         seconds = f"{mean['seconds'][BOTH]:.2f}"
         lines.append(
-            f"| {name} | {per_class} | {cell['seed'].nunique()} | "
+            f"| {name} | {per_class} | {grouped.size()[BOTH]} | "
             + " | ".join(values)
             + f" | {seconds} |"
         )
-    overall = pd.concat(means, axis=1).mean(axis=1)
-    lines.append("| mean | | | " + " | ".join(f"{100 * overall[n]:.1f}" for n in names) + " | |")
+    overall = pd.concat(means, axis=1).drop(SETFIT, errors="ignore").mean(axis=1)
+    shown = [f"{100 * overall[n]:.1f}" if n in overall else "" for n in names]
+    lines.append("| mean | | | " + " | ".join(shown) + " | |")
     held = overall[BOTH] >= max(overall[WORDS], overall[VECTORS]) - 0.01
     best = pd.concat(means, axis=1)
     behind = (best.loc[[WORDS, VECTORS]].max() - best.loc[BOTH]).max()
@@ -151,29 +205,36 @@ def main():
     parser.add_argument("--encoder", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
-    parser.add_argument("--most-rows", type=int, default=10_000, help="leave out larger cells")
+    parser.add_argument("--rows", type=int, nargs="*", default=ROWS_PER_CLASS)
+    parser.add_argument("--setfit", action="store_true", help="SetFit alone, which is slow")
     args = parser.parse_args()
     folder = output_folder(args)
     path = folder and folder / "text_students.jsonl"
     records = []
     if path is not None and path.exists():
         records = [json.loads(line) for line in path.read_text().splitlines()]
-    done = {(r["set"], r["rows per class"], r["seed"]) for r in records}
+    own = [r for r in records if (r["model"] == SETFIT) == args.setfit]
+    done = {(r["set"], r["rows per class"], r["seed"]) for r in own}
     encoder = SentenceEncoder(args.encoder)
     sets = ["helpdesk"] if args.quick else args.sets
     for name in sets:
         data = load(args.data, name)
         _, counts = np.unique(data[1], return_counts=True)
-        for per_class in ROWS_PER_CLASS[: 2 if args.quick else None]:
-            n_rows = np.minimum(counts, per_class).sum()
-            if n_rows > args.most_rows or (data[2] is None and n_rows == len(data[1])):
+        for per_class in args.rows[: 2 if args.quick else None]:
+            if data[2] is None and np.minimum(counts, per_class).sum() == len(data[1]):
                 continue
             for seed in range(2 if args.quick else args.seeds):
                 if (name, per_class, seed) in done:
                     continue
-                new = list(run(data, name, per_class, seed, encoder))
+                new = list(run(data, name, per_class, seed, encoder, args.setfit))
                 records += new
-                print(name, per_class, seed, {r["model"]: round(r["accuracy"], 3) for r in new})
+                print(
+                    name,
+                    per_class,
+                    seed,
+                    {r["model"]: round(r["accuracy"], 3) for r in new},
+                    flush=True,
+                )
                 if path is not None:
                     with path.open("a") as file:
                         file.writelines(json.dumps(r) + "\n" for r in new)

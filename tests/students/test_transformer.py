@@ -165,11 +165,23 @@ def test_it_selects_while_it_trains(tiny, steps):
     )
 
 
-def test_distill_costs_at_most_five_times_the_steps_of_hard_labels(tiny, steps):
+@pytest.mark.parametrize("n_labeled", [0, 20])
+def test_distill_costs_at_most_five_times_the_steps_of_hard_labels(tiny, steps, n_labeled):
+    """Of noise, so that the students of the rounds never agree and all calls are made."""
     student = clone(tiny).set_params(max_epochs=3, batch_size=4)
-    n_all, _ = teach(student, steps, strategy="random", labels="hard", max_teacher_calls=20)
-    n_distill, _ = teach(student, steps, strategy="distill", max_teacher_calls=20)
-    assert n_distill <= 5 * n_all
+    rng, vocabulary = np.random.default_rng(0), " ".join(TEXTS).split()
+    texts = [" ".join(rng.choice(vocabulary, 8)) for _ in range(60)]
+    y = np.full(60, None)
+    y[:n_labeled] = LABELS[:n_labeled]
+    proba = rng.dirichlet([0.2, 0.2], size=60)
+    taken = {}
+    for strategy, labels in (("random", "hard"), ("distill", "soft")):
+        before = len(steps)
+        LLKDSelector(
+            student, strategy=strategy, labels=labels, max_teacher_calls=30, random_state=0
+        ).fit(texts, y, teacher_proba=proba, classes=["delivery", "money"])
+        taken[strategy] = len(steps) - before
+    assert taken["distill"] <= 5 * taken["random"]
 
 
 def test_soft_targets_pull_to_their_shares(tiny):
