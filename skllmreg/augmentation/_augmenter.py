@@ -14,18 +14,21 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skllmreg.augmentation._base import (
     AugmenterMixin,
     check_classes,
-    class_quotas,
-    make_check,
     make_curator,
     make_grid,
-    make_plan,
     make_study,
     rehearse_final,
     seeds,
 )
 from skllmreg.augmentation._energy import STRATEGIES, check_ood_score
 from skllmreg.augmentation._kinds import NoKind, kind_of
-from skllmreg.augmentation._student import TrainingRows, check_labels, default_student
+from skllmreg.augmentation._requests import class_quotas, make_plan
+from skllmreg.augmentation._student import (
+    TrainingRows,
+    check_labels,
+    default_student,
+    make_label_check,
+)
 from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import fit_student, student_has, student_predict
 from skllmreg.students._text import encoder_of
@@ -207,27 +210,17 @@ class GOLDAugmenter(
     array(['money'], dtype='<U6')
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = AugmenterMixin._parameter_constraints | {
         "estimator": [HasMethods(["fit"]), None],
-        "llm": [HasMethods(["complete"]), None],
-        "generator": [callable, None],
         "teacher": [HasMethods(["predict_proba"]), None],
-        "task": [str, None],
         "class_descriptions": [dict, None],
         "feature_descriptions": [dict, None],
         "text_columns": [StrOptions({"auto"}), list, tuple],
         "encoder": [object],
-        "strategy": [StrOptions({"auto", *STRATEGIES})],
-        "n_rounds": [Interval(Integral, 1, None, closed="left"), None],
         "n_batches": [Interval(Integral, 1, None, closed="left"), None],
         "n_novel_batches": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_samples": [Interval(Integral, 1, None, closed="left"), dict, None],
-        "max_requests": [Interval(Integral, 1, None, closed="left"), None],
-        "n_seed_examples": [Interval(Integral, 0, None, closed="left")],
-        "n_feedback": [Interval(Integral, 0, None, closed="left")],
         "feedback_every": [Interval(Integral, 1, None, closed="left")],
-        "feedback_quantiles": [tuple, list],
         "show_batch": ["boolean"],
         "keep_student": ["boolean"],
         "ood_score": [StrOptions({"energy"}), HasMethods(["fit"])],
@@ -236,7 +229,6 @@ class GOLDAugmenter(
         "duplicate_threshold": [Interval(Real, 0, 1, closed="right"), None],
         "label_check": [StrOptions({"auto", "teacher", "student", "dynamics"}), None],
         "final_estimator": [HasMethods(["fit"]), None],
-        "random_state": ["random_state"],
     }
     _shared_by_clones = ("llm", "generator", "encoder")
 
@@ -365,7 +357,7 @@ class GOLDAugmenter(
             plan,
             rng,
             study=study,
-            make_check=partial(make_check, self, data, student),
+            make_check=partial(make_label_check, self.label_check, data, student, self.teacher),
             curator=make_curator(
                 self,
                 data.kind,
@@ -377,29 +369,6 @@ class GOLDAugmenter(
                 ),
             ),
             grid=partial(make_grid, self, data),
-        )
-
-    def fit_resample(self, X, y):
-        """Fit, and return the rows that the student was fitted on.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-
-        Returns
-        -------
-        X_resampled, y_resampled : like X and y
-            The labeled rows in their order, then the generated ones. Of data frames and series the
-            labeled rows keep their index; the generated ones get the next numbers, or the labels
-            generated_0, generated_1, ... where the index does not hold integers.
-        """
-        if self.llm is None and self.generator is None:
-            raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
-        self.fit(X, y)
-        return (
-            joined(X, self.X_generated_, keep_index=True),
-            joined(y, self.y_generated_, keep_index=True),
         )
 
     @available_if(student_has("predict"))
@@ -446,9 +415,6 @@ class GOLDAugmenter(
         """
         X = self._checked(X)
         return self.estimator_.decision_function(X)
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "estimator_")
 
     def _checked(self, X):
         check_is_fitted(self)

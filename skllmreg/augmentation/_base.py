@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.augmentation._curation import Curator
 from skllmreg.augmentation._energy import STRATEGIES, Study
 from skllmreg.augmentation._loop import Outcome, Parts, run
-from skllmreg.augmentation._requests import AttributeGrid, GenerationPlan, RequestPlanner
+from skllmreg.augmentation._requests import AttributeGrid, RequestPlanner
 from skllmreg.augmentation._writers import FunctionGenerator, LLMGenerator, propose_attributes
 from skllmreg.exceptions import (
     GenerationStoppedWarning,
@@ -26,11 +27,9 @@ from skllmreg.exceptions import (
     UndescribedClassWarning,
 )
 from skllmreg.students._fitting import fit_student
+from skllmreg.utils._frames import joined
 from skllmreg.utils._labels import about_numbers, is_string
 from skllmreg.utils._warn import warn
-
-# Where nothing else says how many.
-DEFAULT_ROUNDS = 5
 
 # Rows of each class that the final estimator is tried with before anything is paid for.
 REHEARSED_ROWS = 20
@@ -42,14 +41,54 @@ LABEL_WORDS = 3
 class AugmenterMixin:
     """The rounds of an augmenter, and tables of what they have brought.
 
-    Estimators have the parameters `llm`, `generator`, `task`, `strategy`, `n_rounds`, `n_samples`,
-    `max_requests`, `batch_size`, `n_feedback`, `feedback_quantiles` and `random_state`.
+    Estimators have the parameters below, and `n_samples`.
     """
 
+    _parameter_constraints: dict = {
+        "llm": [HasMethods(["complete"]), None],
+        "generator": [callable, None],
+        "task": [str, None],
+        "n_rounds": [Interval(Integral, 1, None, closed="left"), None],
+        "strategy": [StrOptions({"auto", *STRATEGIES})],
+        "max_requests": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "n_seed_examples": [Interval(Integral, 0, None, closed="left")],
+        "n_feedback": [Interval(Integral, 0, None, closed="left")],
+        "feedback_quantiles": [tuple, list],
+        "random_state": ["random_state"],
+    }
+
+    fit: Any
     llm: Any
     generator: Any
     task: str | None
     n_samples: Any
+
+    def fit_resample(self, X, y):
+        """Fit, and return the rows that the student was fitted on.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+
+        Returns
+        -------
+        X_resampled, y_resampled : like X and y
+            The labeled rows in their order, then the generated ones. Of data frames and series the
+            labeled rows keep their index; the generated ones get the next numbers, or the labels
+            generated_0, generated_1, ... where the index does not hold integers.
+        """
+        if self.llm is None and self.generator is None:
+            raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
+        self.fit(X, y)
+        return (
+            joined(X, self.X_generated_, keep_index=True),
+            joined(y, self.y_generated_, keep_index=True),
+        )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimator_")
 
     def to_frame(self, *, rejected=False):
         """Return the generated rows with where they come from.
@@ -286,40 +325,6 @@ def are_free_texts(classes, codes):
     return len(classes) == len(codes) or (len(classes) > len(codes) / 2 and n_words > LABEL_WORDS)
 
 
-def make_plan(params, quotas, *, strategy, n_batches, n_novel_batches=0, feedback_every=2):
-    """Resolve how much is asked for; without feedback, other topics are not asked for either.
-
-    Parameters
-    ----------
-    params : augmenter
-    quotas : ndarray of shape (n_classes,)
-    strategy : str
-    n_batches, n_novel_batches, feedback_every : int
-
-    Returns
-    -------
-    GenerationPlan
-    """
-    if STRATEGIES[strategy].source is None:
-        n_batches, n_novel_batches = n_batches + n_novel_batches, 0
-    n_rounds = params.n_rounds
-    if n_rounds is None:
-        bounded = params.n_samples is not None or params.max_requests is not None
-        n_rounds = math.inf if bounded else DEFAULT_ROUNDS
-    return GenerationPlan(
-        n_batches=n_batches,
-        n_novel_batches=n_novel_batches,
-        batch_size=params.batch_size,
-        quotas=quotas,
-        n_seed_examples=params.n_seed_examples,
-        n_feedback=params.n_feedback,
-        feedback_every=feedback_every,
-        n_rounds=n_rounds,
-        max_requests=math.inf if params.max_requests is None else params.max_requests,
-        show_batch=getattr(params, "show_batch", False),
-    )
-
-
 def make_study(params, data, student, seed, *, strategy, ood_score="energy"):
     """Make what chooses feedback, None for no feedback.
 
@@ -374,15 +379,6 @@ def make_grid(params, data, seed):
     return AttributeGrid(values, rng, proposed=True)
 
 
-def make_check(params, data, student, seed):
-    """Make what doubts labels, None for nobody."""
-    if params.label_check is None or (params.label_check == "auto" and params.teacher is None):
-        return None
-    from skllmreg.augmentation._label_check import make_label_check
-
-    return make_label_check(params.label_check, data, student, params.teacher, seed)
-
-
 def make_curator(params, kind, quotas, labels, **checks):
     """Make what decides which rows are accepted."""
     return Curator(
@@ -390,16 +386,6 @@ def make_curator(params, kind, quotas, labels, **checks):
         quotas=None if params.n_samples is None else dict(zip(labels, quotas, strict=True)),
         **checks,
     )
-
-
-def class_quotas(n_samples, labels):
-    """Return the rows wanted of each class; inf for no limit."""
-    if n_samples is None:
-        return np.full(len(labels), np.inf)
-    if isinstance(n_samples, dict):
-        return np.array([n_samples.get(label, 0) for label in labels], dtype=float)
-    each, more = divmod(n_samples, len(labels))
-    return each + (np.arange(len(labels)) < more).astype(float)
 
 
 def llms_of(teacher):

@@ -4,18 +4,15 @@ A kind knows what is particular to its rows: how they are described, shown and a
 they come as, what makes one invalid or a duplicate, and what the student takes.
 """
 
-import itertools
 import json
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
-from sklearn.feature_extraction.text import HashingVectorizer
 
-from skllmreg.augmentation._duplicates import DUPLICATE, NEAR, NEW, TextIndex, refuse_neighbors
+from skllmreg.augmentation._duplicates import RowIndex, SeveralTextsIndex, TextIndex
 from skllmreg.augmentation._schema import TableSchema
 from skllmreg.exceptions import ClosedSetWarning
 from skllmreg.utils._frames import is_frame, no_rows, table_rows
-from skllmreg.utils._text import clean_if_text, clean_text, short_repr, words
+from skllmreg.utils._text import clean_if_text, clean_text, short_repr
 from skllmreg.utils._warn import warn
 
 # A text may have this many times the characters of the longest labeled one, and this many at
@@ -27,8 +24,6 @@ MOST_CHARACTERS = 2000
 MOST_SHOWN = 2000
 
 N_VALUES = 12  # subjects proposed for each class
-
-N_WORDS = 2**20  # columns of hashed words, where several texts are compared
 
 
 class RowKind:
@@ -228,8 +223,6 @@ class TableRows(RowKind):
 
     def index(self, threshold, encoder=None):
         """Index the rows by their distance."""
-        from skllmreg.augmentation._row_duplicates import RowIndex
-
         return RowIndex(self.schema, self.rows, threshold)
 
 
@@ -288,74 +281,6 @@ class SeveralTexts(TableRows):
     def index(self, threshold, encoder=None):
         """Index the rows by the words of each text."""
         return SeveralTextsIndex([c.name for c in self.schema.columns], threshold, self.rows)
-
-
-class SeveralTextsIndex:
-    """Rows of several texts: two are near-duplicates where each text is near to that of the other.
-
-    A claim about the same premise is another row, however long the premise.
-
-    Parameters
-    ----------
-    names : list
-        The texts of a row.
-    threshold : float or None
-        Share of words in common (Jaccard index) from which two texts are near; None looks for equal
-        rows alone.
-    labeled : list of dict
-    """
-
-    def __init__(self, names, threshold, labeled):
-        self.names, self.threshold = names, threshold
-        self._hash = HashingVectorizer(
-            n_features=N_WORDS, alternate_sign=False, norm=None, binary=True, token_pattern=r"\w+"
-        )
-        self._known = [csr_matrix((0, N_WORDS)) for _ in names]
-        self._seen: set[tuple] = set()
-        self.add(labeled)
-
-    def add(self, rows):
-        """Add rows, in their order; see `TextIndex.add`."""
-        status = np.full(len(rows), NEW, object)
-        for i, row in enumerate(rows):
-            key = tuple(tuple(words(row.get(name) or "")) for name in self.names)
-            if key in self._seen:
-                status[i] = DUPLICATE
-            self._seen.add(key)
-        left = np.flatnonzero(status == NEW)
-        if self.threshold is not None and len(left):
-            status[left[self._near([rows[i] for i in left])]] = NEAR
-        return status.tolist()
-
-    def _near(self, rows):
-        """Find the rows with a neighbor before them, and add the others."""
-        new = [self._hash.transform([row.get(name) or "" for row in rows]) for name in self.names]
-        near = np.zeros(len(rows), bool)
-        _, second = self._pairs(self._known, new)
-        near[second] = True
-        first, second = self._pairs(new, new)
-        earlier = first < second
-        near = refuse_neighbors(first[earlier], second[earlier], near)
-        self._known = [
-            vstack([known, some[~near]]).tocsr()
-            for known, some in zip(self._known, new, strict=True)
-        ]
-        return near
-
-    def _pairs(self, known, new):
-        """Return the pairs of rows all of whose texts are near."""
-        alike: list[set[tuple[int, int]]] = []
-        for old, some in zip(known, new, strict=True):
-            shared = (old @ some.T).tocoo()
-            n_old, n_new = old.getnnz(axis=1), some.getnnz(axis=1)
-            union = n_old[shared.row] + n_new[shared.col] - shared.data
-            kept = shared.data >= self.threshold * union - 1e-9
-            found = set(zip(shared.row[kept].tolist(), shared.col[kept].tolist(), strict=True))
-            # Two texts without a word are alike.
-            empty = itertools.product(np.flatnonzero(n_old == 0), np.flatnonzero(n_new == 0))
-            alike.append(found | {(int(i), int(j)) for i, j in empty})
-        pairs = np.array(sorted(set.intersection(*alike)), dtype=int).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
 
 
 class NoKind(Texts):

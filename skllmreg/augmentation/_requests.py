@@ -1,10 +1,16 @@
 """Plan the requests for rows: classes in balance, seed examples, attributes and feedback."""
 
+import math
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from skllmreg.augmentation._energy import STRATEGIES
+
+# Where nothing else says how many.
+DEFAULT_ROUNDS = 5
 
 # About three rows of a reply share a value of an attribute.
 ROWS_PER_VALUE = 3
@@ -84,6 +90,50 @@ class GenerationPlan:
     n_rounds: float
     max_requests: float
     show_batch: bool = False
+
+
+def make_plan(params, quotas, *, strategy, n_batches, n_novel_batches=0, feedback_every=2):
+    """Resolve how much is asked for; without feedback, other topics are not asked for either.
+
+    Parameters
+    ----------
+    params : augmenter
+    quotas : ndarray of shape (n_classes,)
+    strategy : str
+    n_batches, n_novel_batches, feedback_every : int
+
+    Returns
+    -------
+    GenerationPlan
+    """
+    if STRATEGIES[strategy].source is None:
+        n_batches, n_novel_batches = n_batches + n_novel_batches, 0
+    n_rounds = params.n_rounds
+    if n_rounds is None:
+        bounded = params.n_samples is not None or params.max_requests is not None
+        n_rounds = math.inf if bounded else DEFAULT_ROUNDS
+    return GenerationPlan(
+        n_batches=n_batches,
+        n_novel_batches=n_novel_batches,
+        batch_size=params.batch_size,
+        quotas=quotas,
+        n_seed_examples=params.n_seed_examples,
+        n_feedback=params.n_feedback,
+        feedback_every=feedback_every,
+        n_rounds=n_rounds,
+        max_requests=math.inf if params.max_requests is None else params.max_requests,
+        show_batch=getattr(params, "show_batch", False),
+    )
+
+
+def class_quotas(n_samples, labels):
+    """Return the rows wanted of each class; inf for no limit."""
+    if n_samples is None:
+        return np.full(len(labels), np.inf)
+    if isinstance(n_samples, dict):
+        return np.array([n_samples.get(label, 0) for label in labels], dtype=float)
+    each, more = divmod(n_samples, len(labels))
+    return each + (np.arange(len(labels)) < more).astype(float)
 
 
 class RequestPlanner:

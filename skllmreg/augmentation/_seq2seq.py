@@ -11,9 +11,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skllmreg.augmentation._base import (
     AugmenterMixin,
     check_common,
-    class_quotas,
     make_curator,
-    make_plan,
     make_study,
     seeds,
 )
@@ -25,13 +23,14 @@ from skllmreg.augmentation._pairs import (
     TrainingPairs,
     input_texts,
 )
+from skllmreg.augmentation._requests import class_quotas, make_plan
 from skllmreg.augmentation._targets import METRICS
 from skllmreg.students._fitting import seeded
 from skllmreg.utils._doc_link import DocLinkMixin
-from skllmreg.utils._frames import is_frame, joined
+from skllmreg.utils._frames import is_frame
 from skllmreg.utils._shared import SharedByClones
 from skllmreg.utils._text import short_repr
-from skllmreg.utils._validation import check_rows, check_texts
+from skllmreg.utils._validation import check_rows, check_texts, text_columns
 
 # Requests of a round where nothing says how many.
 N_BATCHES = 4
@@ -126,26 +125,15 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
     array(['2024-06-14'], dtype=object)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = AugmenterMixin._parameter_constraints | {
         "estimator": [HasMethods(["fit", "predict"]), None],
-        "llm": [HasMethods(["complete"]), None],
-        "generator": [callable, None],
-        "task": [str, None],
         "input_description": [str, None],
         "target_description": [str, None],
         "validate": [callable, list, tuple, None],
         "answer_check": [HasMethods(["complete"]), HasMethods(["predict"]), callable, None],
         "metric": [StrOptions(set(METRICS)), callable],
-        "strategy": [StrOptions({"auto", *STRATEGIES})],
-        "n_rounds": [Interval(Integral, 1, None, closed="left"), None],
         "n_samples": [Interval(Integral, 1, None, closed="left"), None],
         "n_batches": [Interval(Integral, 1, None, closed="left")],
-        "max_requests": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "n_seed_examples": [Interval(Integral, 0, None, closed="left")],
-        "n_feedback": [Interval(Integral, 0, None, closed="left")],
-        "feedback_quantiles": [tuple, list],
-        "random_state": ["random_state"],
     }
     _shared_by_clones = ("llm", "generator", "validate", "answer_check")
 
@@ -208,7 +196,7 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         """
         self._validate_params()
         self.__dict__.pop("estimator_", None)  # of an earlier fit, should this one fail
-        X, y = self._checked(X, reset=True), check_targets(y)
+        X, y = self._checked(X, reset=True), check_texts(y, "y")
         check_consistent_length(X, y)
         check_common(self)
         kind = InputTarget(
@@ -278,28 +266,6 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
     def _metric(self):
         return METRICS[self.metric] if isinstance(self.metric, str) else self.metric
 
-    def fit_resample(self, X, y):
-        """Fit, and return the pairs that the student was fitted on.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-
-        Returns
-        -------
-        X_resampled, y_resampled : like X and y
-            The labeled pairs in their order, then the generated ones; see
-            :meth:`GOLDAugmenter.fit_resample` on the index of frames.
-        """
-        if self.llm is None and self.generator is None:
-            raise ValueError("fit_resample needs llm=ChatModel(...) or generator=, to write rows.")
-        self.fit(X, y)
-        return (
-            joined(X, self.X_generated_, keep_index=True),
-            joined(y, self.y_generated_, keep_index=True),
-        )
-
     def predict(self, X):
         """Write targets by the student.
 
@@ -328,7 +294,7 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         """
         check_is_fitted(self, "estimator_")
         X = input_texts(self._checked(X, reset=False))
-        return self.estimator_.energy(X, check_targets(y), temperature)
+        return self.estimator_.energy(X, check_texts(y, "y"), temperature)
 
     def score(self, X, y):
         """Compute the mean of `metric` over inputs.
@@ -341,7 +307,7 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         -------
         float
         """
-        metric, y = self._metric(), check_targets(y)
+        metric, y = self._metric(), check_texts(y, "y")
         found = self.predict(X)
         check_consistent_length(found, y)
         return float(np.mean([metric(true, text) for true, text in zip(y, found, strict=True)]))
@@ -351,15 +317,8 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         X = check_rows(self, X, reset=reset)
         if not is_frame(X):
             return check_texts(X)
-        for name in X.columns:
-            try:
-                check_texts(X[name])
-            except ValueError as error:
-                raise ValueError(f"Column {name!r}: {error}") from None
+        text_columns(X)
         return X
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "estimator_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -367,11 +326,3 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         tags.input_tags.two_d_array = False
         tags.target_tags.required = True
         return tags
-
-
-def check_targets(y):
-    """Return targets as an array of texts; an error names the row that is none."""
-    try:
-        return check_texts(y)
-    except ValueError as error:
-        raise ValueError(str(error).replace(" of X ", " of y ").replace("X is", "y is")) from None

@@ -158,11 +158,7 @@ def token_f1(y_true, y_pred):
     >>> round(token_f1("the tall tower", "a tower"), 3)
     0.667
     """
-    true, found = _answer(y_true), _answer(y_pred)
-    if not true or not found:
-        return float(true == found)
-    shared = sum((Counter(true) & Counter(found)).values())
-    return 2 * shared / (len(true) + len(found))
+    return _f1(_answer(y_true), _answer(y_pred), _n_shared)
 
 
 def rouge_l(y_true, y_pred):
@@ -187,19 +183,32 @@ def rouge_l(y_true, y_pred):
     >>> round(rouge_l("police killed the gunman", "police kill the gunman"), 3)
     0.75
     """
-    true, found = words(y_true), words(y_pred)
+    return _f1(words(y_true), words(y_pred), _n_in_order)
+
+
+METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
+
+
+def _f1(true, found, n_common):
+    """Harmonic mean of the shares of words in common; two texts without a word are equal."""
     if not true or not found:
         return float(true == found)
+    return 2 * n_common(true, found) / (len(true) + len(found))
+
+
+def _n_shared(true, found):
+    return sum((Counter(true) & Counter(found)).values())
+
+
+def _n_in_order(true, found):
+    """Length of the longest common subsequence."""
     before = [0] * (1 + len(found))
     for word in true:
         row = [0]
         for j, other in enumerate(found):
             row.append(before[j] + 1 if word == other else max(row[j], before[j + 1]))
         before = row
-    return 2 * before[-1] / (len(true) + len(found))
-
-
-METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
+    return before[-1]
 
 
 def _answer(text):

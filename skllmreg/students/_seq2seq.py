@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.utils._doc_link import DocLinkMixin
-from skllmreg.utils._validation import check_texts
+from skllmreg.utils._validation import check_texts, check_texts_and_targets
 
 
 class Seq2SeqTransformer(DocLinkMixin, BaseEstimator):
@@ -152,8 +152,7 @@ class Seq2SeqTransformer(DocLinkMixin, BaseEstimator):
         return self._fit(X, y)
 
     def _fit(self, X, y):
-        X, y = check_texts(X), _check_targets(y)
-        check_consistent_length(X, y)
+        X, y = check_texts_and_targets(X, y)
         try:
             import transformers  # noqa: F401
         except ImportError as error:
@@ -222,8 +221,7 @@ class Seq2SeqTransformer(DocLinkMixin, BaseEstimator):
         check_is_fitted(self)
         from skllmreg.students._seq2seq_net import energies
 
-        X, y = check_texts(X), _check_targets(y)
-        check_consistent_length(X, y)
+        X, y = check_texts_and_targets(X, y)
         if not temperature > 0:
             raise ValueError(f"The temperature must be positive, got {temperature}.")
         return energies(self.model_, self._encoded(X, y), self.batch_size, temperature)
@@ -239,7 +237,7 @@ class Seq2SeqTransformer(DocLinkMixin, BaseEstimator):
         -------
         float
         """
-        y = _check_targets(y)
+        y = check_texts(y, "y")
         return float(np.mean(self.predict(X) == y))
 
     def _encoded(self, X, y):
@@ -254,11 +252,3 @@ class Seq2SeqTransformer(DocLinkMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.target_tags.required = True
         return tags
-
-
-def _check_targets(y):
-    """Return targets as an array of objects; an error names the row that is no text."""
-    try:
-        return check_texts(y)
-    except ValueError as error:
-        raise ValueError(str(error).replace(" of X ", " of y ").replace("X is", "y is")) from None

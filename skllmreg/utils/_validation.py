@@ -1,26 +1,26 @@
 """Rows as users pass them: checked, never copied without need."""
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from skllmreg.utils._frames import is_frame
 
 
-def check_texts(X):
-    """Return texts as an array of objects; an entry that is none is an error that names it."""
+def check_texts(X, name="X"):
+    """Return texts as an array of objects; an error names the row, and X as `name`."""
     if isinstance(X, str) or np.ndim(X) != 1:
-        raise ValueError("X is a sequence of texts: a list, an array or a series of str.")
+        raise ValueError(f"{name} is a sequence of texts: a list, an array or a series of str.")
     X = np.asarray(X, dtype=object)
     if not len(X):
-        raise ValueError("Found array with 0 sample(s): X is empty.")
+        raise ValueError(f"Found array with 0 sample(s): {name} is empty.")
     for i, text in enumerate(X):
         if not isinstance(text, str):
-            raise ValueError(f"Row {i} of X is {text!r:.50}, not a str.")
+            raise ValueError(f"Row {i} of {name} is {text!r:.50}, not a str.")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"Row {i} of X holds half of a surrogate pair, at character {error.start}: "
+                f"Row {i} of {name} holds half of a surrogate pair, at character {error.start}: "
                 'text.encode("utf-8", "replace").decode() takes its place.'
             ) from None
     return X
@@ -84,17 +84,17 @@ def text_columns(X):
     list of ndarray of object
     """
     if is_frame(X):
-        return [_check_column(X[name], repr(name)) for name in X.columns]
+        return [check_texts(X[name], f"column {name!r} of X") for name in X.columns]
     if getattr(X, "ndim", 1) == 2:
-        return [_check_column(X[:, j], str(j)) for j in range(X.shape[1])]
+        return [check_texts(X[:, j], f"column {j} of X") for j in range(X.shape[1])]
     return [check_texts(X)]
 
 
-def _check_column(texts, name):
-    try:
-        return check_texts(texts)
-    except ValueError as error:
-        raise ValueError(str(error).replace("of X", f"of column {name} of X")) from None
+def check_texts_and_targets(X, y):
+    """Validate inputs and targets, as many of each, all of them texts."""
+    X, y = check_texts(X), check_texts(y, "y")
+    check_consistent_length(X, y)
+    return X, y
 
 
 def is_table(X):

@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skllmreg.augmentation import GenerationRequest, _row_duplicates
+from skllmreg.augmentation import GenerationRequest, _duplicates
 from skllmreg.augmentation._curation import Curator
-from skllmreg.augmentation._duplicates import refuse_neighbors
+from skllmreg.augmentation._duplicates import RowIndex, refuse_neighbors
 from skllmreg.augmentation._kinds import MOST_CHARACTERS, MOST_TIMES_LONGER, kind_of
-from skllmreg.augmentation._row_duplicates import RowIndex
 from skllmreg.augmentation._schema import TableSchema
 
 LABELED = ["Where is my parcel?", "I want my money back"]
@@ -142,7 +141,7 @@ def test_rows_that_are_all_alike_are_not_all_compared_with_each_other(monkeypatc
         n_compared.append(len(first))
         return refuse_neighbors(first, second, refused)
 
-    monkeypatch.setattr(_row_duplicates, "refuse_neighbors", count)
+    monkeypatch.setattr(_duplicates, "refuse_neighbors", count)
     X = np.arange(20.0)[:, None] * [1, 1]
     schema = TableSchema.from_frame(X)
     index = RowIndex(schema, schema.rows(X), 0.5)
@@ -154,7 +153,7 @@ def test_rows_that_are_all_alike_are_not_all_compared_with_each_other(monkeypatc
 
 @pytest.mark.parametrize("most_pairs", [0, 64])
 def test_rows_are_refused_in_their_order_however_many_are_taken_at_a_time(most_pairs, monkeypatch):
-    monkeypatch.setattr(_row_duplicates, "_MOST_PAIRS", most_pairs)
+    monkeypatch.setattr(_duplicates, "_MOST_PAIRS", most_pairs)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 2))
     schema = TableSchema.from_frame(X)

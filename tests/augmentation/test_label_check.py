@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skllmreg.augmentation._label_check import SURE, doubt_labels
+from skllmreg.augmentation._student import SURE, doubt_labels
 from skllmreg.students import TextClassifier
 
 CLASSES = np.array(["cats", "dogs", "fish"])
