@@ -9,10 +9,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError
 from skllmreg.llm._engine import unusable_replies
+from skllmreg.selection._refine import calibrate_teacher, choose_correction, turns
 from skllmreg.selection._unlabeled import is_unlabeled
+from skllmreg.students._calibration import fit_calibration
 from skllmreg.students._fitting import seeded
 from skllmreg.utils._frames import is_frame, to_floats
 
+# Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
+# budget, at most this share of it, or at first so many; and more where these show it to be biased.
+MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
+FIRST_ROWS, SHARE_IF_BIASED = 10, 0.2
 # Tables are often rounded to two digits.
 ROUNDING = 0.05
 
@@ -95,6 +101,12 @@ def fitted_teacher(teacher, X, labeled, labels, random_state):
 def is_prompted(teacher):
     """Whether it is shown labeled rows and learns nothing: `LLMTeacherClassifier` says so."""
     return getattr(teacher, "_is_prompted", False)
+
+
+def delivery(teacher):
+    """Whether the LLM of a teacher answers by batch jobs, and whether it waits for them."""
+    llm = getattr(teacher, "llm", None)
+    return getattr(llm, "delivery", "live") == "batch", getattr(llm, "batch_wait", True)
 
 
 class RecordedTeacher:
@@ -230,6 +242,122 @@ class Answers:
         check_proba(answer, rows)
         self.proba[rows] = 0.0
         self.proba[np.ix_(rows, self.position)] = answer / answer.sum(axis=1, keepdims=True)
+
+
+class KnownRows:
+    """Labeled rows that the teacher is asked about, to find how far it can be believed.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    answers : Answers
+    method : {"auto", "temperature", "bias"} or None
+        "auto" corrects the class biases where the labels speak for it.
+
+    Attributes
+    ----------
+    rows : ndarray of int of shape (n_known,)
+        Those that it has answered.
+    planned : ndarray of int of shape (n_planned,)
+        Those that it is to be asked about with the first round.
+    """
+
+    def __init__(self, problem, answers, method):
+        self.problem = problem
+        self.answers = answers
+        self.method = method
+        self.rows = self.planned = np.empty(0, int)
+
+    def ask(self, first, most, rng):
+        """Ask about the first few; and about more where these show a bias.
+
+        Parameters
+        ----------
+        first, most : int
+        rng : RandomState
+        """
+        rows = self._ordered(rng)
+        self._take(rows[:first])
+        if self.method == "auto" and most > first and len(self.rows):
+            proba, codes = self._said()
+            correction = choose_correction(proba, codes, proba[:0])
+            if correction is not None and correction.bias_sd:
+                self._take(rows[:most])
+
+    def plan(self, most, rng):
+        """Choose rows to be asked about with the first round: a batch job may take a day.
+
+        Parameters
+        ----------
+        most : int
+        rng : RandomState
+        """
+        self.planned = np.sort(self._ordered(rng)[:most])
+
+    def ask_planned(self, others):
+        """Ask about the planned rows together with others.
+
+        Parameters
+        ----------
+        others : ndarray of int of shape (n_rows,)
+        """
+        self.answers.ask(np.concatenate([self.planned, others]))
+        if len(self.planned):
+            self._take(self.planned)
+            self.planned = self.planned[:0]
+
+    def _ordered(self, rng):
+        """The labeled rows that it may be asked about, in the order in which they would be."""
+        available = self.answers.teacher.calibration_rows(self.problem.labeled)
+        if self.method is None or not len(available):
+            return np.empty(0, int)
+        # From all classes in turn; in an order that does not depend on what is available, so that a
+        # recorded fit comes out the same.
+        order = rng.permutation(len(self.problem.labeled))
+        order = order[np.argsort(turns(self.problem.codes[order]), kind="stable")]
+        rows = self.problem.labeled[order]
+        return rows[np.isin(rows, available)]
+
+    def _take(self, rows):
+        rows = np.sort(rows)
+        self.answers.ask(rows[self.answers.may_ask(rows)])
+        self.rows = rows[self.answers.has_answer(rows)]
+
+    def _said(self):
+        codes = self.problem.codes[np.searchsorted(self.problem.labeled, self.rows)]
+        return self.answers.proba[self.rows], codes
+
+    def calibration(self, others):
+        """Calibrate the teacher; None without a row to do so.
+
+        Parameters
+        ----------
+        others : ndarray of int of shape (n_rows,)
+            Rows without a label that it has answered.
+
+        Returns
+        -------
+        Calibration or None
+        """
+        if not len(self.rows):
+            return None
+        proba, codes = self._said()
+        if self.method != "auto":
+            return fit_calibration(proba, codes, bias=self.method == "bias")
+        return calibrate_teacher(proba, codes, self.answers.proba[others])
+
+
+def calibration_rows(method, calls, n_pool, everything):
+    """How many labeled rows to ask about: at first, and where these show a biased teacher."""
+    if calls is None:
+        return MOST_CALIBRATION_ROWS, MOST_CALIBRATION_ROWS
+    first, most = int(CALIBRATION_SHARE * calls), int(SHARE_IF_BIASED * calls)
+    if method == "auto":
+        first = max(first, min(FIRST_ROWS, most))
+    if everything:
+        # What the pool leaves over is for the calibration.
+        first = min(first, calls - n_pool)
+    return min(first, MOST_CALIBRATION_ROWS), min(most, MOST_CALIBRATION_ROWS)
 
 
 def check_proba(proba, rows):

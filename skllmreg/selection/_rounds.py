@@ -6,25 +6,18 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 from sklearn.utils import check_random_state
 
+from skllmreg.selection._answers import KnownRows, calibration_rows, delivery
 from skllmreg.selection._problem import check_before_asking, one_hot
-from skllmreg.selection._refine import (
-    MOST_TRIED,
-    Weights,
-    calibrate_teacher,
-    choose_correction,
-    turns,
-)
+from skllmreg.selection._refine import MOST_TRIED, Weights
 from skllmreg.selection._rule import PaperRule, mean_one, uncertainty
 from skllmreg.selection._strategies import STRATEGIES, Strategy, rows_to_ask
-from skllmreg.students._calibration import Calibration, fit_calibration
+from skllmreg.students._calibration import Calibration
 from skllmreg.students._fitting import trains_in_batches
 from skllmreg.utils._progress import progress_bar
 from skllmreg.utils._validation import is_text
 
-# Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
-# budget, at most this share of it, or at first so many; and more where these show it to be biased.
-MOST_CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.05
-FIRST_ROWS, SHARE_IF_BIASED = 10, 0.2
+# Rounds of a teacher that answers at once.
+N_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Rounds:
         return self.strategy.student_picks or (self.rule is not None and not self.by_batch)
 
     @classmethod
-    def of(cls, selector, strategy, problem, answers):
+    def of(cls, selector, strategy, problem, answers, n_rounds, n_planned=0):
         """Spread the calls that are left over the rounds.
 
         Parameters
@@ -77,10 +70,13 @@ class Rounds:
         strategy : Strategy
         problem : TrainingProblem
         answers : Answers
+        n_rounds : int
+        n_planned : int
+            Calls for labeled rows that come with the first round.
         """
         budget = n_pool = int(answers.may_ask(problem.pool).sum())
         if selector.max_teacher_calls is not None:
-            budget = min(n_pool, selector.max_teacher_calls - answers.n_calls)
+            budget = min(n_pool, selector.max_teacher_calls - answers.n_calls - n_planned)
         strategy = strategy.within(budget < n_pool)
         net, rule, schedule = trains_in_batches(problem.estimator), None, [budget]
         if strategy.conditions:
@@ -93,10 +89,10 @@ class Rounds:
                 uncertainty_threshold=selector.uncertainty_threshold,
             )
         if strategy.student_picks:
-            edges = np.linspace(0, budget, min(selector.n_rounds, budget) + 1).astype(int)
+            edges = np.linspace(0, budget, min(n_rounds, budget) + 1).astype(int)
             schedule = np.diff(edges).tolist()
         elif "student" in strategy.conditions and not net:
-            schedule += [0] * (selector.n_rounds - 1)
+            schedule += [0] * (n_rounds - 1)
         return cls(
             strategy,
             schedule=tuple(schedule),
@@ -154,81 +150,6 @@ def train_on_labels(problem):
     return Trained(problem.fit(*training), training, "all_labeled", none, none)
 
 
-class KnownRows:
-    """Labeled rows that the teacher is asked about, to find how far it can be believed.
-
-    Parameters
-    ----------
-    problem : TrainingProblem
-    answers : Answers
-    method : {"auto", "temperature", "bias"} or None
-        "auto" corrects the class biases where the labels speak for it.
-
-    Attributes
-    ----------
-    rows : ndarray of int of shape (n_known,)
-        Those that it has answered.
-    """
-
-    def __init__(self, problem, answers, method):
-        self.problem = problem
-        self.answers = answers
-        self.method = method
-        self.rows = np.empty(0, int)
-
-    def ask(self, first, most, rng):
-        """Ask about the first few; and about more where these show a bias.
-
-        Parameters
-        ----------
-        first, most : int
-        rng : RandomState
-        """
-        available = self.answers.teacher.calibration_rows(self.problem.labeled)
-        if self.method is None or not len(available):
-            return
-        # From all classes in turn; in an order that does not depend on what is available, so that a
-        # recorded fit comes out the same.
-        order = rng.permutation(len(self.problem.labeled))
-        order = order[np.argsort(turns(self.problem.codes[order]), kind="stable")]
-        rows = self.problem.labeled[order]
-        rows = rows[np.isin(rows, available)]
-        self._take(rows[:first])
-        if self.method == "auto" and most > first:
-            proba, codes = self._said()
-            correction = choose_correction(proba, codes, proba[:0])
-            if correction is not None and correction.bias_sd:
-                self._take(rows[:most])
-
-    def _take(self, rows):
-        rows = np.sort(rows)
-        self.answers.ask(rows[self.answers.may_ask(rows)])
-        self.rows = rows[self.answers.has_answer(rows)]
-
-    def _said(self):
-        codes = self.problem.codes[np.searchsorted(self.problem.labeled, self.rows)]
-        return self.answers.proba[self.rows], codes
-
-    def calibration(self, others):
-        """Calibrate the teacher; None without a row to do so.
-
-        Parameters
-        ----------
-        others : ndarray of int of shape (n_rows,)
-            Rows without a label that it has answered.
-
-        Returns
-        -------
-        Calibration or None
-        """
-        if not len(self.rows):
-            return None
-        proba, codes = self._said()
-        if self.method != "auto":
-            return fit_calibration(proba, codes, bias=self.method == "bias")
-        return calibrate_teacher(proba, codes, self.answers.proba[others])
-
-
 def train(problem, answers, rounds, known, rng):
     """Ask, select and train until the budget is spent or more would change nothing.
 
@@ -253,7 +174,7 @@ def train(problem, answers, rounds, known, rng):
         if not stable:
             rest = np.flatnonzero(answers.may_ask(problem.pool))
             new = rows_to_ask(strategy, q[rest], n_rows, rng)
-            answers.ask(problem.pool[rest[new]])
+            known.ask_planned(problem.pool[rest[new]])
         answered = answers.has_answer(problem.pool)
         if not answered.any():
             continue
@@ -404,7 +325,16 @@ def ask_and_train(selector, problem, answers):
             f'strategy="all" asks about all {n_pool} rows without a label: with '
             f'max_teacher_calls={calls}, use strategy="random".'
         )
-    sums = "student" in strategy.conditions and selector.n_rounds > 1
+    by_batch, waits = delivery(selector.teacher)
+    if by_batch and limited and not waits and selector.random_state is None:
+        raise ValueError(
+            "random_state=None draws other rows in each fit, and with batch_wait=False a fit is "
+            "repeated until its batch jobs are done: set random_state."
+        )
+    n_rounds = selector.n_rounds
+    if n_rounds == "auto":
+        n_rounds = 1 if by_batch else N_ROUNDS
+    sums = "student" in strategy.conditions and n_rounds > 1
     ruled = strategy.conditions and (sums or selector.weighting is not None)
     default = selector.estimator is None
     check_before_asking(
@@ -417,20 +347,11 @@ def ask_and_train(selector, problem, answers):
     method = strategy.calibration if selector.calibration == "auto" else selector.calibration
     known = KnownRows(problem, answers, method)
     first, most = calibration_rows(method, calls, n_pool, strategy.everything)
-    known.ask(first, most, rng)
-    rounds = Rounds.of(selector, STRATEGIES[selector.strategy], problem, answers)
+    if by_batch:
+        known.plan(first if strategy.everything else max(first, most), rng)
+    else:
+        known.ask(first, most, rng)
+    strategy, n_planned = STRATEGIES[selector.strategy], len(known.planned)
+    rounds = Rounds.of(selector, strategy, problem, answers, n_rounds, n_planned)
     with progress_bar(rounds.n_students, None, "Students", unit="fit") as problem.tick:
         return train(problem, answers, rounds, known, rng)
-
-
-def calibration_rows(method, calls, n_pool, everything):
-    """How many labeled rows to ask about: at first, and where these show a biased teacher."""
-    if calls is None:
-        return MOST_CALIBRATION_ROWS, MOST_CALIBRATION_ROWS
-    first, most = int(CALIBRATION_SHARE * calls), int(SHARE_IF_BIASED * calls)
-    if method == "auto":
-        first = max(first, min(FIRST_ROWS, most))
-    if everything:
-        # What the pool leaves over is for the calibration.
-        first = min(first, calls - n_pool)
-    return min(first, MOST_CALIBRATION_ROWS), min(most, MOST_CALIBRATION_ROWS)

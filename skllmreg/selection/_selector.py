@@ -72,8 +72,9 @@ class LLKDSelector(
     max_teacher_calls : int, default=None
         Maximum number of rows that the teacher is asked about, labeled ones for its calibration
         included, whether the answers are live, cached or recorded. None sets no limit.
-    n_rounds : int, default=5
-        Rounds of selection and training.
+    n_rounds : int or "auto", default="auto"
+        Rounds of selection and training. "auto": one where the teacher's LLM answers by batch jobs,
+        each of which may take a day; else five.
     calibration : {"auto", "temperature", "bias"} or None, default="auto"
         How the teacher's probabilities are corrected by labeled rows: by a temperature, or also by
         a bias for each class. "auto" is None but for "distill": there, a correction has to pay on
@@ -183,7 +184,7 @@ class LLKDSelector(
         "strategy": [StrOptions(set(STRATEGIES))],
         "labels": [StrOptions({"soft", "hard"})],
         "max_teacher_calls": [Interval(Integral, 1, None, closed="left"), None],
-        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "n_rounds": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "calibration": [StrOptions({"auto", "temperature", "bias"}), None],
         "confidence_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
         "uncertainty_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
@@ -203,7 +204,7 @@ class LLKDSelector(
         strategy="distill",
         labels="soft",
         max_teacher_calls=None,
-        n_rounds=5,
+        n_rounds="auto",
         calibration="auto",
         confidence_threshold="auto",
         uncertainty_threshold="auto",

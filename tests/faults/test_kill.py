@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.faults.batch_killing import is_exact, survive
 from tests.faults.jobs import JOBS
 from tests.faults.killing import Undisturbed, kill
 
@@ -19,3 +20,9 @@ def test_a_killed_run_goes_on_where_it_was(job, tmp_path):
     assert undisturbed.result is not None
     killed = kill(undisturbed, 0, tmp_path)
     assert killed.resumed, killed
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_runs_of_batch_jobs_pay_once(seed, tmp_path):
+    row = survive(400, 4, 6, seed, tmp_path)
+    assert is_exact(row), row
