@@ -1,7 +1,7 @@
 """Models drawn to an LLM's scores of their features (LAAT, arXiv:2502.20268)."""
 
 from skllmreg.attribution._attributions import Attributions
-from skllmreg.attribution._boosting_estimators import LLMAttributionBoostingClassifier
+from skllmreg.attribution._boosting_classifier import LLMAttributionBoostingClassifier
 from skllmreg.attribution._boosting_regressor import LLMAttributionBoostingRegressor
 from skllmreg.attribution._classifier import LLMAttributionRegularizedClassifier
 from skllmreg.attribution._display import AttributionDisplay

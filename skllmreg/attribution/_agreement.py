@@ -11,7 +11,7 @@ def mean_auc(Y, eta, sample_weight):
     Parameters
     ----------
     Y : ndarray of shape (n_samples, n_outputs)
-        0 or 1, both in each column.
+        0 or 1; a column without both counts as chance.
     eta : array-like of shape (n_samples, n_outputs)
     sample_weight : ndarray of shape (n_samples,)
 
@@ -26,7 +26,8 @@ def mean_auc(Y, eta, sample_weight):
         positive = np.bincount(rank, sample_weight * labels)
         negative = np.bincount(rank, sample_weight * (1 - labels))
         below = np.cumsum(negative) - negative / 2  # ties count half
-        aucs.append(positive @ below / (positive.sum() * negative.sum()))
+        pairs = positive.sum() * negative.sum()
+        aucs.append(positive @ below / pairs if pairs else 0.5)
     return float(np.mean(aucs))
 
 

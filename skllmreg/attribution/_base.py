@@ -17,7 +17,7 @@ from skllmreg.attribution._evidence import (
     fit_average,
 )
 from skllmreg.attribution._features import column_names
-from skllmreg.attribution._label_holes import MAX_HOLES, LabelHole, Scan, with_indicators
+from skllmreg.attribution._label_holes import MAX_HOLES, make_scans, with_indicators
 from skllmreg.attribution._network import fit_network, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import feature_scaling, scaled
@@ -40,6 +40,8 @@ from skllmreg.utils._warn import warn
 MOST_UNEQUAL = 1e3  # spread of a column by that of another, as it may be without a scaler
 MIN_ROWS_FOR_SCALE = 6
 MIN_PRIOR_WEIGHT = 0.9  # of the scores, for a label hole to be believed
+MIN_AGREEMENT = 0.3  # of the other labels with the scores, from chance (0) to perfect (1); the same
+FEW_ROWS = 50  # that do not tell how far the outputs of a numeric gamma should spread
 MOST_ROWS = 1e12  # by weight: beyond, the priors drown in rounding
 
 
@@ -48,6 +50,8 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     A subclass has a constructor with the parameters below, validates X and y, and knows the loss.
     """
+
+    _CHANCE: float  # agreement with the labels of scores that say nothing
 
     _parameter_constraints: dict = {
         "task": [str, None],
@@ -137,6 +141,13 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             UnscaledFeaturesWarning,
         )
 
+    def _column_names(self):
+        """Names of the columns; their numbers where X has none and nobody has set `_names`."""
+        names = getattr(self, "_names", None)
+        if names is None:
+            names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        return names
+
     def _fit_network(self, X, Y, sample_weight, X_unlabeled, location, loss, linear):
         """Set `network_`: on top of the linear model, if there is one; None if this is all."""
         self.network_ = None
@@ -168,9 +179,9 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             return None
         return validate_numbers(self, X_unlabeled, reset=False)
 
-    def _measure(self, agreement):
-        """Agreement of the labels with the scores alone; NaN without scores."""
-        return np.nan if self.attributions_ is None else agreement(self._target())
+    def _measure(self, agreement, rows):
+        """Agreement of the rows' labels with the scores alone; NaN without scores."""
+        return np.nan if self.attributions_ is None else agreement(self._target(), rows)
 
     def _target(self, n_outputs=1):
         """Direction of the scores, of length 1; zero without scores."""
@@ -184,11 +195,29 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
             return self.score_transform
         return SCORE_TRANSFORMS["expm1" if self.score_transform == "auto" else self.score_transform]
 
-    def _fit_auto(self, X, Z, Y, sample_weight, make_solver, find_hole, **prior_options):
+    def _fit_auto(self, X, Z, Y, sample_weight, make_solver, find_hole, agreement, **prior_options):
         """Average over the candidate priors; set what explains the trust in the scores.
 
-        ``find_hole(expected, scan)`` finds a group of rows that a label hole may be behind, given
-        the predictions of a model that is bound to the scores.
+        Parameters
+        ----------
+        X, Z : {ndarray, sparse matrix} of shape (n_samples, n_features)
+            Features, and scaled features.
+        Y : ndarray of shape (n_samples, n_outputs)
+        sample_weight : ndarray of shape (n_samples,)
+        make_solver : callable
+            ``make_solver(Z, Y, sample_weight)`` fits candidates.
+        find_hole : callable
+            ``find_hole(expected, scan)`` finds a group of rows that a label hole may be behind,
+            given the predictions of a model that is bound to the scores.
+        agreement : callable
+            ``agreement(direction, rows)`` measures how well a direction ranks these rows.
+        **prior_options
+            Of `candidate_priors`.
+
+        Returns
+        -------
+        coef : ndarray of shape (n_outputs, n_features)
+        intercept : ndarray of shape (n_outputs,)
         """
         if not sample_weight.sum() <= MOST_ROWS:
             raise ValueError(
@@ -202,29 +231,12 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         priors = candidate_priors(
             Z, sample_weight, Y.shape[1], self.attribution_estimates_, transforms, **prior_options
         )
-        average = fit_average(priors, make_solver(Z, Y, sample_weight))
-        holes: list[LabelHole] = []
-        scans = self._scans() if average.bound is not None else []
-        with_groups = Z
-        while scans and len(holes) < MAX_HOLES:
-            coef, intercept = average.bound
-            hole = find_hole(np.asarray(with_groups @ coef.T) + intercept, scans[0])
-            if hole is not None:
-                indicators = hole.rows(X)[:, None].astype(float)
-                trial = _beside(with_groups, indicators)
-                extended = with_indicators(priors, trial.shape[1] - Z.shape[1])
-                explained = fit_average(extended, make_solver(trial, Y, sample_weight))
-                # Of scores that the rest of the labels deny, nothing follows for a group.
-                plausible = explained.prior_weight > MIN_PRIOR_WEIGHT
-                better = plausible and explained.log_evidence > average.log_evidence
-                if better or self.label_holes != "auto":
-                    average, with_groups = explained, trial
-                    holes.append(hole)
-                else:
-                    hole = None
-            if hole is None or self.label_holes != "auto":
-                scans = scans[1:]
-        self._holes = holes
+
+        def fit(features):
+            extended = with_indicators(priors, features.shape[1] - Z.shape[1])
+            return fit_average(extended, make_solver(features, Y, sample_weight))
+
+        average = self._explain_holes(X, Z, fit, find_hole, agreement)
         if not average.converged:
             warn(
                 "Some candidate priors could not be fitted to the end: are there sample weights "
@@ -238,31 +250,46 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
         self.prior_weight_ = average.prior_weight
         return average.coef[:, : X.shape[1]], average.intercept
 
-    def _scans(self):
-        """Which columns are scanned for label holes: all at once, or the named ones in turn."""
-        if self.label_holes is None:
-            return []
-        if self.label_holes == "auto":
-            return [Scan(list(range(self.n_features_in_)))]
-        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
-        for column in self.label_holes:
-            if column not in names:
-                raise ValueError(
-                    f"label_holes names a column {column!r}, which X does not have; its columns "
-                    f"are {', '.join(map(repr, names[:10]))}{' ...' * (len(names) > 10)}."
-                )
-        return [
-            Scan(
-                [names.index(column)],
-                significance=1.0,
-                min_expected=2,
-                max_ratio=0.7,
-                min_shift=0.3,
-            )
-            for column in self.label_holes
-        ]
+    def _explain_holes(self, X, Z, fit, find_hole, agreement):
+        """Set `_holes`; return the average of ``fit(Z)`` with a column beside Z for each of them.
 
-    def _outside_holes(self, X):
+        The parameters are those of `_fit_auto`.
+        """
+        average, with_groups = fit(Z), Z
+        names = self._column_names()
+        scans = make_scans(self.label_holes, names) if average.bound is not None else []
+        while scans and len(self._holes) < MAX_HOLES:
+            coef, intercept = average.bound
+            hole = find_hole(np.asarray(with_groups @ coef.T) + intercept, scans[0])
+            if hole is not None:
+                trial = _beside(with_groups, hole.rows(X)[:, None].astype(float))
+                explained = fit(trial)
+                if self.label_holes != "auto" or self._is_plausible(
+                    hole, X, average, explained, agreement
+                ):
+                    average, with_groups = explained, trial
+                    self._holes.append(hole)
+                else:
+                    hole = None
+            if hole is None or self.label_holes != "auto":
+                scans = scans[1:]
+        return average
+
+    def _is_plausible(self, hole, X, average, explained, agreement):
+        """Whether labels are missing, rather than the scores wrong: the other rows tell.
+
+        Nothing follows for a group from scores that the rest of the labels deny, or that hardly
+        rank the rest: with a few hundred rows, evidence for such scores may be chance.
+        """
+        outside = self.outside_holes(X) & ~hole.rows(X)
+        above_chance = agreement(self._target(), outside) - self._CHANCE
+        return (
+            explained.prior_weight > MIN_PRIOR_WEIGHT
+            and explained.log_evidence > average.log_evidence
+            and above_chance > MIN_AGREEMENT * (1 - self._CHANCE)
+        )
+
+    def outside_holes(self, X):
         """Rows of X whose labels are taken at their word, (n_samples,)."""
         outside = np.ones(X.shape[0], dtype=bool)
         for hole in self._holes:
@@ -271,12 +298,11 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     def _describe_holes(self, X, classes=None):
         """Set `label_holes_`, and warn of each."""
-        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        names = self._column_names()
         self.label_holes_ = []
         for hole in self._holes:
-            name = (
-                names[hole.column] if hasattr(self, "feature_names_in_") else f"X[:, {hole.column}]"
-            )
+            name = names[hole.column]
+            name = name if isinstance(name, str) else f"X[:, {name}]"
             rule = f"{name} {'>' if hole.above else '<='} {hole.threshold:g}"
             found = {
                 "column": names[hole.column],
@@ -309,26 +335,35 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
                 LabelHoleWarning,
             )
 
-    def _warn_of_conflict(self, coef, agreement, measure, chance, margin):
+    def _warn_of_conflict(self, coef, agreement, rows, measure, margin):
         """Warn if the labels want the scores turned round, or say that they are good for nothing.
 
-        `agreement` measures how well a direction such as `coef` ranks the training rows; by
-        `chance` it has that value, give or take that `margin`.
+        Parameters
+        ----------
+        coef : ndarray of shape (n_outputs, n_features)
+            The fitted model.
+        agreement : callable
+            As in `_fit_auto`; what it returns is `measure` in words.
+        rows : ndarray of bool of shape (n_samples,)
+            Training rows to measure it on.
+        measure : str
+        margin : float
+            By how much the agreement of scores that say nothing may be off chance.
         """
         if self.attributions_ is None or not np.any(self.attributions_):
             return
         before = (1 - PLAIN_WEIGHT) / PLAIN_WEIGHT
         odds = self.prior_weight_ / max(1 - self.prior_weight_, 1e-300)
-        against = self.agreement_ < chance - margin
+        against = self.agreement_ < self._CHANCE - margin
         if not against and odds < before / 3:
             # The labels do without the scores: because they know better, or because these are off?
             target = self._target()
             rng = np.random.default_rng(0)
-            shuffled = [agreement(rng.permutation(target, axis=1)) for _ in range(100)]
-            best = agreement(coef) - chance
-            needed = max(0.5 * best, np.quantile(shuffled, 0.9) - chance)
+            shuffled = [agreement(rng.permutation(target, axis=1), rows) for _ in range(100)]
+            best = agreement(coef, rows) - self._CHANCE
+            needed = max(0.5 * best, np.quantile(shuffled, 0.9) - self._CHANCE)
             # Scores that rank almost as well as the model contradict nothing.
-            against = self.agreement_ - chance < min(needed, 0.9 * best)
+            against = self.agreement_ - self._CHANCE < min(needed, 0.9 * best)
         if against:
             warn(
                 "The labels contradict the attribution scores: on the training rows, these alone "
@@ -340,7 +375,7 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
 
     def _conflicts(self, coef):
         """Name the columns whose coefficients contradict their scores most."""
-        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        names = self._column_names()
         direction = self._target()
         against = np.where(direction * coef < 0, np.abs(direction * coef), 0.0)
         worst = [np.unravel_index(i, against.shape) for i in np.argsort(-against, axis=None)[:3]]
@@ -385,6 +420,10 @@ class AttributionModel(DocLinkMixin, BaseEstimator):
                 PriorConflictWarning,
             )
         return coef, intercept
+
+    def _is_fixed_by_few(self, sample_weight):
+        """Whether few rows meet a numeric gamma, which does not bound the size of the outputs."""
+        return self.gamma != "auto" and self.gamma > 0 and sample_weight.sum() < FEW_ROWS
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

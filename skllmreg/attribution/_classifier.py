@@ -1,25 +1,23 @@
 """Classifier that knows what an LLM thinks of its features."""
 
 import numpy as np
-from scipy.special import expit, logit, softmax
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllmreg.attribution._agreement import mean_auc
 from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._label_holes import find_hole
 from skllmreg.attribution._laplace import laplace_solver
-from skllmreg.attribution._loss import LOG_LOSS, class_shares, encode_labels
+from skllmreg.attribution._loss import LOG_LOSS, encode_classes, encode_labels, prior_shift
 from skllmreg.attribution._network import has_network
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.exceptions import OverconfidentWarning
 from skllmreg.utils._labels import label_array
 from skllmreg.utils._warn import warn
 
-FEW_ROWS, STEEP = 50, 3.0  # with fewer rows, a logit's standard deviation above that is a guess
+STEEP = 3.0  # standard deviation of the logits that few rows cannot tell
 
 
 class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
@@ -219,6 +217,8 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         "class_prior": [dict, "array-like", None],
     }
 
+    _CHANCE = 0.5
+
     def __init__(
         self,
         llm=None,
@@ -300,29 +300,18 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         if hasattr(y, "to_list"):  # of pandas' Int64 scikit-learn makes floats
             y = label_array(y)
         X, y = validate_numbers(self, X, y)
-        check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "Rows of at least two classes are needed; y has one class: "
-                f"{self.classes_.tolist()[0]!r}."
-            )
-        Y = encode_labels(codes, len(self.classes_))
-        weight = (
-            weight
-            * compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y, sample_weight=weight
-            )[codes]
+        self.classes_, codes, weight = encode_classes(
+            y, weight, self.class_weight, self.class_prior
         )
-        if self.class_weight == "balanced" and self.class_prior is not None:
-            raise ValueError(
-                'class_weight="balanced" and class_prior both set the classes\' shares: use one.'
-            )
+        Y = encode_labels(codes, len(self.classes_))
         self._set_attributions(X, self.classes_, self.class_descriptions)
         X_unlabeled = self._check_unlabeled(X_unlabeled)
         Z, location, scale = self._scale(X, weight, X_unlabeled)
+
+        def agreement(direction, rows):
+            return mean_auc(Y[rows], Z[rows] @ direction.T, weight[rows])
 
         linear, believed = None, np.ones(len(y), dtype=bool)
         if self.gamma == "auto":
@@ -331,24 +320,19 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
                 by_class = Y if Y.shape[1] > 1 else np.hstack([1 - Y, Y])
                 return find_hole(X, by_class, self._proba(eta), weight, scan)
 
-            linear = self._fit_auto(X, Z, Y, weight, laplace_solver, hole)
-            believed = self._outside_holes(X)
+            linear = self._fit_auto(X, Z, Y, weight, laplace_solver, hole, agreement)
+            believed = self.outside_holes(X)
         self._describe_holes(X, self.classes_)
         if len(np.unique(codes[believed])) < len(self.classes_):
             believed[:] = True
-
-        def agreement(direction):
-            return mean_auc(Y[believed], Z[believed] @ direction.T, weight[believed])
-
-        self.agreement_ = self._measure(agreement)
+        self.agreement_ = self._measure(agreement, believed)
         if linear is not None:
             # The standard deviation of an AUC by chance, with classes of equal size.
             margin = 2 / np.sqrt(3 * weight[believed].sum())
-            self._warn_of_conflict(linear[0], agreement, "an AUC", 0.5, margin)
+            self._warn_of_conflict(linear[0], agreement, believed, "an AUC", margin)
         elif not has_network(self):
             linear = self._fit_fixed(Z, Y, weight, LOG_LOSS)
-            self._warn_if_overconfident(Z @ linear[0].T, weight)
-        offset = self._prior_shift(Y, weight, believed)
+        offset = prior_shift(self.class_prior, self.classes_, Y[believed], weight[believed])
         self.coef_ = self.intercept_ = None
         if linear is not None:
             self.coef_ = linear[0] / scale
@@ -356,13 +340,17 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         rows = (Z[believed], Y[believed], weight[believed])
         self._fit_network(*rows, X_unlabeled, location, "log_loss", linear)
         self._offset = offset
+        self._warn_if_overconfident(X, weight)
         return self
 
-    def _warn_if_overconfident(self, eta, weight):
-        """Warn if few rows of a numeric gamma lead to logits that few rows cannot know."""
+    def _warn_if_overconfident(self, X, weight):
+        """Warn if few rows and a numeric gamma lead to logits that few rows cannot know."""
+        if not self._is_fixed_by_few(weight):
+            return
+        eta = self._outputs(X)
         mean = weight @ eta / weight.sum()
         spread = np.sqrt(np.max(weight @ (eta - mean) ** 2) / weight.sum())
-        if self.gamma > 0 and weight.sum() < FEW_ROWS and spread > STEEP:
+        if spread > STEEP:
             warn(
                 f"{weight.sum():g} rows do not tell how steep the probabilities are, and with a "
                 f"numeric gamma only alpha bounds them: the logits' standard deviation is "
@@ -370,16 +358,6 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
                 'Use gamma="auto", a larger alpha, or calibrate on other rows.',
                 OverconfidentWarning,
             )
-
-    def _prior_shift(self, Y, weight, believed):
-        """Log of the ratios of `class_prior` to the shares in training; 0 without a prior."""
-        if self.class_prior is None:
-            return np.zeros(Y.shape[1])
-        prior = class_shares(self.class_prior, self.classes_)
-        share = weight[believed] @ Y[believed] / weight[believed].sum()
-        if len(share) == 1:
-            return logit(prior[1:]) - logit(share)
-        return np.log(prior / share)
 
     @staticmethod
     def _proba(eta):

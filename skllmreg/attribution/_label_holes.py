@@ -45,6 +45,34 @@ class Scan:
     min_shift: float = 1.5  # of a regression's mean residual, in standard deviations
 
 
+def make_scans(label_holes, names):
+    """Scans that `label_holes` asks for: all columns at once, or the named ones in turn.
+
+    Parameters
+    ----------
+    label_holes : "auto", list of column names or None
+    names : list
+        Names or numbers of the columns.
+
+    Returns
+    -------
+    list of Scan
+    """
+    if label_holes is None:
+        return []
+    if label_holes == "auto":
+        return [Scan(list(range(len(names))))]
+    for column in label_holes:
+        if column not in names:
+            raise ValueError(
+                f"label_holes names a column {column!r}, which X does not have; its columns "
+                f"are {', '.join(map(repr, names[:10]))}{' ...' * (len(names) > 10)}."
+            )
+    # A column that the user names needs less of a sign.
+    named = {"significance": 1.0, "min_expected": 2, "max_ratio": 0.7, "min_shift": 0.3}
+    return [Scan([names.index(column)], **named) for column in label_holes]
+
+
 @dataclass(frozen=True)
 class LabelHole:
     """A group of training rows that lacks a class.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit, logsumexp, softmax
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,61 @@ def encode_labels(y, n_classes):
     """Turn class indices into the 0/1 array of shape (n_samples, n_outputs)."""
     onehot = np.eye(n_classes)[y]
     return onehot[:, 1:] if n_classes == 2 else onehot
+
+
+def encode_classes(y, sample_weight, class_weight, class_prior):
+    """Find the classes, and weigh the rows by them.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    sample_weight : ndarray of shape (n_samples,)
+    class_weight, class_prior
+        As in :class:`LLMAttributionRegularizedClassifier`.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    codes : ndarray of int of shape (n_samples,)
+        Index of each row's class.
+    sample_weight : ndarray of shape (n_samples,)
+    """
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"Rows of at least two classes are needed; y has one class: {classes.tolist()[0]!r}."
+        )
+    if class_weight == "balanced" and class_prior is not None:
+        raise ValueError(
+            'class_weight="balanced" and class_prior both set the classes\' shares: use one.'
+        )
+    by_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)
+    return classes, codes, sample_weight * by_class[codes]
+
+
+def prior_shift(class_prior, classes, Y, sample_weight):
+    """Log of the ratios of `class_prior` to the shares in training, a number for each output.
+
+    Parameters
+    ----------
+    class_prior : array-like of shape (n_classes,), dict or None
+        None shifts nothing.
+    classes : ndarray of shape (n_classes,)
+    Y : ndarray of shape (n_samples, n_outputs)
+    sample_weight : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of shape (n_outputs,)
+    """
+    if class_prior is None:
+        return np.zeros(Y.shape[1])
+    prior = class_shares(class_prior, classes)
+    share = sample_weight @ Y / sample_weight.sum()
+    if len(share) == 1:
+        return logit(prior[1:]) - logit(share)
+    return np.log(prior / share)
 
 
 def class_shares(prior, classes):

@@ -9,9 +9,13 @@ from skllmreg.attribution._base import AttributionModel
 from skllmreg.attribution._label_holes import find_shifted_group
 from skllmreg.attribution._leave_one_out import SLOPES, GaussianSolver
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
-from skllmreg.attribution._network import has_network
+from skllmreg.attribution._network import dense, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import target_scaling
+from skllmreg.exceptions import OverconfidentWarning
+from skllmreg.utils._warn import warn
+
+MOST_SPREAD = 1.2  # of predictions for new rows, in standard deviations of the target
 
 
 class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
@@ -167,6 +171,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
     True
     """
 
+    _CHANCE = 0.0
+
     def __init__(
         self,
         llm=None,
@@ -251,25 +257,25 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         target = (y - y_mean) / y_scale if y_scale else np.zeros(len(y))
 
         Y = target[:, None]
+
+        def agreement(direction, rows):
+            return correlation(target[rows], Z[rows] @ direction[0], weight[rows])
+
         linear, believed = None, np.ones(len(y), dtype=bool)
         if self.gamma == "auto":
 
             def hole(eta, scan):
                 return find_shifted_group(X, target - eta[:, 0], weight, scan)
 
-            linear = self._fit_auto(X, Z, Y, weight, GaussianSolver, hole, slopes=SLOPES)
-            believed = self._outside_holes(X)
+            linear = self._fit_auto(X, Z, Y, weight, GaussianSolver, hole, agreement, slopes=SLOPES)
+            believed = self.outside_holes(X)
         self._describe_holes(X)
         if believed.sum() < 2:
             believed[:] = True
-
-        def agreement(direction):
-            return correlation(target[believed], Z[believed] @ direction[0], weight[believed])
-
-        self.agreement_ = self._measure(agreement)
+        self.agreement_ = self._measure(agreement, believed)
         if linear is not None:
             margin = 2 / np.sqrt(weight[believed].sum())
-            self._warn_of_conflict(linear[0], agreement, "a correlation", 0, margin)
+            self._warn_of_conflict(linear[0], agreement, believed, "a correlation", margin)
         elif not has_network(self):
             linear = self._fit_fixed(Z, Y, weight, HALF_SQUARED_ERROR)
         self.coef_ = self.intercept_ = None
@@ -279,7 +285,29 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         rows = (Z[believed], Y[believed], weight[believed])
         self._fit_network(*rows, X_unlabeled, location, "squared_error", linear)
         self._y_location, self._y_scale = y_mean, y_scale
+        self._warn_if_overconfident(Z, weight)
         return self
+
+    def _warn_if_overconfident(self, Z, weight):
+        """Warn if few rows and a numeric gamma lead to predictions that vary more than the target.
+
+        On the training rows they cannot; new rows combine the features' values in other ways.
+        """
+        if not self._is_fixed_by_few(weight) or not self._y_scale:
+            return
+        if self.network_ is None:  # of uncorrelated features of unit spread
+            spread = np.linalg.norm(self.coef_ * np.where(self.coef_ == 0, 0, self.scale_))
+            spread /= self._y_scale
+        else:
+            shuffled = np.random.default_rng(0).permuted(np.repeat(dense(Z), 10, axis=0), axis=0)
+            spread = network_outputs(self.network_, shuffled, 0.0, 1.0).std()
+        if spread > MOST_SPREAD:
+            warn(
+                f"{weight.sum():g} rows do not tell how far predictions should spread, and with a "
+                f"numeric gamma only alpha bounds them: those for new rows will vary {spread:.1f} "
+                'times as much as the target does. Use gamma="auto" or a larger alpha.',
+                OverconfidentWarning,
+            )
 
     def predict(self, X):
         """Predict the target.

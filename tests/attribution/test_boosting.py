@@ -17,7 +17,7 @@ from skllmreg import (
 )
 from skllmreg.attribution._boosting import monotone_signs, rows_that_count, tree_weight
 from skllmreg.datasets import load_attributions
-from skllmreg.exceptions import NoLLMWarning
+from skllmreg.exceptions import LabelHoleWarning, NoLLMWarning
 
 SCORES = {1: {"a": 6, "b": -4, "c": 0}}
 RNG = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_the_logits_are_the_blend_of_the_parts():
     X, y = table(300)
     model = LLMAttributionBoostingClassifier(attributions=SCORES).fit(X, y)
     q = model.tree_weight_
-    assert 0.6 < q < 0.8
+    assert 0 < q < 1
     parts = [part.decision_function(X.to_numpy()) for part in (model.linear_, model.trees_)]
     np.testing.assert_allclose(model.decision_function(X), (1 - q) * parts[0] + q * parts[1])
     alone = LLMAttributionBoostingClassifier(attributions=SCORES, tree_weight=1.0).fit(X, y)
@@ -52,15 +52,68 @@ def test_the_logits_are_the_blend_of_the_parts():
 
 
 def test_the_weight_of_the_trees_grows_with_the_rows_that_tell_something():
-    weights = [tree_weight(n) for n in (2, 39, 40, 150, 600, 1e5)]
+    weights = [tree_weight(n, 10) for n in (2, 39, 40, 150, 600, 1e5)]
     assert weights == sorted(weights)
     assert weights[:2] == [0, 0]
     assert weights[3] == 0.5
     assert weights[-1] > 0.999
+    assert tree_weight(150, 100) < 0.4
     even, skewed = np.repeat([0, 1], 500), np.repeat([0, 1], [990, 10])
     assert rows_that_count(even, np.ones(1000)) == pytest.approx(1000)
     assert rows_that_count(skewed, np.ones(1000)) < 40
     assert rows_that_count(None, np.full(10, 2.0)) == 20
+
+
+@pytest.mark.parametrize(("bend", "low", "high"), [(0, 0, 0.6), (3, 0.8, 1)])
+def test_the_weight_of_the_trees_follows_what_they_find_on_held_out_rows(bend, low, high):
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame(rng.normal(size=(300, 3)), columns=list("abc"))
+    eta = 1.5 * X["a"] - X["b"] + bend * np.abs(X["c"])
+    y = (rng.random(300) < expit(eta - eta.mean())).astype(int)
+    assert (
+        low <= LLMAttributionBoostingClassifier(attributions=SCORES).fit(X, y).tree_weight_ <= high
+    )
+
+
+def test_neither_part_learns_from_a_label_hole():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc")).assign(
+        female=rng.integers(0, 2, 400)
+    )
+    y = (rng.random(400) < expit(1.5 * X["a"] - X["b"])).astype(int)
+    lost = (X["female"] == 1) & (y == 1)
+    scores = {1: SCORES[1] | {"female": 0}}
+    model = LLMAttributionBoostingClassifier(attributions=scores, label_holes=["female"])
+    with pytest.warns(LabelHoleWarning, match="female > 0"):
+        model.fit(X[~lost], y[~lost])
+    assert [hole["column"] for hole in model.label_holes_] == ["female"]
+    turned = X.assign(female=1 - X["female"])
+    difference = model.decision_function(X) - model.decision_function(turned)
+    assert np.abs(difference).max() < 0.5
+    believing = LLMAttributionBoostingClassifier(attributions=scores, label_holes=None)
+    believing.fit(X[~lost], y[~lost])
+    assert believing.label_holes_ == []
+    assert believing.predict_proba(X[X["female"] == 1])[:, 1].max() < 0.5
+
+
+def test_shares_of_the_classes_where_it_is_used_move_the_logits():
+    X, y = table(100)
+    model = LLMAttributionBoostingClassifier(attributions=SCORES).fit(X, y)
+    rare = LLMAttributionBoostingClassifier(attributions=SCORES, class_prior={0: 0.9, 1: 0.1})
+    shift = rare.fit(X, y).decision_function(X) - model.decision_function(X)
+    share = y.mean()
+    np.testing.assert_allclose(shift, np.log(0.1 / 0.9) - np.log(share / (1 - share)))
+    rare.set_params(class_weight="balanced")
+    with pytest.raises(ValueError, match="class_prior"):
+        rare.fit(X, y)
+
+
+def test_rows_without_labels_give_the_linear_part_its_scale():
+    X, y = table(300)
+    few = X.iloc[[*np.flatnonzero(y == 0)[:2], *np.flatnonzero(y == 1)[:2]]]
+    model = LLMAttributionBoostingClassifier(attributions=SCORES)
+    model.fit(few, y[few.index], X_unlabeled=X)
+    np.testing.assert_allclose(model.linear_.scale_, X.std(ddof=0))
 
 
 def test_constraints_follow_strong_scores_that_the_rows_bear_out():
@@ -183,7 +236,11 @@ def test_a_weight_of_two_counts_as_two_rows():
 
 def test_a_regression_blends_the_predictions():
     X, y = make_regression(200, 3, random_state=0)
+    exact = LLMAttributionBoostingRegressor(attributions=[[5, 5, 5]]).fit(X, y)
+    assert exact.tree_weight_ == 0  # the target is linear
+    y = y + 50 * np.abs(X[:, 0]) > 50
     model = LLMAttributionBoostingRegressor(attributions=[[5, 5, 5]]).fit(X, y)
+    assert model.tree_weight_ > 0.5
     q = model.tree_weight_
     blend = (1 - q) * model.linear_.predict(X) + q * model.trees_.predict(X)
     np.testing.assert_allclose(model.predict(X), blend)

@@ -68,6 +68,19 @@ def test_a_lack_that_wrong_scores_expect_is_no_hole():
     assert model.label_holes_ == []
 
 
+def test_from_scores_that_hardly_rank_the_other_rows_nothing_follows():
+    rng = np.random.default_rng(4)
+    X = pd.DataFrame(rng.normal(size=(400, len(SCORES))), columns=list(SCORES))
+    X["female"] = rng.integers(0, 2, 400)
+    y = (rng.random(400) < expit(0.5 * X["glucose"])).astype(int)
+    kept = (X["female"] == 0) | (y == 0)
+    weak = fitted(X[kept], y[kept])
+    assert weak.label_holes_ == []
+    y = (rng.random(400) < expit(1.5 * X["glucose"])).astype(int)
+    kept = (X["female"] == 0) | (y == 0)
+    assert [hole["column"] for hole in fitted(X[kept], y[kept]).label_holes_] == ["female"]
+
+
 def test_a_named_column_needs_no_significance_and_others_are_not_looked_at():
     X, y = patients(60, missing=0.8)
     assert fitted(X, y).label_holes_ == []
