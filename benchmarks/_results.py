@@ -45,9 +45,10 @@ def made_by(*packages):
     return lines
 
 
-def heading(title, made):
+def heading(title, made, caution=True):
     rest = ", ".join(f"{key} {value}" for key, value in made.items() if key != "command")
-    return f"# {title}\n\n{CAUTION}\n\nMade by `{made['command']}` ({rest}).\n"
+    caution = f"{CAUTION}\n\n" if caution else ""
+    return f"# {title}\n\n{caution}Made by `{made['command']}` ({rest}).\n"
 
 
 def save(folder, name, text, made, numbers):

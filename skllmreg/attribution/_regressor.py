@@ -15,7 +15,7 @@ from skllmreg.attribution._scaling import target_scaling
 from skllmreg.exceptions import OverconfidentWarning
 from skllmreg.utils._warn import warn
 
-MOST_SPREAD = 1.2  # of predictions for new rows, in standard deviations of the target
+MOST_SPREAD = 1.05  # of predictions for new rows, in standard deviations of the target
 
 
 class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
@@ -141,6 +141,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         If y contradicts the scores.
     LabelHoleWarning
         If a group of training rows lacks the large or the small targets.
+    OverconfidentWarning
+        If predictions of a numeric `gamma` vary more than the target does, and rows are few.
     FewRowsForScaleWarning
         If the scale of the features comes from fewer than six rows.
 
@@ -304,8 +306,9 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         if spread > MOST_SPREAD:
             warn(
                 f"{weight.sum():g} rows do not tell how far predictions should spread, and with a "
-                f"numeric gamma only alpha bounds them: those for new rows will vary {spread:.1f} "
-                'times as much as the target does. Use gamma="auto" or a larger alpha.',
+                f"numeric gamma only alpha bounds them: those for new rows will vary "
+                f"{spread:.1f} times as much as the target does. "
+                'Use gamma="auto" or a larger alpha.',
                 OverconfidentWarning,
             )
 

@@ -16,6 +16,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skllmreg import LLMAttributionRegularizedClassifier, LLMAttributionRegularizedRegressor
 from skllmreg.attribution._scores import SCORE_TRANSFORMS, target_direction
 from skllmreg.datasets import load_attributions
+from skllmreg.exceptions import OverconfidentWarning
 
 quiet = pytest.mark.filterwarnings(
     "ignore::skllmreg.exceptions.NoLLMWarning", "ignore::skllmreg.exceptions.PriorConflictWarning"
@@ -190,6 +191,12 @@ def test_regression_predicts_in_the_units_of_the_target(gamma):
         attributions=scores, gamma=gamma, hidden_layer_sizes=(10,), random_state=0, max_epochs=20
     )
     assert model.fit(X[:100], y[:100]).score(X[100:], y[100:]) > 0.35
+
+
+def test_an_overconfident_network_warns():
+    X, y, scores = toy(20)
+    with pytest.warns(OverconfidentWarning, match="20 rows"):
+        classifier(scores, alpha=0, gamma=0.01, max_epochs=100).fit(X, y)
 
 
 def test_sparse_equals_dense():

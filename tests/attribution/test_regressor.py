@@ -17,7 +17,7 @@ from skllmreg.attribution._evidence import Prior, candidate_priors
 from skllmreg.attribution._leave_one_out import NOISE, SLOPES, GaussianSolver
 from skllmreg.attribution._scores import AVERAGED_TRANSFORMS
 from skllmreg.datasets import load_attributions
-from skllmreg.exceptions import NoLLMWarning, PriorConflictWarning
+from skllmreg.exceptions import NoLLMWarning, OverconfidentWarning, PriorConflictWarning
 
 quiet = pytest.mark.filterwarnings(
     "ignore::skllmreg.exceptions.NoLLMWarning", "ignore::skllmreg.exceptions.PriorConflictWarning"
@@ -176,3 +176,18 @@ def test_scores_that_rank_the_rows_almost_perfectly_contradict_nothing():
         warnings.simplefilter("error", PriorConflictWarning)
         model = LLMAttributionRegularizedRegressor(attributions=[9, 0, 1]).fit(X, 2 * X[:, 0])
     assert model.prior_weight_ < 0.5
+
+
+@pytest.mark.parametrize("network", [{}, {"hidden_layer_sizes": (8,), "random_state": 0}])
+def test_a_numeric_gamma_warns_where_predictions_vary_more_than_the_target(network):
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    rows = np.random.default_rng(4).permutation(len(y))[:8]
+    model = LLMAttributionRegularizedRegressor(
+        attributions=load_attributions("diabetes"), gamma=0.01, alpha=1e-4, **network
+    )
+    with pytest.warns(OverconfidentWarning, match="8 rows"):
+        model.fit(X.iloc[rows], y.iloc[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OverconfidentWarning)
+        clone(model).set_params(alpha=1).fit(X.iloc[rows], y.iloc[rows])
+        clone(model).set_params(gamma="auto").fit(X.iloc[rows], y.iloc[rows])
