@@ -9,7 +9,7 @@ regression),
 which was better than boosting from the linear model's logits. Whether trees find more than the
 linear model depends on the task. So q minimizes the loss of the blend on rows that neither part
 was fitted to, with a prior around q0 = n^1.5 / (n^1.5 + h^1.5) that is wider the more rows there
-are. q0 is one half at h = `HALF_WAY` + d rows: of many columns, trees of few rows find the wrong
+are. q0 is one half at h = `HALF_WAY` + 2 d rows: of many columns, trees of few rows find the wrong
 ones. Below `FEWEST_ROWS` rows q is 0. Trees of few rows have to be small
 and few, or their logits are far too large; both grow with the number of rows. The constants were
 chosen on other splits of the six data sets than those of ``benchmarks/attribution_boosting.py``.
@@ -24,7 +24,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from skllmreg.attribution._loss import HALF_SQUARED_ERROR
 
-HALF_WAY = 140.0  # rows, beside one for each column, at which both models have the same weight
+HALF_WAY = 130.0  # rows, beside two for each column, at which both models have the same weight
 FEWEST_ROWS = 40  # with at least 10 rows in a leaf, fewer make next to no split
 STRONG_SCORE = 3.0  # mean score from which on a column's sign may become a constraint
 MANY_ROWS = 1000  # from which on trees of the usual size pay
@@ -35,7 +35,7 @@ PRIOR_ROWS = 2400.0  # the prior's weight of (q - q0)^2 is that over n, in nats
 
 def tree_weight(n_rows, n_features):
     """Weight of the trees beside the linear model that is to be expected."""
-    half_way = HALF_WAY + n_features
+    half_way = HALF_WAY + 2 * n_features
     return 0.0 if n_rows < FEWEST_ROWS else float(1 / (1 + (half_way / n_rows) ** 1.5))
 
 
