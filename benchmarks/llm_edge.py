@@ -9,15 +9,18 @@ Claims (each measured here):
    and at most `max_concurrency` prompts are sent twice.
 3. 16 processes with the same 50 cold prompts: the server sees 50.
 4. Look-ups from 4 processes in a cache of 100,000 entries: at least 5,000 a second in all.
+5. 3,000 prompts, 64 at once, with the cache: at least 0.9 times the rate of the bare client with 64
+   threads; the peak of memory at 20,000 prompts is that at 2,000 and what their replies take.
 
 The server is a process of its own, so that it shares no interpreter with the client; so is every
 client that is timed. scikit-llm wants older versions of openai and pandas than this package: it is
 installed into a virtual environment in a temporary folder (needs the package index),
 or used from one that exists (--scikit-llm-python).
 
-    python benchmarks/llm_edge.py [--quick] [--scikit-llm-python PYTHON]
+    python benchmarks/llm_edge.py [--quick] [--only NAME ...] [--scikit-llm-python PYTHON]
 
-`--quick` is for continuous integration: smaller numbers, no scikit-llm, no files.
+`--quick` is for continuous integration: smaller numbers, no scikit-llm, no files. `--only` repeats
+some of the experiments, and keeps the results of the others.
 """
 
 import argparse
@@ -153,12 +156,19 @@ def timed(work):
     return time.perf_counter() - start, result
 
 
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
 def client_ours(url, path, n, concurrency=CONCURRENCY):
     from skllmreg.llm import ChatModel
 
     chat = ChatModel("tiny", base_url=url, cache=path, max_concurrency=concurrency)
     chat.complete(["warm up"])
+    cpu = cpu_seconds()
     live, replies = timed(lambda: chat.complete(texts(n)))
+    cpu = cpu_seconds() - cpu
     assert len(replies) == n
     assert not any(reply.cached for reply in replies)
     cached = []
@@ -169,10 +179,15 @@ def client_ours(url, path, n, concurrency=CONCURRENCY):
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         2**20 if sys.platform == "darwin" else 2**10
     )
-    return {"live": live, "cached": statistics.median(cached), "memory_mb": memory}
+    return {
+        "live": live,
+        "cached": statistics.median(cached),
+        "memory_mb": memory,
+        "cpu": cpu,
+    }
 
 
-def client_bare(url, n):
+def client_bare(url, n, concurrency=CONCURRENCY):
     import openai
 
     client = openai.OpenAI(api_key="no-key", base_url=url)
@@ -182,13 +197,14 @@ def client_bare(url, n):
         return client.chat.completions.create(model="tiny", messages=messages)
 
     def run(prompts):
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
+        with ThreadPoolExecutor(concurrency) as pool:
             return [r.choices[0].message.content for r in pool.map(one, prompts)]
 
     run(["warm up"])
+    cpu = cpu_seconds()
     seconds, replies = timed(lambda: run(texts(n)))
     assert replies == [REPLY] * n
-    return {"live": seconds}
+    return {"live": seconds, "cpu": cpu_seconds() - cpu}
 
 
 def client_scikit_llm(url, n, workers):
@@ -283,6 +299,47 @@ def measure_throughput(folder, n, repeats):
         "cache_speedup": live / cached,
         "memory_mb": max(row["memory_mb"] for row in ours),
     }
+
+
+def measure_crowd(folder, n, repeats, concurrency=64):
+    """The two clients by turns; the ratios are those of neighbors in time."""
+    ours, bare = [], []
+    with Server(latency=0.1) as server:
+        for i in range(repeats):
+            arms = [
+                lambda: bare.append(ask("bare", server.url, n, concurrency)),
+                lambda i=i: ours.append(
+                    ask("ours", server.url, folder / f"crowd{i}.sqlite3", n, concurrency)
+                ),
+            ]
+            for arm in arms if i % 2 else reversed(arms):
+                arm()
+    pairs = list(zip(ours, bare, strict=True))
+    ratios = {name: [b[name] / o[name] for o, b in pairs] for name in ("live", "cpu")}
+    return {
+        "prompts": n,
+        "max_concurrency": concurrency,
+        "repeats": repeats,
+        "bare": bare,
+        "ours": ours,
+        "rate_to_bare": statistics.median(ratios["live"]),
+        "rate_to_bare_all": ratios["live"],
+        "cpu_of_bare": statistics.median(ratios["cpu"]),
+    }
+
+
+def measure_memory(folder, sizes, concurrency=64):
+    """Peaks of memory, live and cached, and what the replies themselves take of it."""
+    from skllmreg.llm import Reply
+
+    reply = Reply(REPLY, REPLY, "tiny", "stop", 30, 6, None, False)
+    each = sum(map(sys.getsizeof, (reply, reply.text, texts(1)[0]))) + 3 * 8
+    with Server(latency=0.0) as server:
+        peaks = {
+            n: ask("ours", server.url, folder / f"memory{n}.sqlite3", n, concurrency)["memory_mb"]
+            for n in sizes
+        }
+    return {"peak_mb": peaks, "reply_bytes": each}
 
 
 def measure_scikit_llm(folder, python, n):
@@ -384,6 +441,24 @@ def table(results):
         ),
         ("peak memory", f"{throughput['memory_mb']:.0f} MB", "< 300 MB"),
     ]
+    if crowd := results.get("crowd"):
+        rows.append(
+            (
+                f"{crowd['prompts']:,} prompts, {crowd['max_concurrency']} at once: rate, "
+                "as a share of the bare client's, median of pairs",
+                f"{crowd['rate_to_bare']:.2f}",
+                ">= 0.90",
+            )
+        )
+    if memory := results.get("memory"):
+        (few, small), (many, large) = memory["peak_mb"].items()
+        rows.append(
+            (
+                f"peak memory at {int(few):,} and at {int(many):,} prompts",
+                f"{small:.0f} MB, {large:.0f} MB",
+                f"the replies take {memory['reply_bytes']} bytes each",
+            )
+        )
     if other := results.get("scikit_llm"):
         theirs, best = (
             max(other[name].values())
@@ -429,27 +504,38 @@ def table(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small numbers, no scikit-llm")
+    parser.add_argument("--only", nargs="+", help="names of experiments")
     parser.add_argument("--scikit-llm-python", help="interpreter that has scikit-llm installed")
     args = parser.parse_args()
     load = os.getloadavg()[0]
+    quick = args.quick
+
+    def scikit_llm(folder):
+        python = args.scikit_llm_python or make_scikit_llm(folder)
+        return measure_scikit_llm(folder, python, 200)
+
+    experiments = {
+        "throughput": lambda f: measure_throughput(f, 200 if quick else 1000, 1 if quick else 5),
+        "crowd": lambda f: measure_crowd(f, 500 if quick else 3000, 1 if quick else 5),
+        "memory": lambda f: measure_memory(f, (200, 500) if quick else (2_000, 20_000)),
+        "kill": lambda f: measure_kill(f, 100 if quick else 200),
+        "single_flight": lambda f: measure_single_flight(f, 4 if quick else 16, 50),
+        "lookups": lambda f: measure_lookups(
+            f, 2_000 if quick else 100_000, seconds=1.0 if quick else 5.0
+        ),
+        "scikit_llm": scikit_llm,
+    }
+    if quick:
+        del experiments["scikit_llm"]
+    path = RESULTS / "llm_edge.json"
+    results = json.loads(path.read_text()) if args.only and not quick else {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        results = {
-            "throughput": measure_throughput(
-                folder, 200 if args.quick else 1000, 1 if args.quick else 5
-            ),
-            "kill": measure_kill(folder, 100 if args.quick else 200),
-            "single_flight": measure_single_flight(folder, 4 if args.quick else 16, 50),
-            "lookups": measure_lookups(
-                folder, 2_000 if args.quick else 100_000, seconds=1.0 if args.quick else 5.0
-            ),
-        }
-        if not args.quick:
-            python = args.scikit_llm_python or make_scikit_llm(folder)
-            results["scikit_llm"] = measure_scikit_llm(folder, python, 200)
-    print(table(results))
-    if args.quick:
+        for experiment in args.only or experiments:
+            results[experiment] = experiments[experiment](Path(name))
+            print(experiment, json.dumps(results[experiment]), flush=True)
+    if quick:
         return
+    print(table(results))
     import openai
 
     from skllmreg import __version__
@@ -463,7 +549,7 @@ def main():
         "openai": openai.__version__,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "llm_edge.json").write_text(json.dumps(results, indent=2) + "\n")
+    path.write_text(json.dumps(results, indent=2) + "\n")
     notes = "\n".join(f"- {name}: {value}" for name, value in results["versions"].items())
     notes += f"\n- scikit-llm: {results['scikit_llm']['scikit-llm']}"
     notes += f" (with openai {results['scikit_llm']['openai']})"
@@ -481,7 +567,7 @@ def main():
 
 COMMANDS = {
     "serve": lambda latency: serve(float(latency)),
-    "bare": lambda url, n: client_bare(url, int(n)),
+    "bare": lambda url, n, concurrency=CONCURRENCY: client_bare(url, int(n), int(concurrency)),
     "ours": lambda url, path, n, concurrency=CONCURRENCY: client_ours(
         url, path, int(n), int(concurrency)
     ),

@@ -16,7 +16,7 @@ from skllmreg.llm import _ledger
 from skllmreg.llm._chat import ChatModel
 from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._jobs import OVER, Driver, Job, load_jobs
-from skllmreg.llm._settings import is_openai, resolve_url
+from skllmreg.llm._secrets import hide_keys, is_openai, resolve_url, without_secrets
 from skllmreg.llm._store import HELD, Store, open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import Obtained, Question, Task
@@ -34,6 +34,13 @@ SCHEMA = {
 YES = "Answer with the single word: yes."
 LETTER = "Answer with one letter: A or B?"
 DIGITS = "Write ten random digits and nothing else."
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors do not repeat a key that was pasted into the command."""
+
+    def error(self, message: str) -> Any:
+        super().error(hide_keys(message))
 
 
 def cache(argv: Sequence[str] | None = None) -> int:
@@ -55,9 +62,9 @@ def cache(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--file", default="default", help="the cache file (default: the user's)")
-    choice = argparse.ArgumentParser(add_help=False)
+    choice = _Parser(add_help=False)
     choice.add_argument("--model", type=_text, help="entries of this model")
     choice.add_argument(
         "--containing", type=_text, metavar="TEXT", help="entries whose prompt holds this text"
@@ -66,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--key", type=_text, nargs="+", metavar="PREFIX", help="entries whose key begins like this"
     )
     choice.add_argument("--older-than", type=float, metavar="DAYS", help="entries of before")
-    parser = argparse.ArgumentParser(prog="python -m skllmreg cache", description=cache.__doc__)
+    parser = _Parser(prog="python -m skllmreg cache", description=cache.__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     for name, run, what in (
         ("list", _list, "show entries, the newest first"),
@@ -99,8 +106,8 @@ def _keys(store: Store, args: argparse.Namespace) -> list[str]:
     before = None if args.older_than is None else time.time() - 86_400 * args.older_than
     containing = None if args.containing is None else json.dumps(args.containing)[1:-1]
     rows = store.read(
-        "SELECT key FROM entries WHERE (:model IS NULL OR model = :model) "
-        "AND (:before IS NULL OR created < :before) "
+        "SELECT COALESCE(CAST(key AS TEXT), '') FROM entries "
+        "WHERE (:model IS NULL OR model = :model) AND (:before IS NULL OR created < :before) "
         "AND (:containing IS NULL OR instr(request, :containing)) ORDER BY created DESC",
         {"model": args.model, "before": before, "containing": containing},
     )
@@ -112,10 +119,12 @@ def _entries(store: Store, keys: list[str]) -> Iterator[dict[str, Any]]:
     """The entries themselves; what is damaged has None for a request or a reply."""
     for key in keys:
         for created, server, model, request, reply in store.read(
-            "SELECT created, server, model, request, reply FROM entries WHERE key = ?", (key,)
+            "SELECT CAST(created AS REAL), CAST(server AS TEXT), CAST(model AS TEXT), "
+            "CAST(request AS TEXT), CAST(reply AS TEXT) FROM entries WHERE key = ?",
+            (key,),
         ):
             entry = {"key": key, "created": created, "server": server, "model": model}
-            yield entry | {"request": _load(request), "reply": _load(reply)}
+            yield entry | {"request": _without_secrets(_load(request)), "reply": _load(reply)}
 
 
 def _load(text: str) -> Any:
@@ -125,11 +134,18 @@ def _load(text: str) -> Any:
         return None
 
 
+def _without_secrets(request: Any) -> Any:
+    """A request whose options are masked: earlier versions recognized fewer secrets."""
+    if not isinstance(request, dict) or "options" not in request:
+        return request
+    return request | {"options": without_secrets("request_options", request["options"])}
+
+
 def _list(store: Store, args: argparse.Namespace) -> int:
     keys = _keys(store, args)
     n_shown = min(max(args.n, 0), len(keys))
     for entry in _entries(store, keys[:n_shown]):
-        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["created"]))
+        day = _day(entry["created"])
         try:
             prompt = short_line(entry["request"]["messages"][-1]["content"])
             reply = short_line(entry["reply"]["text"] or "")
@@ -139,6 +155,13 @@ def _list(store: Store, args: argparse.Namespace) -> int:
         print(f"    {prompt}\n    -> {reply}")
     print(f"{len(keys):,} entries in {store.path}" + (f", {n_shown} shown" if n_shown else ""))
     return 0
+
+
+def _day(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "long ago or to come"
 
 
 def _export(store: Store, args: argparse.Namespace) -> int:
@@ -180,14 +203,14 @@ def _usage(store: Store, args: argparse.Namespace) -> int:
         cost = "unknown" if row.cost is None else f"${row.cost:.4f}"
         print(
             f"{row.day:10}  {row.requests:9,}  {row.cached:9,}  {row.prompt_tokens:11,}  "
-            f"{row.completion_tokens:11,}  {cost:>10}  {row.model}"
+            f"{row.completion_tokens:11,}  {cost:>10}  {short_line(row.model)}"
         )
     return 0
 
 
 def batches(argv: Sequence[str] | None = None) -> int:
     """List batch jobs, collect what is answered, or cancel them; 0 if it could be done."""
-    parser = argparse.ArgumentParser(prog="python -m skllmreg batches", description=batches.__doc__)
+    parser = _Parser(prog="python -m skllmreg batches", description=batches.__doc__)
     what = "list: as they were when last looked at; collect: look now; cancel: have servers stop"
     parser.add_argument("action", choices=["list", "collect", "cancel"], help=what)
     parser.add_argument("job", type=_text, nargs="*", help="names (default: all; needed to cancel)")
@@ -236,7 +259,7 @@ def _show_job(job: Job) -> None:
 
 def doctor(argv: Sequence[str] | None = None) -> int:
     """Check a server: is it up, what can it do, what falls back to what; 0 if it answers."""
-    parser = argparse.ArgumentParser(prog="python -m skllmreg doctor", description=doctor.__doc__)
+    parser = _Parser(prog="python -m skllmreg doctor", description=doctor.__doc__)
     parser.add_argument("--base-url", help="address of the server (default: OpenAI)")
     parser.add_argument("--model", help="model to ask; a few short requests are sent")
     parser.add_argument("--api-key-env", help="name of the variable that holds the key")

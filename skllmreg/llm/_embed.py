@@ -12,9 +12,10 @@ import numpy as np
 from skllmreg.exceptions import InvalidReplyError, LLMError, ReplayMissError, RequestError
 from skllmreg.llm import _ledger
 from skllmreg.llm._engine import unusable_replies
+from skllmreg.llm._miss import describe_miss
 from skllmreg.llm._obtain import HeldError, Live
 from skllmreg.llm._settings import Messages, Settings, cache_key, canonical, equal_form
-from skllmreg.llm._store import HELD, describe_miss, open_store
+from skllmreg.llm._store import HELD, open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import (
     ModelValue,
@@ -200,22 +201,24 @@ class EmbeddingModel(ModelValue):
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is a whole number, 1 or more, got {value!r:.100}.")
-        params = self._params()
-        dimensions = params.pop("dimensions")
-        del params["batch_size"]
-        if dimensions is not None:
-            params["request_options"] = {
-                **(self.request_options or {}),
-                "dimensions": int(dimensions),
-            }
         try:
-            settings = Settings(**params, run=self._run)
+            settings = self._settings()
         except ValueError as error:
             # Without the frames in whose variables a key may be that is refused here.
             raise error.with_traceback(None) from None
         store = open_store(self.cache, read_only=settings.replay)
         transport = Embeddings(settings.url, settings.api_key_env)
         return Vectors(settings, Question(), store, transport, 0)
+
+    def _settings(self) -> Settings:
+        params = self._params()
+        dimensions = params.pop("dimensions")
+        del params["batch_size"]
+        if dimensions is not None:
+            options = self.request_options
+            if options is None or isinstance(options, dict):  # else it is refused as it is
+                params["request_options"] = {**(options or {}), "dimensions": int(dimensions)}
+        return Settings(**params, run=self._run)
 
 
 def _checked(texts: Iterable[str]) -> list[str]:

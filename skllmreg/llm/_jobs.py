@@ -18,7 +18,8 @@ from typing import Any
 from skllmreg.exceptions import RequestError
 from skllmreg.llm import _ledger, _store
 from skllmreg.llm._replies import read_record, refusal
-from skllmreg.llm._settings import read_key, without_system_turn
+from skllmreg.llm._secrets import read_key
+from skllmreg.llm._settings import without_system_turn
 from skllmreg.llm._transport import ChatCompletions, body_of
 from skllmreg.llm._values import Obtained, Record, Request
 from skllmreg.utils._text import short_line

@@ -20,6 +20,7 @@ from skllmreg.llm._settings import Messages
 from skllmreg.llm._values import CUT_OFF, LabelProbabilities, Question, Reply
 from skllmreg.utils._json import THOUGHT
 from skllmreg.utils._process import process
+from skllmreg.utils._text import on_one_line
 
 # Capital letters are single tokens of every vocabulary in use.
 LETTERS = string.ascii_uppercase
@@ -200,6 +201,11 @@ def label_probabilities(
     if answer_with not in ("auto", "name", "code"):
         raise ValueError(f'answer_with is "auto", "name" or "code", got {answer_with!r}.')
     by_name = answer_with == "name" or (answer_with == "auto" and names_tell_apart(labels))
+    if by_name and (split := [label for label in labels if on_one_line(label) != label]):
+        raise ValueError(
+            f"The label {split[0]!r:.100} has a line end, or an invisible character, which no "
+            'answer repeats: use answer_with="code".'
+        )
     if method == "logprobs" and len(labels) > len(LETTERS) and not by_name:
         raise ValueError(f"{len(labels)} labels are too many for letters: use votes.")
     if n_samples < 1:
@@ -284,13 +290,15 @@ def _is_word(label: str) -> bool:
 
 def _ask_for_label(messages: Messages, reader: Labels) -> Messages:
     """Say which answers there are, first: what all prompts share is at their beginning."""
+    # A label with a line end would be two rows, of which the second may look like another's.
+    labels = [*map(on_one_line, reader.labels)]
     if reader.codes:
         what = "letter" if reader.codes[0] in LETTERS else "number"
-        pairs = zip(reader.codes, reader.labels, strict=True)
+        pairs = zip(reader.codes, labels, strict=True)
         table = "\n".join(f"{code}: {label}" for code, label in pairs)
         answers = f"{table}\nAnswer with the {what} alone."
     else:
-        answers = "Answer with one of these and nothing else:\n" + "\n".join(reader.labels)
+        answers = "Answer with one of these and nothing else:\n" + "\n".join(labels)
     first, *others = messages
     if first["role"] in ("system", "developer"):
         return [{**first, "content": f"{first['content']}\n\n{answers}"}, *others]

@@ -13,7 +13,7 @@ from typing import Any
 from skllmreg.exceptions import BudgetExceededError
 from skllmreg.llm._settings import Settings
 from skllmreg.llm._store import CLOCK_ERROR, Store
-from skllmreg.llm._values import Usage
+from skllmreg.llm._values import MOST_TOKENS, Usage
 
 # After a refusal the pace is this share of what the server was seen to take; it is back at that
 # after PROBE seconds (sooner where it is a first guess), grows from there, and is unlimited again
@@ -332,13 +332,15 @@ def slow_down(store: Store, settings: Settings, sent: float, retry_after: float 
 
 def blocked_until(store: Store, settings: Settings) -> float:
     """The end of the pause that the server has called for, if any."""
-    rows = store.read("SELECT state FROM limits WHERE name = ?", (settings.account,))
+    rows = store.read("SELECT CAST(state AS TEXT) FROM limits WHERE name = ?", (settings.account,))
     return _read_pace(rows[0][0]).blocked_until if rows else 0.0
 
 
 def pauses(store: Store) -> dict[str, float]:
     """The ends of all pauses that are not over, by server, model and key."""
-    rows = store.read("SELECT name, state FROM limits WHERE name NOT LIKE 'refused %'")
+    rows = store.read(
+        "SELECT CAST(name AS TEXT), CAST(state AS TEXT) FROM limits WHERE name NOT LIKE 'refused %'"
+    )
     ends = {name: _read_pace(state).blocked_until for name, state in rows}
     return {name: end for name, end in ends.items() if end > time.time()}
 
@@ -350,7 +352,9 @@ def lift_pauses(store: Store) -> None:
 
 
 def _load_pace(db, settings: Settings) -> Pace:
-    row = db.execute("SELECT state FROM limits WHERE name = ?", (settings.account,)).fetchone()
+    row = db.execute(
+        "SELECT CAST(state AS TEXT) FROM limits WHERE name = ?", (settings.account,)
+    ).fetchone()
     return _read_pace(row[0]) if row else Pace()
 
 
@@ -399,7 +403,9 @@ def note_refused(store: Store, settings: Settings, name: str, level: int, why: s
 
 def all_refused(store: Store) -> dict[str, list[str]]:
     """What is remembered as refused, by server and model."""
-    rows = store.read("SELECT name, state FROM limits WHERE name LIKE 'refused %'")
+    rows = store.read(
+        "SELECT CAST(name AS TEXT), CAST(state AS TEXT) FROM limits WHERE name LIKE 'refused %'"
+    )
     found = {name.removeprefix("refused "): _read_refused(state) for name, state in rows}
     return {
         name: sorted(what for what, entry in entries.items() if entry.get("level"))
@@ -409,7 +415,9 @@ def all_refused(store: Store) -> dict[str, list[str]]:
 
 
 def _refused(store: Store, settings: Settings) -> dict[str, dict]:
-    rows = store.read("SELECT state FROM limits WHERE name = ?", (_refused_name(settings),))
+    rows = store.read(
+        "SELECT CAST(state AS TEXT) FROM limits WHERE name = ?", (_refused_name(settings),)
+    )
     return _read_refused(rows[0][0]) if rows else {}
 
 
@@ -434,9 +442,9 @@ def count_cached(store: Store, settings: Settings, n: int) -> None:
 def usage(store: Store, run: str | None = None) -> list[Usage]:
     """What was used, by day and model; of one run, or of all."""
     rows = store.read(
-        "SELECT day, model, SUM(requests), SUM(cached), SUM(prompt_tokens), "
-        "SUM(completion_tokens), SUM(cost) FROM ledger WHERE ? IS NULL OR run = ? "
-        "GROUP BY day, model ORDER BY day, model",
+        "SELECT CAST(day AS TEXT), CAST(model AS TEXT), SUM(requests), SUM(cached), "
+        "SUM(prompt_tokens), SUM(completion_tokens), SUM(cost) FROM ledger "
+        "WHERE ? IS NULL OR run = ? GROUP BY day, model ORDER BY day, model",
         (run, run),
     )
     return [Usage(*row) for row in rows]
@@ -449,4 +457,4 @@ def mean_completion(store: Store, settings: Settings) -> tuple[float, int]:
         "FROM ledger WHERE server = ? AND model = ?",
         (settings.server, settings.model),
     )
-    return (total / n if n else 0.0), n
+    return min(total / n if n else 0.0, MOST_TOKENS), n

@@ -29,6 +29,7 @@ from skllmreg.exceptions import (
     ServerLimitWarning,
 )
 from skllmreg.llm import _ledger, _store
+from skllmreg.llm._miss import describe_miss
 from skllmreg.llm._replies import may_be_about_additions, may_be_billed
 from skllmreg.llm._settings import (
     Messages,
@@ -222,7 +223,7 @@ class Live:
                 return Obtained(record, 0.0, True, task.key)
             options = self.options(self.question.top_logprobs)
             raise ReplayMissError(
-                _store.describe_miss(self.store, self.settings, options, task.messages, task.sample)
+                describe_miss(self.store, self.settings, options, task.messages, task.sample)
             )
         if not self.settings.caching:
             return self.ask(task)

@@ -18,10 +18,13 @@ from skllmreg.llm._values import (
     as_text,
     read_logprobs,
 )
+from skllmreg.utils._json import LARGEST_RESPONSE, load_json
 from skllmreg.utils._text import short_line
 
 # Refusals that no repetition heals, though their status alone would allow one.
 _FINAL_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
+# Statuses of gateways that have reached nobody, and of a server that is too busy to answer.
+_UNASKED = {521, 522, 523, 525, 526, 529, 530}
 # A server that wants a longer wait is not waited for.
 LONGEST_PAUSE = 3600.0
 # How an answer ends that the server could not finish.
@@ -38,12 +41,12 @@ def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, 
             sent=True,
         )
     try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError):
-        payload = None
+        payload, why = load_json(text, LARGEST_RESPONSE), "it is no object"
+    except ValueError as error:
+        payload, why = None, str(error)
     if not isinstance(payload, dict):
         raise RequestError(
-            f"{url} answered with malformed JSON: {short_line(hide(text))!r}.",
+            f"{url} answered with malformed JSON, {why}: {short_line(hide(text))!r}.",
             transient=True,
             sent=True,
         )
@@ -221,4 +224,4 @@ def may_be_about_additions(error: RequestError) -> bool:
 
 def may_be_billed(status: int | None) -> bool:
     """Whether somebody may have answered: a gateway that gave up does not know."""
-    return status is None or status in (200, 502, 504) or status >= 520
+    return status is None or status in (200, 502, 504) or (status >= 520 and status not in _UNASKED)

@@ -7,19 +7,18 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 from urllib.parse import urlsplit
 
-from skllmreg.exceptions import RequestError
+from skllmreg.llm._secrets import check_variable, is_openai, looks_like_key, resolve_url, secrets_in
 
 Messages = list[dict[str, str]]
 
 ROLES = {"system", "developer", "user", "assistant"}
-OPENAI_URL = "https://api.openai.com/v1"
 
 # Name: (type, what the numbers are, which ones are). None is allowed where it is the default.
 _NUMBERS: dict[str, tuple[type, str, Any]] = {
@@ -44,29 +43,9 @@ _RESERVED = {
     "n": "pass a prompt n times for n samples of it",
     "response_format": "pass a schema to `complete`",
 }
-_AROUND = ("extra_headers", "extra_query")
 
 # What an answer by a batch job costs, as a share of the price of a live one.
 BATCH_PRICE = 0.5
-
-# Servers without authentication want no key.
-DUMMY_KEY = "no-key"
-# Shorter "keys" are words such as EMPTY, which occur in answers and protect nothing.
-SHORTEST_SECRET = 12
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_HEADER = re.compile(
-    r"auth|key|token|cookie|secret|pass|credential|(^|[-_])sig(nature)?$", re.I
-)
-# Fields of the body are called max_tokens and prompt_cache_key: only what can be nothing else.
-_SECRET_FIELD = re.compile(
-    r"(^|[-_])(api[-_]?key|secret([-_]?key)?|password|passwd|credentials?|authorization|bearer"
-    r"|(access|auth|api)[-_]?token|cookie)$",
-    re.I,
-)
-# Values of headers that can be nothing else, whatever the header is called.
-_SECRET_VALUE = re.compile(r"\s*(bearer\s|basic\s+[A-Za-z0-9+/]{16,}=*\s*$|sk-)", re.I)
-
 
 # How the path of a `LocalServer` begins: a hash of the model's file, and the context.
 _LOCAL_PATH = re.compile(r"/gguf-[0-9a-f]{16}-\d+/")
@@ -115,12 +94,12 @@ class Settings:
         self._check_delivery()
         if self.transport is not None and not callable(getattr(self.transport, "send", None)):
             raise ValueError(f"transport has a method send, got {self.transport!r:.100}.")
-        variable = self.api_key_env
-        if variable is not None and not (isinstance(variable, str) and is_variable_name(variable)):
+        if looks_like_key(self.model):
             raise ValueError(
-                "api_key_env is the name of an environment variable. If it holds the key itself, "
-                "that belongs into a variable."
+                "model is the name of a model, got what looks like a key: that belongs into an "
+                "environment variable, which api_key_env names."
             )
+        check_variable(self.api_key_env)
         self._check_cache()
         price = self.price
         if self.cost_budget is not None and price is None:
@@ -233,130 +212,18 @@ def _check_options(options: Any) -> None:
     if options is None:
         return
     if not isinstance(options, dict):
-        raise ValueError(f"request_options is a dict, got {options!r:.100}.")
+        raise ValueError(f"request_options is a dict, got a {type(options).__name__}.")
     for name in options.keys() & _RESERVED.keys():
         raise ValueError(f"request_options must not set {name!r}: {_RESERVED[name]}.")
-    for path in _secrets(options):
+    for path in secrets_in(options):
         raise ValueError(
             f"request_options holds {path!r}, which looks like a secret: "
             "put a key into an environment variable and name it in api_key_env."
         )
     try:
         canonical(options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"request_options cannot be sent as JSON: {error}.") from None
-
-
-def _secrets(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Where options hold what looks like a secret."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if _is_secret(name, inner, path):
-                yield ".".join((*path, str(name)))
-            yield from _secrets(inner, (*path, str(name)))
-
-
-def _is_secret(name: Any, value: Any, path: tuple[str, ...]) -> bool:
-    around = bool(path) and path[0] in _AROUND
-    by_value = around and isinstance(value, str) and _SECRET_VALUE.match(value) is not None
-    return by_value or (_SECRET_HEADER if around else _SECRET_FIELD).search(str(name)) is not None
-
-
-def without_secrets(name: str, value: Any, path: tuple[str, ...] = ()) -> Any:
-    """A parameter, with everything hidden that `Settings` would refuse as a secret."""
-    if name == "base_url" and isinstance(value, str):
-        return _without_userinfo(value)
-    if name == "api_key_env" and not is_variable_name(str(value)):
-        return "..."
-    if not isinstance(value, dict):
-        return value
-
-    def shown(key, inner):
-        return "..." if _is_secret(key, inner, path) else without_secrets("", inner, (*path, key))
-
-    return {key: shown(str(key), inner) for key, inner in value.items()}
-
-
-def is_variable_name(name: str) -> bool:
-    """Whether it can be the name of an environment variable; the usual key cannot."""
-    return _VARIABLE.fullmatch(name) is not None
-
-
-def resolve_url(base_url: str | None) -> str:
-    """The address in its one form; a ValueError where it is not one, or carries a secret."""
-    url = OPENAI_URL if base_url is None else str(base_url).rstrip("/")
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise ValueError(
-            "base_url is an address such as http://localhost:8000/v1, "
-            f"got {_without_userinfo(url)!r}."
-        )
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(
-            "base_url carries a user, a password or a query, which would be stored and printed. "
-            "Put the key into an environment variable and name it in api_key_env."
-        )
-    if url.endswith("/chat/completions"):
-        base = url.removesuffix("/chat/completions")
-        raise ValueError(f"base_url is the address before /chat/completions: {base!r}.")
-    return url
-
-
-def _without_userinfo(url: str) -> str:
-    return re.sub(r"(?<=//)[^/]*@|[?#].*", "...", url)
-
-
-class Secret:
-    """Keeps the key out of tracebacks that show local variables."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def hide(self, text: str) -> str:
-        """Drop the key from what a server says: some echo the headers they got."""
-        if len(self.value) < SHORTEST_SECRET:
-            return text
-        text = text.replace(self.value, "[key]")
-        if "\\" in text:  # JSON and the repr of bytes can spell it in other ways
-            plain = re.sub(r"\\u00([0-7][0-9a-fA-F])", lambda m: chr(int(m[1], 16)), text)
-            plain = re.sub(r"\\(.)", r"\1", plain)
-            if self.value in plain:
-                return plain.replace(self.value, "[key]")
-        return text
-
-
-def read_key(url: str, api_key_env: str | None) -> Secret:
-    """The key, read from the environment at the moment of the call.
-
-    OPENAI_API_KEY is sent to OpenAI alone; a variable that is named goes where the user points it.
-    """
-    if api_key_env is None and not is_openai(url):
-        return Secret(DUMMY_KEY)
-    name = api_key_env or "OPENAI_API_KEY"
-    key = Secret(os.environ.get(name, ""))
-    if not key.value:
-        raise RequestError(
-            f"The environment variable {name} is not set: {url} wants a key. Set it, or name "
-            "another variable in api_key_env, or give the base_url of a server of your own."
-        )
-    if not key.value.isascii() or not key.value.isprintable() or " " in key.value:
-        raise RequestError(
-            f"The environment variable {name} holds a space, a line end or another character "
-            "that a key cannot have."
-        )
-    return key
-
-
-def is_openai(url: str) -> bool:
-    parts, openai = urlsplit(url), urlsplit(OPENAI_URL)
-    host = parts.hostname or ""
-    return parts.scheme == "https" and f".{host}".endswith(f".{openai.hostname}")
 
 
 def is_loopback(url: str) -> bool:

@@ -4,24 +4,28 @@ One sqlite3 file for all threads, worker processes and runs. Values are JSON. No
 secret, yet prompts may hold private data: the file belongs to its owner alone.
 """
 
-import difflib
-import heapq
+import contextlib
+import errno
 import json
 import os
 import shlex
 import sqlite3
+import stat
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from skllmreg.exceptions import CacheError
-from skllmreg.llm._settings import Messages, Settings
 from skllmreg.llm._values import Record, read_stored
+from skllmreg.utils._json import LARGEST_RESPONSE, load_json
 from skllmreg.utils._process import process
+from skllmreg.utils._text import short_line
 
 APPLICATION_ID = 0x736B6C6C  # "skll"
 SCHEMA_VERSION = 2
@@ -60,8 +64,8 @@ HELD = object()
 def default_path() -> Path:
     """SKLLMREG_CACHE, else the platform's folder for caches."""
     if named := os.environ.get("SKLLMREG_CACHE"):
-        return Path(named).expanduser()
-    home = Path.home()
+        return _expanded(named)
+    home = _expanded("~")
     if sys.platform == "win32":
         folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -69,6 +73,16 @@ def default_path() -> Path:
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     return folder / "skllmreg" / "llm.sqlite3"
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CacheError(
+            f"{error} The cache file has no place there: set SKLLMREG_CACHE, or cache=..., to a "
+            "path of its own."
+        ) from None
 
 
 def prune_command(path: str | os.PathLike[str] | None, *keys: str) -> str:
@@ -81,8 +95,8 @@ def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False)
     """The store behind the `cache` parameter of a ChatModel, one per process and file."""
     path = None
     if cache is not None:
-        path = default_path() if cache == "default" else Path(cache).expanduser()
-        path = (path / "llm.sqlite3" if path.is_dir() else path).absolute()
+        path = default_path() if cache == "default" else _expanded(cache)
+        path = (path / "llm.sqlite3" if os.path.isdir(path) else path).absolute()
     name = ("store", path, read_only and path is not None)
     with process.lock:
         store = process.opened.get(name)
@@ -91,6 +105,41 @@ def open_store(cache: str | os.PathLike[str] | None, *, read_only: bool = False)
                 store.close()
             store = process.opened[name] = Store(path, read_only=name[-1])
         return store
+
+
+@cache
+def _own_parts() -> frozenset[tuple[str, str, str]]:
+    """The tables of a cache file."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        return frozenset(_parts(db))
+
+
+def _parts(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Tables, views, triggers and indexes of a file, and how each was made; not those of sqlite."""
+    rows = db.execute(
+        "SELECT CAST(type AS TEXT), CAST(name AS TEXT), CAST(sql AS TEXT) FROM sqlite_master "
+        "WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' OR type NOT IN ('table', 'index')"
+    )
+    return {(kind, name, " ".join((sql or "").split())) for kind, name, sql in rows}
+
+
+def _check_locks(folder: Path) -> None:
+    """Raise where files cannot be locked, as on some network drives: sqlite would wait for ever."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise CacheError(
+                    f"The folder {folder} has no file locks ({error.strerror}), without which a "
+                    "cache file cannot be shared: put it on a local disk, by SKLLMREG_CACHE or "
+                    "cache=... ."
+                ) from None
 
 
 class Store:
@@ -124,8 +173,10 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         if self.read_only:
             assert self.path is not None
-            if not self.path.exists():
+            if not os.path.exists(self.path):
                 raise CacheError(f"There is no cache file {self.path}.")
+            if not self._is_file():
+                raise CacheError(f"{self.path} is not a file.")
             if not self.path.stat().st_size:
                 raise CacheError(f"The cache file {self.path} is empty: nothing was recorded.")
             # A file without a write-ahead log is read without leaving one behind.
@@ -134,14 +185,15 @@ class Store:
         elif self.path is None:
             name = ":memory:"
         else:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # sqlite gives the files beside it the permissions of this one.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._make_private_file()
             name = self.path.as_uri()
         db = sqlite3.connect(
             name, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=True
         )
         try:
+            # Texts that are no UTF-8, and functions that a file brings along, are not ours.
+            db.text_factory = lambda text: text.decode(errors="replace")
+            db.execute("PRAGMA trusted_schema = OFF")
             self._prepare_patiently(db)
             # With the write-ahead log, what is committed survives the death of the process; only
             # the loss of power may cost the last answers, never the file.
@@ -150,6 +202,24 @@ class Store:
             db.close()
             raise
         return db
+
+    def _is_file(self) -> bool:
+        return stat.S_ISREG(os.stat(self.path).st_mode)  # type: ignore[arg-type]
+
+    def _make_private_file(self) -> None:
+        """Make the file if there is none, and keep it, and those beside it, to its owner."""
+        assert self.path is not None
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Only a new file is opened: closing it would take the locks of another connection.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if not self._is_file():
+            raise CacheError(f"{self.path} is not a file.")
+        for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # or another's
+                if os.stat(name).st_mode & 0o077 and os.name == "posix":
+                    os.chmod(name, 0o600)
+        _check_locks(self.path.parent)
 
     def _prepare_patiently(self, db: sqlite3.Connection) -> None:
         """Wait while others are opening the file for the first time: here sqlite does not."""
@@ -166,11 +236,11 @@ class Store:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN")  # all three as of one moment: others may be creating the tables
-        ((n_tables,),) = db.execute("SELECT COUNT(*) FROM sqlite_master")
+        found_parts = _parts(db)
         ((found,),) = db.execute("PRAGMA application_id")
         ((version,),) = db.execute("PRAGMA user_version")
         db.execute("COMMIT")
-        if found != APPLICATION_ID and (n_tables or self.read_only):
+        if found != APPLICATION_ID and (found_parts or self.read_only):
             raise CacheError(
                 f"{self.path} is a database of something else, not a cache of this package: "
                 "give another path."
@@ -180,7 +250,20 @@ class Store:
                 f"{self.path} was written by a newer version of this package: upgrade the "
                 "package, or give another path."
             )
-        if self.read_only or (found == APPLICATION_ID and version == SCHEMA_VERSION):
+        # What a view or a trigger does is anybody's guess, and may have no end.
+        if strange := sorted({name for _, name, _ in found_parts - _own_parts()}):
+            raise CacheError(
+                f"{self.path} has parts that this package does not make "
+                f"({short_line(', '.join(strange))}): move the file away; a new one is made."
+            )
+        current = found == APPLICATION_ID and version == SCHEMA_VERSION
+        missing = sorted({name for _, name, _ in _own_parts() - found_parts})
+        if current and missing:
+            raise CacheError(
+                f"{self.path} lacks its {', '.join(missing)}: move the file away; a new one "
+                "is made."
+            )
+        if current or self.read_only:
             return
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("BEGIN IMMEDIATE")
@@ -193,8 +276,8 @@ class Store:
     def _stat(self) -> tuple[int, int] | None:
         if self.path is None:
             return None
-        stat = os.stat(self.path)
-        return stat.st_dev, stat.st_ino
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino
 
     def _has_log(self) -> bool:
         return os.path.exists(f"{self.path}-wal")
@@ -202,8 +285,8 @@ class Store:
     def _state(self) -> tuple[Any, ...]:
         """What changes when another process writes."""
         assert self.path is not None
-        stat = os.stat(self.path)
-        return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, self._has_log()
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, self._has_log()
 
     def is_current(self) -> bool:
         """Whether the path still names the file that is open."""
@@ -307,15 +390,15 @@ class Store:
             some = keys[first : first + 500]
             marks = ",".join("?" * len(some))
             for key, reply in self.read(
-                f"SELECT key, reply FROM entries WHERE key IN ({marks})", some
+                f"SELECT key, CAST(reply AS TEXT) FROM entries WHERE key IN ({marks})", some
             ):
                 found[key] = self._load(key, reply)
         return found
 
     def _load(self, key: str, reply: str) -> Record:
         try:
-            record = read_stored(json.loads(reply))
-        except (ValueError, RecursionError):
+            record = read_stored(load_json(reply, LARGEST_RESPONSE))
+        except ValueError:
             record = None
         if record is None:
             raise CacheError(
@@ -334,7 +417,9 @@ class Store:
         if self.read(taken, (key, holder, now, now + LEASE + CLOCK_ERROR)):
             return HELD
         with self.writing() as db:
-            if reply := db.execute("SELECT reply FROM entries WHERE key = ?", (key,)).fetchone():
+            if reply := db.execute(
+                "SELECT CAST(reply AS TEXT) FROM entries WHERE key = ?", (key,)
+            ).fetchone():
                 return self._load(key, reply[0])
             now = time.time()
             if db.execute(taken, (key, holder, now, now + LEASE + CLOCK_ERROR)).fetchone():
@@ -360,87 +445,3 @@ class Store:
         with self.writing() as db:
             db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?)", entry)
             db.execute("DELETE FROM leases WHERE key = ?", (key,))
-
-
-# Comparing texts is slow: only the last entries of a large cache, only their beginnings, and with
-# regard to the order of letters only those that have the same letters.
-N_COMPARED = 500
-N_CANDIDATES = 10
-LENGTH = 2_000
-
-Entry = tuple[str, str, dict[str, Any]]
-
-
-def describe_miss(
-    store: Store,
-    settings: Settings,
-    options: dict[str, Any],
-    messages: Messages,
-    sample: int,
-) -> str:
-    """A message that shows the missing prompt and how the nearest one differs."""
-    text, url, model = messages[-1]["content"], settings.url, settings.model
-    head = (
-        f"No answer in {store.path} for sample {sample} of this prompt to {model!r}, and "
-        f'mode="replay" asks nobody: {text[:300]!r}.'
-    )
-    near_entry = _same_messages(store, messages, model) or _nearest(store, text, model)
-    if near_entry is None:
-        return f"{head} The cache is empty."
-    near_url, near_model, near = near_entry
-    differs = [
-        f"{name} is {there!r:.200} there, {here!r:.200} here"
-        for name, there, here in (
-            ("the server", near_url, url),
-            ("the model", near_model, model),
-            ("the options", near["options"], options),
-            ("the sample", near["sample"], sample),
-        )
-        if there != here
-    ]
-    if near["messages"] == messages:
-        return f"{head} The same prompt is there, but {'; '.join(differs) or 'the schema differs'}."
-    there = near["messages"][-1]["content"]
-    if there == text:
-        return f"{head} The nearest has the same last message after another conversation."
-    at = next(
-        (i for i, (a, b) in enumerate(zip(there, text, strict=False)) if a != b),
-        min(len(there), len(text)),
-    )
-    return (
-        f"{head} The nearest differs from character {at} on: {there[max(at - 20, 0) : at + 80]!r} "
-        f"there, {text[max(at - 20, 0) : at + 80]!r} here."
-    )
-
-
-def _same_messages(store: Store, messages: Messages, model: str) -> Entry | None:
-    """An entry with exactly these messages, wherever it is; of the same model if there is one."""
-    beginning = json.dumps({"messages": messages})[:-1] + ","  # as `put` writes requests
-    rows = store.read(
-        "SELECT server, model, request FROM entries WHERE substr(request, 1, ?) = ? "
-        "ORDER BY model = ? DESC, created DESC LIMIT 1",
-        (len(beginning), beginning, model),
-    )
-    return _entry(rows[0]) if rows else None
-
-
-def _nearest(store: Store, text: str, model: str) -> Entry | None:
-    """Of the newest entries, the one whose last message is most like the text."""
-    rows = store.read(
-        "SELECT server, model, request FROM entries ORDER BY created DESC LIMIT ?", (N_COMPARED,)
-    )
-    matcher = difflib.SequenceMatcher(autojunk=False)
-    matcher.set_seq2(text[:LENGTH])
-
-    def likeness(entry: Entry, ratio: Callable[[], float]) -> tuple[float, bool]:
-        matcher.set_seq1(entry[2]["messages"][-1]["content"][:LENGTH])
-        return ratio(), entry[1] == model
-
-    some = heapq.nlargest(
-        N_CANDIDATES, map(_entry, rows), key=lambda entry: likeness(entry, matcher.quick_ratio)
-    )
-    return max(some, key=lambda entry: likeness(entry, matcher.ratio), default=None)
-
-
-def _entry(row: tuple[str, str, str]) -> Entry:
-    return row[0], row[1], json.loads(row[2])

@@ -15,17 +15,23 @@ import json
 import logging
 import threading
 import uuid
+import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._replies import parse_payload, read_record, refusal
-from skllmreg.llm._settings import Secret, is_loopback, read_key
+from skllmreg.llm._secrets import Secret, read_key
+from skllmreg.llm._settings import is_loopback
 from skllmreg.llm._values import Record, Request
-from skllmreg.utils._json import is_closed
+from skllmreg.utils._json import is_closed, load_json
 from skllmreg.utils._process import process
+from skllmreg.utils._text import short_line
 
 LARGEST_REPLY = 32 * 2**20
+# Of a file of answers, which is written to the disk as it comes.
+LARGEST_FILE = 8 * 2**30
+_PACKED = ("gzip", "x-gzip", "deflate")
 # The name of a file and its content.
 File = tuple[str, bytes]
 
@@ -180,12 +186,21 @@ class _Http:
         import openai
 
         no_cookies = http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
-        client = openai.DefaultAsyncHttpxClient(
-            # A redirect would carry the prompts to a host that nobody named.
-            follow_redirects=False,
-            trust_env=trust_env,
-            cookies=http.cookiejar.CookieJar(no_cookies),
-        )
+        client = failure = None
+        try:
+            client = openai.DefaultAsyncHttpxClient(
+                # A redirect would carry the prompts to a host that nobody named.
+                follow_redirects=False,
+                trust_env=trust_env,
+                cookies=http.cookiejar.CookieJar(no_cookies),
+            )
+        except Exception as error:
+            failure = type(error).__name__  # its words and frames may have the password of a proxy
+        if client is None:
+            raise RequestError(
+                f"No connection can be made with what the environment says ({failure}): are "
+                "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE right?"
+            )
         for name in list(logging.root.manager.loggerDict):
             if name.startswith(("httpx", "httpcore")):
                 logging.getLogger(name).addFilter(_without_key)
@@ -247,13 +262,19 @@ class _Exchange:
         elif method == "POST":
             self.data = json.dumps(fields).encode()
         self.sink = sink
-        self.headers = {"Accept": "application/json", "User-Agent": "skllmreg", **extra}
+        self.headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # what is packed small may be of any size
+            "User-Agent": "skllmreg",
+            **extra,
+        }
         if method == "POST":
             self.headers |= {
                 "Content-Type": content_type,
                 "Content-Length": str(len(self.data)),
             }
         self.sent = self.receiving = False
+        self.turns: int | None = None
 
     async def run(self, client: Any, timeout: float) -> dict[str, Any] | RequestError:
         """The JSON object of the answer, or what went wrong."""
@@ -286,24 +307,19 @@ class _Exchange:
             timeout=openai.Timeout(None, connect=min(timeout, 10.0)),
         ) as response:
             self.receiving = True
-            chunks, size = [], 0
+            if self.turns in (0, 1):
+                raise self._failed(
+                    "had sent a second reply to an earlier request, which is dropped"
+                )
             done = 200 <= response.status_code < 300
-            async for chunk in response.aiter_bytes():
-                if done and self.sink is not None:
+            if done and self.sink is not None:
+                async for chunk in self._chunks(response, LARGEST_FILE):
                     self.sink.write(chunk)
-                    continue
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > LARGEST_REPLY:
-                    raise RequestError(
-                        f"{self.url} sent more than {LARGEST_REPLY:,} bytes for one reply.",
-                        transient=True,
-                        sent=True,
-                    )
-        text = b"".join(chunks).decode("utf-8-sig", errors="replace")
-        if done:
-            if self.sink is not None:
                 return {}
+            body = b"".join([chunk async for chunk in self._chunks(response, LARGEST_REPLY)])
+        text = self.hide(body.decode("utf-8-sig", errors="replace"))
+        del body
+        if done:
             return parse_payload(text, self.url, self.hide)
         raise refusal(self.url, response.status_code, self._said(text), response.headers, self.hide)
 
@@ -311,12 +327,43 @@ class _Exchange:
         # It is asked for when there is a connection.
         self.sent = True
         yield self.data
+        self.turns = 0
+        asyncio.get_running_loop().call_soon(self._count_turns)
+
+    def _count_turns(self) -> None:
+        # The loop looks at the sockets in the first turn, and in the second hands on what came. A
+        # reply that is there sooner was left over on the connection by the request before.
+        self.turns = (self.turns or 0) + 1
+        if self.turns < 2:
+            asyncio.get_running_loop().call_soon(self._count_turns)
+
+    async def _chunks(self, response: Any, most: int) -> AsyncIterator[bytes]:
+        """The body as it comes, unpacked where it is packed unasked; of bounded size in all."""
+        packed = response.headers.get("content-encoding", "").strip().lower()
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed in _PACKED else None
+        if packed not in ("", "identity") and unpack is None:
+            what = f"{self.url} packed its reply as {short_line(packed, 40)!r}, unasked."
+            raise RequestError(what, sent=True)
+        left = most
+        async for chunk in response.aiter_raw():
+            if unpack is not None:
+                try:
+                    chunk = unpack.decompress(chunk, left + 1)
+                except zlib.error:
+                    raise self._failed("broke off in its reply (zlib.error)") from None
+            left -= len(chunk)
+            if left < 0:
+                raise self._failed(f"sent more than {most:,} bytes for one reply")
+            yield chunk
+
+    def _failed(self, what: str) -> RequestError:
+        return RequestError(f"{self.url} {what}.", transient=True, sent=True)
 
     @staticmethod
     def _said(text: str) -> Any:
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
+            return load_json(text)
+        except ValueError:
             return text
 
     def _explain(self, error: Exception, timeout: float) -> RequestError:

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from skllmreg.exceptions import RequestError
-from skllmreg.llm._settings import Messages, Settings, without_secrets
+from skllmreg.llm._secrets import without_secrets
+from skllmreg.llm._settings import Messages, Settings
 
 # Words for how an answer has ended, in lower case. OpenAI says "stop", "length", "content_filter".
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls"}
@@ -345,6 +346,9 @@ class ModelValue:
     def __hash__(self) -> int:
         return hash((self.model, self.base_url))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: without_secrets(name, value) for name, value in vars(self).items()}
+
     def __sklearn_clone__(self) -> "ModelValue":
         return self  # estimators hold it by reference, so that all clones share what it holds
 
@@ -353,7 +357,7 @@ class ModelValue:
         # Of the class that has the parameters, whatever a subclass of it takes.
         known = [k for k in type(self).__mro__ if "model" in inspect.signature(k).parameters]
         defaults = inspect.signature(known[0]).parameters
-        shown = [repr(params.pop("model"))]
+        shown = [repr(without_secrets("model", params.pop("model")))]
         for name, value in params.items():
             if value != defaults[name].default:
                 shown.append(f"{name}={without_secrets(name, value)!r}")

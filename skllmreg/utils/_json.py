@@ -22,6 +22,9 @@ _KEYWORDS = {
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 # Where a model that thinks aloud comes to its answer, as servers pass it on.
 THOUGHT = "</think>"
+# Bytes that the values of a reply, and of a whole response of a server, may take: three characters
+# of JSON make seventy bytes.
+LARGEST, LARGEST_RESPONSE = 2**26, 2**28
 # A bracket of prose, as in {this} or [see below], does not go on as JSON does.
 _OPENING = re.compile(r"[\[{]")
 _START = re.compile(r"""\{\s*(["}]|$)|\[\s*([\[\]{"0-9-]|true|false|null|$)""")
@@ -33,6 +36,33 @@ class UnusableError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+def load_json(text: str, most: int = LARGEST) -> Any:
+    """Parse JSON whose values fit into memory; ValueError is all that it raises.
+
+    Parameters
+    ----------
+    text : str
+        What claims to be JSON.
+    most : int
+        Bytes that its values may take.
+    """
+    check_size(text, most)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def check_size(text: str, most: int = LARGEST) -> None:
+    """Raise where the values of a text may take more than so many bytes, before it is parsed."""
+    if len(text) <= most // 256:
+        return
+    # Objects, lists, names with their values, and items of lists: what CPython takes for each.
+    parts = {"{": 72, "[": 96, ":": 200, ",": 64}
+    if len(text) + sum(n * text.count(mark) for mark, n in parts.items()) > most:
+        raise ValueError("the JSON holds too many values")
 
 
 def read_json(text: str, change: Callable[[str], str] | None = None) -> Any:
@@ -51,7 +81,7 @@ def read_json(text: str, change: Callable[[str], str] | None = None) -> Any:
         Its strings can be encoded.
     """
     try:
-        return map_strings(json.loads(text), change)
+        return map_strings(load_json(text, LARGEST_RESPONSE), change)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 
@@ -141,6 +171,10 @@ def _find(text: str, schema: dict[str, Any], repeated: list[str]) -> Any:
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is no JSON")
 
+    try:
+        check_size(text)
+    except ValueError as error:
+        raise UnusableError([str(error)]) from None
     decoder = json.JSONDecoder(object_pairs_hook=read_object, parse_constant=refuse)
     wanted = {"object": dict, "array": list}.get(schema["type"])
     values: list[Any] = []

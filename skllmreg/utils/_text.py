@@ -28,6 +28,16 @@ def short_line(text: str, width: int = 90) -> str:
     return line if len(line) <= width else line[: width - 3] + "..."
 
 
+def on_one_line(text: str) -> str:
+    """Escape what could begin a line or is invisible; for lists in prompts."""
+    return "".join(
+        c
+        if c.isprintable() or c in _JOINERS or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
 def sendable(text):
     """Escape halves of surrogate pairs, which UTF-8 cannot encode, as JSON does."""
     return text.encode("utf-8", "backslashreplace").decode()

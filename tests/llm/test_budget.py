@@ -120,7 +120,15 @@ def test_a_host_that_cannot_be_reached_takes_nothing_of_the_budget(monkeypatch):
 
 @pytest.mark.parametrize(
     ("fault", "billed"),
-    [(error(503), False), (error(504), True), (Behavior(reset=True), True)],
+    [
+        (error(503), False),
+        (error(504), True),
+        (error(520), True),
+        (error(522), False),
+        (error(524), True),
+        (error(529), False),
+        (Behavior(reset=True), True),
+    ],
 )
 def test_tokens_stay_reserved_where_an_answer_may_have_been_billed(loopback, fault, billed):
     loopback.reply = lambda body: fault

@@ -18,7 +18,7 @@ from skllmreg.exceptions import (
     ReplayMissError,
     RequestError,
 )
-from skllmreg.llm import ChatModel, Record, _store
+from skllmreg.llm import ChatModel, Record, _miss, _store
 from skllmreg.llm._store import HELD, default_path, open_store
 from tests.loopback import Behavior, as_in_a_new_process, completion, error, last
 
@@ -242,7 +242,7 @@ class TestReplay:
     def test_a_prompt_that_is_there_with_other_options_is_found_in_any_cache(
         self, loopback, recorded, monkeypatch
     ):
-        monkeypatch.setattr(_store, "N_COMPARED", 1)  # the second prompt is the newest
+        monkeypatch.setattr(_miss, "N_COMPARED", 1)  # the second prompt is the newest
         with pytest.raises(ReplayMissError, match="same prompt is there, but the options is"):
             self.replay(loopback, recorded, temperature=1).complete(["What is 1 + 1?"])
 
