@@ -2,8 +2,8 @@
 
 import csv
 import json
-from dataclasses import dataclass, replace
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
