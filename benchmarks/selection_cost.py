@@ -25,8 +25,7 @@ import torch
 from _results import made_by, options, output_folder
 from skorch import NeuralNetClassifier
 
-from skllmreg.selection._rule import PaperRule, uncertainty
-from skllmreg.selection._strategies import STRATEGIES, rows_to_ask
+from skllmreg.selection._strategies import STRATEGIES, PaperRule, rows_to_ask, uncertainty
 from skllmreg.students._fitting import fit_student
 from skllmreg.students._net import BatchLesson, fit_net
 

@@ -8,8 +8,7 @@ from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from skllmreg.augmentation._base import (
     AugmenterMixin,
@@ -30,7 +29,8 @@ from skllmreg.augmentation._student import (
     make_label_check,
 )
 from skllmreg.students import TextClassifier
-from skllmreg.students._fitting import fit_student, student_has, student_predict
+from skllmreg.students._fitting import fit_student
+from skllmreg.students._predictions import StudentPredictions
 from skllmreg.students._text import encoder_of
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import joined
@@ -39,7 +39,12 @@ from skllmreg.utils._validation import check_rows
 
 
 class GOLDAugmenter(
-    AugmenterMixin, DocLinkMixin, ClassifierMixin, MetaEstimatorMixin, SharedByClones
+    StudentPredictions,
+    AugmenterMixin,
+    DocLinkMixin,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    SharedByClones,
 ):
     """Have an LLM write training rows, in rounds, near what the student finds unfamiliar.
 
@@ -370,55 +375,6 @@ class GOLDAugmenter(
             ),
             grid=partial(make_grid, self, data),
         )
-
-    @available_if(student_has("predict"))
-    def predict(self, X):
-        """Predict the classes by the student.
-
-        Parameters
-        ----------
-        X : like in `fit`
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        X = self._checked(X)
-        return student_predict(self.estimator_, X, self.classes_)
-
-    @available_if(student_has("predict_proba"))
-    def predict_proba(self, X):
-        """Compute the classes' probabilities by the student.
-
-        Parameters
-        ----------
-        X : like in `fit`
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        X = self._checked(X)
-        return self.estimator_.predict_proba(X)
-
-    @available_if(student_has("decision_function"))
-    def decision_function(self, X):
-        """Call the student's decision function.
-
-        Parameters
-        ----------
-        X : like in `fit`
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        X = self._checked(X)
-        return self.estimator_.decision_function(X)
-
-    def _checked(self, X):
-        check_is_fitted(self)
-        return check_rows(self, X, reset=False)
 
     def _check_data(self, X, y):
         self.__dict__.pop("estimator_", None)  # of an earlier fit, should this one fail

@@ -7,13 +7,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from skllmreg.exceptions import InvalidReplyError, NoAnswerError
+from skllmreg.exceptions import InvalidReplyError, NoAnswerError, NoLLMWarning
 from skllmreg.llm._engine import unusable_replies
-from skllmreg.selection._refine import calibrate_teacher, choose_correction, turns
-from skllmreg.selection._unlabeled import is_unlabeled
-from skllmreg.students._calibration import fit_calibration
+from skllmreg.selection._unlabeled import is_unlabeled, turns
+from skllmreg.students._calibration import calibrate_teacher, choose_correction, fit_calibration
 from skllmreg.students._fitting import seeded
 from skllmreg.utils._frames import is_frame, to_floats
+from skllmreg.utils._warn import warn
 
 # Most labeled rows that the teacher is asked about, to find how far it can be believed; with a
 # budget, at most this share of it, or at first so many; and more where these show it to be biased.
@@ -76,6 +76,22 @@ def find_source(teacher, X, labeled, labels, teacher_proba, classes, random_stat
             "before they fit, and of -1 for no label make a class.)"
         )
     return source if len(labeled) < n_samples else None
+
+
+def warn_if_silent(teacher, has_teacher, n_unlabeled):
+    """Warn where no teacher will be asked: there is none, or no row without a label."""
+    if not has_teacher:
+        warn(
+            "There is no teacher: the student is fitted on the labels in y alone.",
+            NoLLMWarning,
+        )
+    elif teacher is not None and not n_unlabeled:
+        warn(
+            "Every row of y has a label (-1, None and NaN mark rows without one): the teacher "
+            "is not asked. (VotingClassifier and other tools number the sorted labels before "
+            "they fit, and of -1 make a class.)",
+            NoLLMWarning,
+        )
 
 
 def fitted_teacher(teacher, X, labeled, labels, random_state):

@@ -12,19 +12,20 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError, UndescribedClassWarning
-from skllmreg.llm import LabelProbabilities, Reply, as_chat
+from skllmreg.llm import LabelProbabilities, as_chat
 from skllmreg.llm._labels import names_tell_apart
 from skllmreg.selection._answers import unanswered
 from skllmreg.selection._prompts import (
+    of_one_kind,
+    partial_answers,
     read_stated,
-    row_instructions,
-    row_question,
+    row_questions,
     rows_as_text,
     shown,
     stated_instructions,
     stated_schema,
 )
-from skllmreg.selection._unlabeled import is_unlabeled, known_labels
+from skllmreg.selection._unlabeled import is_unlabeled, known_labels, turns
 from skllmreg.students._calibration import (
     batch_calibrated,
     expected_calibration_error,
@@ -206,7 +207,9 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
                 "marks rows without one, unless class_descriptions has it.)"
             )
         codes = np.searchsorted(self.classes_, labels)
-        examples = draw_examples(codes, self.n_examples, check_random_state(self.random_state))
+        # From all classes in turn, so that few examples show many classes.
+        order = check_random_state(self.random_state).permutation(len(codes))
+        examples = order[np.argsort(turns(codes[order]), kind="stable")][: self.n_examples]
         self.examples_ = [(texts[i], labels[i]) for i in examples]
         self.calibration_ = self.calibration_error_ = None
         self.answer_with_ = self.answer_with
@@ -407,19 +410,11 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _questions(self, texts):
-        """The questions about texts: an example is not shown where it is the question."""
         labels = [shown(label) for label in self.classes_.tolist()]
         descriptions = self.class_descriptions or {}
         described = {shown(label): text for label, text in descriptions.items()}
         examples = [(text, shown(label)) for text, label in getattr(self, "examples_", [])]
-        shared = row_instructions(self.task, labels, described, examples)
-        instructions = {
-            text: row_instructions(
-                self.task, labels, described, [e for e in examples if e[0] != text]
-            )
-            for text, _ in examples
-        }
-        return [row_question(instructions.get(text, shared), text) for text in texts]
+        return row_questions(texts, self.task, labels, described, examples)
 
     def _ask_for_label(self, questions, labels, answer_with):
         options = {} if answer_with == "auto" else {"answer_with": answer_with}
@@ -452,31 +447,3 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.requires_fit = not self.class_descriptions
         return tags
-
-
-def partial_answers(replies, labels):
-    """Probabilities of the rows that have an answer: a stated one, or a row of probabilities."""
-    proba = np.full((len(replies), len(labels)), np.nan)
-    method, cached = np.full(len(replies), "", dtype="<U8"), np.zeros(len(replies), dtype=bool)
-    for i, reply in enumerate(replies):
-        if isinstance(reply, Reply):
-            proba[i] = [reply.value[label] for label in labels]
-            method[i], cached[i] = "stated", reply.cached
-        elif reply is not None:
-            proba[i] = reply
-    return LabelProbabilities(proba, method, cached)
-
-
-def of_one_kind(descriptions, label):
-    """Described labels that are strings if `label` is one; numbers beside them are for tools."""
-    return [key for key in descriptions or {} if isinstance(key, str) == isinstance(label, str)]
-
-
-def draw_examples(codes, n_examples, rng):
-    """Draw rows from all classes in turn, so that few examples show many classes."""
-    order = rng.permutation(len(codes))
-    turn = np.empty(len(codes), int)
-    for k in np.unique(codes):
-        own = order[codes[order] == k]
-        turn[own] = np.arange(len(own))
-    return order[np.argsort(turn[order], kind="stable")][:n_examples]

@@ -4,16 +4,6 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.selection._refine import (
-    LEAST_KNOWN,
-    MOST_TUNING_ROWS,
-    Weights,
-    choose_opinion,
-    choose_weights,
-    random_folds,
-    second_opinion,
-    tunable,
-)
 from skllmreg.students import TextClassifier
 from skllmreg.students._fitting import (
     check_student,
@@ -22,7 +12,6 @@ from skllmreg.students._fitting import (
     is_net,
     last_step,
     linear_student,
-    out_of_fold_proba,
     seeded,
     student_proba,
 )
@@ -143,63 +132,6 @@ class TrainingProblem:
         if student is None:
             return np.full((len(self.pool), len(self.classes)), 1 / len(self.classes))
         return student_proba(student, _safe_indexing(self.X, self.pool), self.classes)
-
-    def refined(self, rows, proba, known, n_folds, soft, rng):
-        """Reconsider the teacher's probabilities of rows, and how much rows count.
-
-        Where a fold leaves the students a single class to learn, all stays as it is.
-
-        Parameters
-        ----------
-        rows : ndarray of int of shape (n_rows,)
-        proba : ndarray of shape (n_rows, n_classes)
-            The calibrated teacher's.
-        known : tuple of ndarray
-            Labeled rows that the teacher was asked about, and its calibrated probabilities.
-        n_folds : int
-        soft : bool
-            Whether the student learns probabilities, or classes.
-        rng : RandomState
-
-        Returns
-        -------
-        proba : ndarray of shape (n_rows, n_classes)
-        weights : Weights
-        opinion : float
-            Exponent of the second opinion.
-        """
-        everyone, target, _ = self.training_rows(rows, proba if soft else one_hot(proba))
-        fold, labels = random_folds(len(everyone), n_folds, rng), target.argmax(axis=1)
-        if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
-            return proba, Weights(), 0.0
-        X, weights = _safe_indexing(self.X, everyone), Weights()
-        is_labeled = np.isin(everyone, self.labeled)
-        if tunable(self.estimator):
-            some = np.sort(rng.permutation(len(everyone))[:MOST_TUNING_ROWS])
-            weights = choose_weights(
-                self.estimator,
-                _safe_indexing(X, some),
-                target[some],
-                is_labeled[some],
-                fold[some],
-                self.classes,
-                self.tick,
-            )
-        known, said = known
-        if len(known) < LEAST_KNOWN:
-            return proba, weights, 0.0
-        student = out_of_fold_proba(
-            self.estimator,
-            X,
-            target,
-            fold,
-            self.classes,
-            weight=weights(target, is_labeled),
-            tick=self.tick,
-        )
-        codes = self.codes[np.searchsorted(self.labeled, known)]
-        b = choose_opinion(said, student[np.searchsorted(everyone, known)], codes)
-        return (second_opinion(proba, student[~is_labeled], b) if b else proba), weights, b
 
 
 def one_hot(proba):

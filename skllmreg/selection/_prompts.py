@@ -1,4 +1,4 @@
-"""Rows and labels as an LLM is shown them, its question, and how stated probabilities are read.
+"""Rows and labels as an LLM is shown them, its question, and how its answers are read.
 
 Texts of the user are only ever joined to the prompt, never used as a format.
 """
@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from skllmreg.llm import LabelProbabilities, Reply
 from skllmreg.utils._frames import is_frame, iterate_rows
 from skllmreg.utils._labels import is_missing
 from skllmreg.utils._text import on_one_line, sendable, single_line
@@ -70,6 +71,29 @@ def row_question(instructions, text):
     ]
 
 
+def row_questions(texts, task, labels, class_descriptions, examples):
+    """Ask about texts; an example is not shown where it is the question.
+
+    Parameters
+    ----------
+    texts : list of str
+    task, labels, class_descriptions, examples
+        As in `row_instructions`.
+
+    Returns
+    -------
+    list of list of {"role", "content"}
+    """
+    shared = row_instructions(task, labels, class_descriptions, examples)
+    without = {
+        text: row_instructions(
+            task, labels, class_descriptions, [other for other in examples if other[0] != text]
+        )
+        for text, _ in examples
+    }
+    return [row_question(without.get(text, shared), text) for text in texts]
+
+
 def stated_instructions(instructions, labels):
     """Add to the instructions that the probability of each class is wanted."""
     listed = "\n".join(f"- {on_one_line(label)}" for label in labels)
@@ -96,6 +120,24 @@ def read_stated(value):
     if not 0.5 <= total <= 2:
         raise ValueError(f"the probabilities sum to {total:.3g}, not to 1")
     return {label: share / total for label, share in value.items()}
+
+
+def partial_answers(replies, labels):
+    """Probabilities of the rows that have an answer: a stated one, or a row of probabilities."""
+    proba = np.full((len(replies), len(labels)), np.nan)
+    method, cached = np.full(len(replies), "", dtype="<U8"), np.zeros(len(replies), dtype=bool)
+    for i, reply in enumerate(replies):
+        if isinstance(reply, Reply):
+            proba[i] = [reply.value[label] for label in labels]
+            method[i], cached[i] = "stated", reply.cached
+        elif reply is not None:
+            proba[i] = reply
+    return LabelProbabilities(proba, method, cached)
+
+
+def of_one_kind(descriptions, label):
+    """Described labels that are strings if `label` is one; numbers beside them are for tools."""
+    return [key for key in descriptions or {} if isinstance(key, str) == isinstance(label, str)]
 
 
 def shown(label):

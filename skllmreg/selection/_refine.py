@@ -1,4 +1,4 @@
-"""Calibrate the teacher, and reconsider answers and weights before the last student is fitted.
+"""Reconsider the teacher's answers and the rows' weights before the last student is fitted.
 
 Whatever is tried here has to lower a log-loss out of fold by more than its standard error; what
 does not stays out. With few rows to tell, that is everything.
@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import _safe_indexing
 
-from skllmreg.students._calibration import fit_calibration, log_proba
+from skllmreg.selection._problem import one_hot
+from skllmreg.students._calibration import LEAST_KNOWN, class_prior, gain, log_loss, log_proba
 from skllmreg.students._fitting import is_net, last_step, out_of_fold_proba
 
-# Fewer labeled rows that the teacher was asked about tell nothing about its errors.
-LEAST_KNOWN = 10
-CALIBRATION_FOLDS = 5
 # Exponents of the second opinion; 1 makes it count as much as the teacher.
 OPINIONS = (0.25, 0.5, 1.0)
 
@@ -29,153 +28,6 @@ BALANCE, TOLERANCE = 0.5, 0.01
 MOST_TUNING_ROWS = 1500
 # Scales, the balance and the second opinion: how often students are fitted to all folds.
 MOST_TRIED = MOST_STEPS + MOST_LABELED_STEPS + 4
-
-
-def log_loss(proba, target):
-    """Cross-entropy of each row to its target."""
-    return -(target * log_proba(proba)).sum(axis=1)
-
-
-def gain(before, after):
-    """Mean improvement of a loss over rows, less its standard error."""
-    difference = before - after
-    return difference.mean() - difference.std() / np.sqrt(len(difference))
-
-
-def turns(groups):
-    """Count, for each entry, the earlier entries of its group.
-
-    Parameters
-    ----------
-    groups : ndarray of int of shape (n_samples,)
-
-    Returns
-    -------
-    ndarray of int of shape (n_samples,)
-    """
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    count = np.empty(len(groups), dtype=int)
-    count[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
-    return count
-
-
-def class_folds(codes, n_folds):
-    """Assign rows to folds so that the rows of a class are in different ones."""
-    fold = np.empty(len(codes), int)
-    fold[np.argsort(codes, kind="stable")] = np.arange(len(codes)) % n_folds
-    return fold
-
-
-def class_prior(codes, n_classes):
-    """Shares of the classes, with half a row more for each."""
-    return (np.bincount(codes, minlength=n_classes) + 0.5) / (len(codes) + 0.5 * n_classes)
-
-
-@dataclass(frozen=True)
-class Correction:
-    """How a teacher is calibrated: by a temperature, with class biases or without.
-
-    Parameters
-    ----------
-    bias_sd : float, default=0.0
-        Standard deviation of the prior of the class biases; 0 for none.
-    """
-
-    bias_sd: float = 0.0
-
-    def fit(self, proba, codes, weight=None):
-        """Fit a `Calibration` to known rows."""
-        return fit_calibration(
-            proba, codes, bias=self.bias_sd > 0, bias_sd=self.bias_sd or 1.0, weight=weight
-        )
-
-
-CORRECTIONS = (Correction(), Correction(0.5), Correction(2.0))
-
-
-def choose_correction(proba, codes, others):
-    """Choose how to calibrate the teacher by cross-validation on labeled rows.
-
-    From the probabilities as they are to ever freer corrections, each has to beat the one before.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_known, n_classes)
-        The teacher's.
-    codes : ndarray of int of shape (n_known,)
-        The true classes.
-    others : ndarray of shape (n_asked, n_classes)
-        The teacher's probabilities of rows without a label.
-
-    Returns
-    -------
-    Correction or None
-        None where the probabilities as they are are no worse.
-    """
-    if len(codes) < LEAST_KNOWN:
-        return None
-    truth, fold = np.eye(proba.shape[1])[codes], class_folds(codes, CALIBRATION_FOLDS)
-    weight = class_weights(proba, codes, CORRECTIONS[-1], others)
-    best, lowest = None, weight * log_loss(proba, truth)
-    for correction in CORRECTIONS:
-        found = np.empty(len(codes))
-        for k in range(CALIBRATION_FOLDS):
-            test = fold == k
-            calibration = correction.fit(proba[~test], codes[~test], weight[~test])
-            found[test] = weight[test] * log_loss(calibration(proba[test]), truth[test])
-        if gain(lowest, found) > 0:
-            best, lowest = correction, found
-    return best
-
-
-def class_weights(proba, codes, correction, others):
-    """Weigh labeled rows so that their class frequencies are those of other rows.
-
-    Labeled rows are often drawn class by class, and biases fitted to them would carry their class
-    frequencies over to all rows. The frequencies of the others are those that the calibrated
-    teacher finds there.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_known, n_classes)
-    codes : ndarray of int of shape (n_known,)
-    correction : Correction
-    others : ndarray of shape (n_asked, n_classes)
-
-    Returns
-    -------
-    ndarray of shape (n_known,)
-    """
-    if not len(others):
-        return np.ones(len(codes))
-    share = correction.fit(proba, codes)(others).mean(axis=0)
-    weight = (share / class_prior(codes, len(share)))[codes]
-    return weight / weight.mean()
-
-
-def calibrate_teacher(proba, codes, others):
-    """Calibrate the teacher on labeled rows, as far as these speak for it.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_known, n_classes)
-    codes : ndarray of int of shape (n_known,)
-    others : ndarray of shape (n_asked, n_classes)
-        The teacher's probabilities of rows without a label.
-
-    Returns
-    -------
-    Calibration or None
-        None leaves its probabilities as they are.
-    """
-    correction = choose_correction(proba, codes, others)
-    if correction is None:
-        return None
-    weight = None
-    if correction.bias_sd:
-        weight = class_weights(proba, codes, correction, others)
-    return correction.fit(proba, codes, weight)
 
 
 def second_opinion(teacher, student, weight):
@@ -258,85 +110,152 @@ class Weights:
         weight = self.scale * balanced(target, self.balance)
         return weight * np.where(is_labeled, self.labeled, 1.0)
 
+    def as_dict(self):
+        """The weights by the names that `refinement_` has for them."""
+        return {
+            "weight_scale": self.scale,
+            "class_balance": self.balance,
+            "labeled_weight": self.labeled,
+        }
 
-def choose_weights(estimator, X, target, is_labeled, fold, classes, tick):
-    """Choose the weights of the rows by the log-loss of students out of fold.
 
-    How strongly a student should be regularized depends on how many rows there are and on how much
-    each tells, and soft labels tell more than single labels do. Rare classes may count more where
-    this costs the others next to nothing. Labeled rows count more where the teacher is so bad that
-    this helps on labeled rows that were left out.
+class Trials:
+    """Students that are fitted out of fold, to compare weights of the rows.
 
     Parameters
     ----------
-    estimator : classifier
-    X : array-like of shape (n_samples, ...)
-    target : ndarray of shape (n_samples, n_classes)
-    is_labeled : ndarray of bool of shape (n_samples,)
-    fold : ndarray of int of shape (n_samples,)
-    classes : ndarray of shape (n_classes,)
-    tick : callable
-
-    Returns
-    -------
-    Weights
+    problem : TrainingProblem
+    rows : ndarray of int of shape (n_rows,)
+        Of its X; the arrays that follow are about these.
+    target : ndarray of shape (n_rows, n_classes)
+    is_labeled : ndarray of bool of shape (n_rows,)
+    fold : ndarray of int of shape (n_rows,)
     """
-    by_class = balanced(target, 1.0)
 
-    def try_out(weights):
-        weight = weights(target, is_labeled)
-        with warnings.catch_warnings():
-            # That a trial does not converge is not the user's concern.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            proba = out_of_fold_proba(estimator, X, target, fold, classes, weight=weight, tick=tick)
-        return Trial(weights, log_loss(proba, target), mean_recall(proba, target))
+    def __init__(self, problem, rows, target, is_labeled, fold):
+        self.problem = problem
+        self.X = _safe_indexing(problem.X, rows)
+        self.target = target
+        self.is_labeled = is_labeled
+        self.fold = fold
 
-    def with_balance(trial):
+    def __call__(self, weights, rival=None, counts=None):
+        """Try weights out, and stop as soon as the folds so far speak for a rival.
+
+        Parameters
+        ----------
+        weights : Weights
+        rival : Trial, default=None
+            None for all folds in any case.
+        counts : ndarray of shape (n_rows,), default=None
+            How much the rows count in the comparison; None is equally.
+
+        Returns
+        -------
+        Trial or None
+            None where the rival is better.
+        """
+        weight = weights(self.target, self.is_labeled)
+        counts = np.ones(len(weight)) if counts is None else counts
+        proba, ahead = np.empty(self.target.shape), 0.0
+        for k in np.unique(self.fold):
+            only = np.where(self.fold == k, 0, -1)
+            with warnings.catch_warnings():
+                # That a trial does not converge is not the user's concern.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                found = out_of_fold_proba(
+                    self.problem.estimator,
+                    self.X,
+                    self.target,
+                    only,
+                    self.problem.classes,
+                    weight=weight,
+                    tick=self.problem.tick,
+                )
+            rows = only == 0
+            proba[rows] = found[rows]
+            if rival is not None:
+                loss = log_loss(proba[rows], self.target[rows])
+                ahead += counts[rows] @ (rival.loss[rows] - loss)
+                if ahead < 0:
+                    return None
+        loss = log_loss(proba, self.target)
+        return Trial(weights, loss, mean_recall(proba, self.target), proba)
+
+    def choose(self):
+        """Choose weights, each step of which lowers the log-loss.
+
+        How strongly a student should be regularized depends on how many rows there are and on how
+        much each tells, and soft labels tell more than single labels do. Rare classes may count
+        more where this costs the others next to nothing. Labeled rows count more where the teacher
+        is so bad that this helps on labeled rows that were left out.
+
+        Returns
+        -------
+        Trial
+        """
+        first = best = self(Weights())
+        for step in (STEP, 1 / STEP):
+            for _ in range(MOST_STEPS):
+                other = self(Weights(best.weights.scale * step), best)
+                if other is None or gain(best.loss, other.loss) <= 0:
+                    break
+                best = other
+            if best is not first:
+                break
+        best = self._with_balance(best)
+        if best.recall < first.recall:
+            # Surer of the frequent classes, at the cost of the rare ones.
+            best = self._with_balance(first)
+        if LEAST_KNOWN <= self.is_labeled.sum() < len(self.is_labeled):
+            best = self._with_labels(best)
+        return best
+
+    def _with_balance(self, trial):
         """The trial, or one where rare classes count more: for what it brings both."""
-        if getattr(last_step(estimator), "class_weight", None) is not None:
+        if getattr(last_step(self.problem.estimator), "class_weight", None) is not None:
             return trial
-        rare = try_out(replace(trial.weights, balance=BALANCE))
-        pays = gain((1 + by_class) * trial.loss, (1 + by_class) * rare.loss) > 0
-        return rare if pays and rare.loss.mean() <= (1 + TOLERANCE) * trial.loss.mean() else trial
+        counts = 1 + balanced(self.target, 1.0)
+        rare = self(replace(trial.weights, balance=BALANCE), trial, counts)
+        if rare is None or gain(counts * trial.loss, counts * rare.loss) <= 0:
+            return trial
+        return rare if rare.loss.mean() <= (1 + TOLERANCE) * trial.loss.mean() else trial
 
-    first = best = try_out(Weights())
-    for step in (STEP, 1 / STEP):
-        for _ in range(MOST_STEPS):
-            other = try_out(Weights(best.weights.scale * step))
-            if gain(best.loss, other.loss) <= 0:
+    def _with_labels(self, best):
+        """The trial, or one where labeled rows count more, judged by these alone."""
+        codes = self.target[self.is_labeled].argmax(axis=1)
+        share = self.target[~self.is_labeled].mean(axis=0)
+        counts = np.zeros(len(self.target))
+        counts[self.is_labeled] = (share / class_prior(codes, len(share)))[codes]
+        weight = counts[self.is_labeled]
+        for _ in range(MOST_LABELED_STEPS):
+            other = self(replace(best.weights, labeled=STEP * best.weights.labeled), best, counts)
+            if other is None:
+                break
+            losses = [weight * trial.loss[self.is_labeled] for trial in (best, other)]
+            if gain(*losses) <= 0:
                 break
             best = other
-        if best is not first:
-            break
-    best = with_balance(best)
-    if best.recall < first.recall:
-        # Surer of the frequent classes, at the cost of the rare ones.
-        best = with_balance(first)
-    if LEAST_KNOWN <= is_labeled.sum() < len(is_labeled):
-        best = with_labels(best, try_out, target, is_labeled)
-    return best.weights
-
-
-def with_labels(best, try_out, target, is_labeled):
-    """The best trial, or one where labeled rows count more, judged by these alone."""
-    codes = target[is_labeled].argmax(axis=1)
-    share = target[~is_labeled].mean(axis=0)
-    weight = (share / class_prior(codes, len(share)))[codes]
-    for _ in range(MOST_LABELED_STEPS):
-        other = try_out(replace(best.weights, labeled=STEP * best.weights.labeled))
-        if gain(weight * best.loss[is_labeled], weight * other.loss[is_labeled]) <= 0:
-            break
-        best = other
-    return best
+        return best
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What weights bring out of fold: the loss of each row, and the mean recall of the classes."""
+    """What weights bring out of fold.
+
+    Parameters
+    ----------
+    weights : Weights
+    loss : ndarray of shape (n_samples,)
+    recall : float
+        Mean over the classes.
+    proba : ndarray of shape (n_samples, n_classes)
+    """
 
     weights: Weights
     loss: np.ndarray
     recall: float
+    proba: np.ndarray
 
 
 def mean_recall(proba, target):
@@ -366,3 +285,50 @@ def random_folds(n_samples, n_folds, rng):
     ndarray of int of shape (n_samples,)
     """
     return rng.permutation(np.arange(n_samples) % n_folds)
+
+
+def refine(problem, rows, proba, known, n_folds, soft, rng):
+    """Reconsider the teacher's probabilities of rows, and how much rows count.
+
+    Where a fold leaves the students a single class to learn, all stays as it is.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    rows : ndarray of int of shape (n_rows,)
+    proba : ndarray of shape (n_rows, n_classes)
+        The calibrated teacher's.
+    known : tuple of ndarray
+        Labeled rows that the teacher was asked about, and its calibrated probabilities.
+    n_folds : int
+    soft : bool
+        Whether the student learns probabilities, or classes.
+    rng : RandomState
+
+    Returns
+    -------
+    proba : ndarray of shape (n_rows, n_classes)
+    weights : Weights
+    opinion : float
+        Exponent of the second opinion.
+    """
+    everyone, target, _ = problem.training_rows(rows, proba if soft else one_hot(proba))
+    fold, labels = random_folds(len(everyone), n_folds, rng), target.argmax(axis=1)
+    if any(len(set(labels[fold != k])) < 2 for k in range(n_folds)):
+        return proba, Weights(), 0.0
+    is_labeled = np.isin(everyone, problem.labeled)
+    weights, out_of_fold = Weights(), None
+    if tunable(problem.estimator):
+        some = np.sort(rng.permutation(len(everyone))[:MOST_TUNING_ROWS])
+        best = Trials(problem, everyone[some], target[some], is_labeled[some], fold[some]).choose()
+        weights = best.weights
+        if len(some) == len(everyone):
+            out_of_fold = best.proba
+    known, said = known
+    if len(known) < LEAST_KNOWN:
+        return proba, weights, 0.0
+    if out_of_fold is None:
+        out_of_fold = Trials(problem, everyone, target, is_labeled, fold)(weights).proba
+    codes = problem.codes[np.searchsorted(problem.labeled, known)]
+    b = choose_opinion(said, out_of_fold[np.searchsorted(everyone, known)], codes)
+    return (second_opinion(proba, out_of_fold[~is_labeled], b) if b else proba), weights, b

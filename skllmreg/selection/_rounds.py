@@ -8,9 +8,15 @@ from sklearn.utils import check_random_state
 
 from skllmreg.selection._answers import KnownRows, calibration_rows, delivery
 from skllmreg.selection._problem import check_before_asking, one_hot
-from skllmreg.selection._refine import MOST_TRIED, Weights
-from skllmreg.selection._rule import PaperRule, mean_one, uncertainty
-from skllmreg.selection._strategies import STRATEGIES, Strategy, rows_to_ask
+from skllmreg.selection._refine import MOST_TRIED, Weights, refine
+from skllmreg.selection._strategies import (
+    STRATEGIES,
+    PaperRule,
+    Strategy,
+    mean_one,
+    rows_to_ask,
+    uncertainty,
+)
 from skllmreg.students._calibration import Calibration
 from skllmreg.students._fitting import trains_in_batches
 from skllmreg.utils._progress import progress_bar
@@ -184,8 +190,8 @@ def train(problem, answers, rounds, known, rng):
         p, p_known = said if calibration is None else map(calibration, said)
         weights, opinion = Weights(), 0.0
         if strategy.refine and is_last:
-            p, weights, opinion = problem.refined(
-                rows, p, (known.rows, p_known), rounds.n_folds, rounds.soft, rng
+            p, weights, opinion = refine(
+                problem, rows, p, (known.rows, p_known), rounds.n_folds, rounds.soft, rng
             )
         # Students of the rounds only pick rows: a transformer goes on from the one before.
         student, training, n_selected = selection.train(
@@ -203,33 +209,30 @@ def train(problem, answers, rounds, known, rng):
         if stable:
             break
         stable = strategy.student_picks and student is not None and agreement >= 1 - rounds.tol
-    asked = answers.asked[problem.pool]
-    if not answered.any():
-        raise ValueError(f"The teacher answered none of the {asked.sum()} rows that it was asked.")
+    check_outcome(student, answered.any(), int(answers.asked[problem.pool].sum()))
+    reason = why_no_more(problem, answers, schedule)
+    learned = {"opinion": opinion} | weights.as_dict()
+    return Trained(
+        student, training, reason, first_round, uncertainty(q), calibration, history, learned
+    )
+
+
+def check_outcome(student, any_answer, n_asked):
+    """Raise where the rounds have not led to a student."""
+    if not any_answer:
+        raise ValueError(f"The teacher answered none of the {n_asked} rows that it was asked.")
     if student is None:
         raise ValueError(
             "All rows to learn from are of one class: ask about more of them, or label some of "
             "another class."
         )
+
+
+def why_no_more(problem, answers, schedule):
+    """Name the reason why no more rows were asked about."""
     if not answers.may_ask(problem.pool).any():
-        condition = "all_labeled"
-    else:
-        condition = "budget" if asked.sum() == sum(schedule) else "stable"
-    return Trained(
-        student,
-        training,
-        condition,
-        first_round,
-        uncertainty(q),
-        calibration,
-        history,
-        {
-            "opinion": opinion,
-            "weight_scale": weights.scale,
-            "class_balance": weights.balance,
-            "labeled_weight": weights.labeled,
-        },
-    )
+        return "all_labeled"
+    return "budget" if answers.asked[problem.pool].sum() == sum(schedule) else "stable"
 
 
 class Selection:

@@ -5,27 +5,22 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
-from skllmreg.exceptions import NoAnswerWarning, NoLLMWarning
-from skllmreg.selection._answers import Answers, find_source
-from skllmreg.selection._predictions import StudentPredictions
+from skllmreg.selection._answers import Answers, find_source, warn_if_silent
 from skllmreg.selection._problem import TrainingProblem, make_student
-from skllmreg.selection._report import AnswerReport, Meter, summarize
+from skllmreg.selection._report import AnswerReport, Meter, explain, summarize
 from skllmreg.selection._rounds import ask_and_train, train_on_labels
 from skllmreg.selection._strategies import STRATEGIES
-from skllmreg.selection._unlabeled import check_labels, with_unlabeled
-from skllmreg.students._fitting import (
-    is_net,
-    last_step,
-    torch_seeded,
-)
+from skllmreg.selection._unlabeled import check_labels, known_labels
+from skllmreg.students._fitting import is_net, last_step, torch_seeded
+from skllmreg.students._predictions import StudentPredictions
 from skllmreg.students._stateless import StatelessSteps
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import labels_like
-from skllmreg.utils._warn import warn
 
 
 class LLKDSelector(
@@ -275,18 +270,7 @@ class LLKDSelector(
         has_teacher = self.teacher is not None or teacher_proba is not None
         unlabeled, labels = check_labels(y, n_samples, has_teacher)
         labeled, pool = np.flatnonzero(~unlabeled), np.flatnonzero(unlabeled)
-        if not has_teacher:
-            warn(
-                "There is no teacher: the student is fitted on the labels in y alone.",
-                NoLLMWarning,
-            )
-        elif self.teacher is not None and not len(pool):
-            warn(
-                "Every row of y has a label (-1, None and NaN mark rows without one): the teacher "
-                "is not asked. (VotingClassifier and other tools number the sorted labels before "
-                "they fit, and of -1 make a class.)",
-                NoLLMWarning,
-            )
+        warn_if_silent(self.teacher, has_teacher, len(pool))
         source = find_source(
             self.teacher, X, labeled, labels, teacher_proba, classes, self.random_state
         )
@@ -308,40 +292,10 @@ class LLKDSelector(
                 device = last.device if is_net(last) and self.random_state is not None else None
                 with torch_seeded(self.random_state, device):
                     trained = ask_and_train(self, problem, answers)
-        self._explain(problem, answers, trained)
+        explain(self, problem, answers, trained)
         self.estimator_ = split.join(trained.student)
         self._summary = summarize(answers, meter)
         return answers
-
-    def _explain(self, problem, answers, trained):
-        """Set the attributes that say what was asked, learned and left out."""
-        n_samples, n_classes = _num_samples(problem.X), len(self.classes_)
-        self.sample_indices_, self.soft_labels_, self.sample_weight_ = trained.training
-        self.transduction_ = with_unlabeled(
-            self.classes_[self.soft_labels_.argmax(axis=1)], self.sample_indices_, n_samples
-        )
-        self.labeled_iter_ = np.full(n_samples, -1)
-        self.labeled_iter_[problem.labeled] = 0
-        self.labeled_iter_[problem.pool] = trained.first_round
-        self.student_uncertainty_ = np.full(n_samples, np.nan)
-        self.student_uncertainty_[problem.pool] = trained.uncertainty
-        self.calibration_, self.history_ = trained.calibration, trained.history
-        self.termination_condition_, self.refinement_ = trained.condition, trained.refinement
-        self.teacher_proba_ = np.full((n_samples, n_classes), np.nan)
-        self.answer_source_ = np.full(n_samples, "", dtype="<U8")
-        self.n_teacher_calls_ = self.n_calls_saved_ = 0
-        if answers is None:
-            return
-        self.teacher_proba_, self.n_teacher_calls_ = answers.proba.copy(), answers.n_calls
-        self.answer_source_ = answers.source.copy()
-        self.n_calls_saved_ = int(answers.may_ask(problem.pool).sum())
-        silent = np.flatnonzero(answers.asked & np.isnan(answers.proba[:, 0]))
-        if len(silent):
-            warn(
-                f"The teacher gave no answer for {len(silent)} of {answers.n_calls} rows; the "
-                f"first is row {silent[0]}. They are not learned from.",
-                NoAnswerWarning,
-            )
 
     def _use_of_rows(self):
         weight = np.zeros(len(self.labeled_iter_))
@@ -369,6 +323,23 @@ class LLKDSelector(
             X = X.tocsr()
         rows = self.sample_indices_
         return _safe_indexing(X, rows), labels_like(y, self.transduction_[rows], rows)
+
+    def score(self, X, y, sample_weight=None):
+        """Compute the accuracy.
+
+        Parameters
+        ----------
+        X : like in `fit`
+        y : array-like of shape (n_samples,)
+            Numbers may be held as objects, as they are beside None.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y = known_labels(y, np.zeros(np.shape(y), bool))
+        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

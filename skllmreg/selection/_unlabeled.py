@@ -77,6 +77,24 @@ def with_unlabeled(labels, rows, n_samples):
     return y
 
 
+def turns(groups):
+    """Count, for each entry, the earlier entries of its group.
+
+    Parameters
+    ----------
+    groups : ndarray of int of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+    """
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    count = np.empty(len(groups), dtype=int)
+    count[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
+    return count
+
+
 def check_labels(y, n_samples, has_teacher):
     """Tell the unlabeled rows, and check the labels of the others.
 

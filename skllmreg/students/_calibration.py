@@ -1,4 +1,4 @@
-"""Calibrate probabilities by temperature scaling, and measure their calibration error."""
+"""Calibrate probabilities on known rows, choose how, and measure their calibration error."""
 
 from dataclasses import dataclass
 
@@ -86,6 +86,140 @@ def fit_calibration(
     bounds = [(-4, 3)] + [(None, None)] * (k * bias)
     theta = minimize(objective, start, jac=True, bounds=bounds).x
     return Calibration(float(np.exp(theta[0])), theta[1:] if bias else np.zeros(k), floor)
+
+
+def log_loss(proba, target):
+    """Cross-entropy of each row to its target."""
+    return -(target * log_proba(proba)).sum(axis=1)
+
+
+def gain(before, after):
+    """Mean improvement of a loss over rows, less its standard error."""
+    difference = before - after
+    return difference.mean() - difference.std() / np.sqrt(len(difference))
+
+
+def class_folds(codes, n_folds):
+    """Assign rows to folds so that the rows of a class are in different ones."""
+    fold = np.empty(len(codes), int)
+    fold[np.argsort(codes, kind="stable")] = np.arange(len(codes)) % n_folds
+    return fold
+
+
+def class_prior(codes, n_classes):
+    """Shares of the classes, with half a row more for each."""
+    return (np.bincount(codes, minlength=n_classes) + 0.5) / (len(codes) + 0.5 * n_classes)
+
+
+# Fewer known rows tell nothing about a teacher's errors.
+LEAST_KNOWN = 10
+CALIBRATION_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How a teacher is calibrated: by a temperature, with class biases or without.
+
+    Parameters
+    ----------
+    bias_sd : float, default=0.0
+        Standard deviation of the prior of the class biases; 0 for none.
+    """
+
+    bias_sd: float = 0.0
+
+    def fit(self, proba, codes, weight=None):
+        """Fit a `Calibration` to known rows."""
+        return fit_calibration(
+            proba, codes, bias=self.bias_sd > 0, bias_sd=self.bias_sd or 1.0, weight=weight
+        )
+
+
+CORRECTIONS = (Correction(), Correction(0.5), Correction(2.0))
+
+
+def choose_correction(proba, codes, others):
+    """Choose how to calibrate the teacher by cross-validation on labeled rows.
+
+    From the probabilities as they are to ever freer corrections, each has to beat the one before.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_known, n_classes)
+        The teacher's.
+    codes : ndarray of int of shape (n_known,)
+        The true classes.
+    others : ndarray of shape (n_asked, n_classes)
+        The teacher's probabilities of rows without a label.
+
+    Returns
+    -------
+    Correction or None
+        None where the probabilities as they are are no worse.
+    """
+    if len(codes) < LEAST_KNOWN:
+        return None
+    truth, fold = np.eye(proba.shape[1])[codes], class_folds(codes, CALIBRATION_FOLDS)
+    weight = class_weights(proba, codes, CORRECTIONS[-1], others)
+    best, lowest = None, weight * log_loss(proba, truth)
+    for correction in CORRECTIONS:
+        found = np.empty(len(codes))
+        for k in range(CALIBRATION_FOLDS):
+            test = fold == k
+            calibration = correction.fit(proba[~test], codes[~test], weight[~test])
+            found[test] = weight[test] * log_loss(calibration(proba[test]), truth[test])
+        if gain(lowest, found) > 0:
+            best, lowest = correction, found
+    return best
+
+
+def class_weights(proba, codes, correction, others):
+    """Weigh labeled rows so that their class frequencies are those of other rows.
+
+    Labeled rows are often drawn class by class, and biases fitted to them would carry their class
+    frequencies over to all rows. The frequencies of the others are those that the calibrated
+    teacher finds there.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_known, n_classes)
+    codes : ndarray of int of shape (n_known,)
+    correction : Correction
+    others : ndarray of shape (n_asked, n_classes)
+
+    Returns
+    -------
+    ndarray of shape (n_known,)
+    """
+    if not len(others):
+        return np.ones(len(codes))
+    share = correction.fit(proba, codes)(others).mean(axis=0)
+    weight = (share / class_prior(codes, len(share)))[codes]
+    return weight / weight.mean()
+
+
+def calibrate_teacher(proba, codes, others):
+    """Calibrate the teacher on labeled rows, as far as these speak for it.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_known, n_classes)
+    codes : ndarray of int of shape (n_known,)
+    others : ndarray of shape (n_asked, n_classes)
+        The teacher's probabilities of rows without a label.
+
+    Returns
+    -------
+    Calibration or None
+        None leaves its probabilities as they are.
+    """
+    correction = choose_correction(proba, codes, others)
+    if correction is None:
+        return None
+    weight = None
+    if correction.bias_sd:
+        weight = class_weights(proba, codes, correction, others)
+    return correction.fit(proba, codes, weight)
 
 
 # Fewer rows say too little about how a teacher is biased.

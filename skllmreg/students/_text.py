@@ -180,6 +180,9 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
         return self
 
     def _fit_words(self, distinct, rows, y, sample_weight):
+        words = self._words(distinct)
+        # The weights of words that do not occur would stay 0, and be most of the memory.
+        self._kept = np.flatnonzero(words.getnnz(axis=0))
         self.linear_ = SGDClassifier(
             loss="log_loss",
             alpha=self.alpha,
@@ -187,7 +190,7 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
             tol=None,
             class_weight=self.class_weight,
             random_state=self.random_state,
-        ).fit(self._words(distinct)[rows], y, sample_weight=sample_weight)
+        ).fit(words[:, self._kept][rows], y, sample_weight=sample_weight)
         self.classes_ = self.linear_.classes_
         self.encoder_: Any = None
 
@@ -251,7 +254,7 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
             if decision.ndim == 1:
                 decision = np.column_stack([np.zeros_like(decision), decision])
             return softmax(decision, axis=1)
-        return self.linear_.predict_proba(self._words(self._columns(X)))
+        return self.linear_.predict_proba(self._words(self._columns(X))[:, self._kept])
 
     def decision_function(self, X):
         """Compute the logits: of ``classes_[1]``, or of each class.
@@ -266,12 +269,12 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
             Without an encoder, the logits of each class against the rest.
         """
         has_encoder, columns = self._has_encoder(), self._columns(X)
-        words = self._words(columns)
+        words = self._words(columns)[:, self._kept]
         if not has_encoder:
             return self.linear_.decision_function(words)
         vectors = self._vectors(columns)
         coef, n = self.coef_.T, vectors.shape[1]
-        decision = vectors @ coef[:n] + words[:, self._kept] @ coef[n:] + self.intercept_
+        decision = vectors @ coef[:n] + words @ coef[n:] + self.intercept_
         return decision[:, 0] if decision.shape[1] == 1 else decision
 
     def _has_encoder(self):

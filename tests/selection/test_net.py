@@ -13,7 +13,7 @@ from skorch.callbacks import EpochScoring
 from skorch.helper import predefined_split
 
 from skllmreg import LLKDSelector
-from skllmreg.selection._rule import PaperRule, uncertainty
+from skllmreg.selection._strategies import PaperRule, uncertainty
 from skllmreg.students._net import BatchLesson, TeachingLoss, fit_net
 
 X, truth = make_classification(300, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)

@@ -8,19 +8,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from skllmreg import LLKDSelector
+from skllmreg.selection._problem import TrainingProblem
 from skllmreg.selection._refine import (
     OPINIONS,
-    Correction,
+    Trials,
     Weights,
     balanced,
-    calibrate_teacher,
-    choose_correction,
     choose_opinion,
-    choose_weights,
     random_folds,
     second_opinion,
     tunable,
 )
+from skllmreg.students._calibration import Correction, calibrate_teacher, choose_correction
 
 NOBODY = np.empty((0, 3))
 
@@ -113,9 +112,14 @@ FOLD = random_folds(400, 3, np.random.RandomState(0))
 
 
 def chosen(student):
-    return choose_weights(
-        student, X, TARGET, np.zeros(400, bool), FOLD, np.arange(3), lambda done: None
-    )
+    return trials(student).choose().weights
+
+
+def trials(student, tick=lambda done: None):
+    none, everyone = np.empty(0, int), np.arange(400)
+    problem = TrainingProblem(X, student, np.arange(3), none, none, everyone)
+    problem.tick = tick
+    return Trials(problem, everyone, TARGET, np.zeros(400, bool), FOLD)
 
 
 def test_a_student_that_is_held_back_too_much_is_let_go_and_a_free_one_held_back():
@@ -170,3 +174,13 @@ def test_a_teacher_that_mostly_says_one_word_is_asked_about_more_labeled_rows():
     assert right[1] > right[0] - 0.1
     raw = LLKDSelector(LogisticRegression(), strategy="random", max_teacher_calls=200)
     assert raw.fit(X, y, teacher_proba=stuck).score(X[60:], truth[60:]) < right[1] - 0.1
+
+
+def test_what_a_first_fold_speaks_against_is_not_tried_on_the_others():
+    fits = []
+    attempt = trials(LogisticRegression(), fits.append)
+    first = attempt(Weights())
+    assert len(fits) == 3
+    assert attempt(Weights(scale=1e-6), first) is None
+    assert len(fits) == 4
+    assert attempt(Weights(scale=1e-6)) is not None

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
-from skllmreg.selection._rule import (
+from skllmreg.selection._strategies import (
+    STRATEGIES,
     MovingMeans,
     PaperRule,
     class_means,
+    rows_to_ask,
     thresholds,
     uncertainty,
 )
-from skllmreg.selection._strategies import STRATEGIES, rows_to_ask
 
 PAPER = {
     "class_thresholds": True,

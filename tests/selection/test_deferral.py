@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from skllmreg.selection._risk import curve, find_threshold, least_rows, upper_bound
+from skllmreg.selection._deferral import curve, find_threshold, least_rows, upper_bound
 
 
 @pytest.mark.parametrize(("limit", "confidence", "n"), [(0.05, 0.95, 59), (0.5, 0.5, 1)])

@@ -1,13 +1,11 @@
-"""Predict by the student that a selector has trained."""
+"""Predict by the student that a meta-estimator has trained."""
 
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skllmreg.selection._unlabeled import known_labels
 from skllmreg.students._fitting import (
     is_net,
     student_decision,
@@ -15,7 +13,6 @@ from skllmreg.students._fitting import (
     student_predict,
     student_proba,
 )
-from skllmreg.utils._labels import label_array
 from skllmreg.utils._validation import check_rows
 
 
@@ -71,24 +68,6 @@ class StudentPredictions:
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
         return student_decision(self.estimator_, X, self.classes_)
-
-    def score(self, X, y, sample_weight=None):
-        """Compute the accuracy.
-
-        Parameters
-        ----------
-        X : like in `fit`
-        y : array-like of shape (n_samples,)
-            Numbers may be held as objects, as they are beside None.
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        float
-        """
-        y = label_array(y)
-        y = known_labels(y, np.zeros(len(y), bool))
-        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _check_rows(self, X, *, reset):
         return check_rows(self, X, reset=reset, allow_nd=is_net(self.estimator))

@@ -1,10 +1,21 @@
-"""Choose the score above which a student may answer, with a bound on its disagreement."""
+"""Choose the score above which a student may answer, and have a teacher answer below it."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skllmreg.exceptions import LLMError, NoAnswerWarning
+from skllmreg.selection._answers import Answers, LiveTeacher
+from skllmreg.selection._unlabeled import known_labels
+from skllmreg.students._fitting import is_net, student_proba
+from skllmreg.utils._labels import label_array
+from skllmreg.utils._validation import check_rows
+from skllmreg.utils._warn import warn
 
 # Rows that "auto" calibrates with: as many as this, or this share of the calls if it is more.
 CALIBRATION_ROWS, CALIBRATION_SHARE = 200, 0.2
@@ -205,3 +216,161 @@ def curve(score, disagrees, confidence):
     last_of_ties = np.concatenate([[True], np.diff(score[order]) != 0, [True]])
     wrong, answered = wrong[last_of_ties], np.arange(n + 1)[last_of_ties]
     return answered / n, wrong / n, upper_bound(wrong, n, confidence)
+
+
+class DeferredPredictions:
+    """Predictions of `estimator_` where its score is high enough, and of `teacher_` elsewhere."""
+
+    estimator: Any
+    estimator_: Any
+    teacher_: Any
+    classes_: np.ndarray
+    threshold_: float
+    fallback: str
+
+    def defer(self, X):
+        """Find the rows that go to the teacher.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False, allow_nd=is_net(self.estimator))
+        return self._student_proba(X).max(axis=1) < self.threshold_
+
+    def predict(self, X):
+        """Predict the classes: by the student where it is safe, by the teacher elsewhere.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1, or None among strings, in rows without an answer.
+
+        Raises
+        ------
+        LLMError
+            If the teacher fails, see `fallback`; `replies` has the labels of the rows of X, with
+            None for those that have no answer.
+        """
+        return self._labels(self.predict_proba(X))
+
+    def predict_proba(self, X):
+        """Compute the classes' probabilities, of the student or the teacher.
+
+        Parameters
+        ----------
+        X : like in `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            NaN in rows without an answer.
+
+        Raises
+        ------
+        LLMError
+            As in `predict`.
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False, allow_nd=is_net(self.estimator))
+        proba = self._student_proba(X)
+        rows = np.flatnonzero(proba.max(axis=1) < self.threshold_)
+        if not len(rows):
+            return proba
+        students = proba[rows]
+        proba[rows] = np.nan
+        if self.teacher_ is None:
+            self._no_teacher(rows, len(proba))
+        else:
+            self._ask_teacher(X, rows, proba)
+        silent = np.isnan(proba[rows, 0])
+        if silent.any() and self.fallback == "raise":
+            raise LLMError(
+                f"The teacher gave no answer for {silent.sum()} rows; the first is row "
+                f"{rows[silent.argmax()]}.",
+                replies=self._replies(proba),
+            )
+        if self.fallback == "student":
+            proba[rows[silent]] = students[silent]
+        return proba
+
+    def _no_teacher(self, rows, n_samples):
+        if self.fallback in ("teacher", "raise"):
+            raise ValueError(
+                f"{len(rows)} of {n_samples} rows, the first of them row {rows[0]}, have to go to "
+                "the teacher, and only its recorded answers are here: pass teacher= as well, or "
+                'choose fallback="student" or "abstain".'
+            )
+
+    def _ask_teacher(self, X, rows, proba):
+        """Fill in the teacher's probabilities of rows, as far as it gives any."""
+        answers = Answers(LiveTeacher(self.teacher_, X, knows_labels=True), len(proba))
+        try:
+            answers.ask(rows)
+        except (LLMError, OSError) as error:
+            paid_for = getattr(error, "replies", [])
+            if len(paid_for) == len(rows):
+                for row, reply in zip(rows, paid_for, strict=True):
+                    if reply is not None and np.shape(reply) == self.classes_.shape:
+                        proba[row, answers.position] = reply
+            if self.fallback in ("teacher", "raise"):
+                if isinstance(error, LLMError):
+                    error.replies = self._replies(proba)
+                raise
+            n_missing = int(np.isnan(proba[rows, 0]).sum())
+            warn(
+                f"The teacher failed on {n_missing} of {len(rows)} rows that should go to it; "
+                f"fallback={self.fallback!r} answers. It says: {error}",
+                NoAnswerWarning,
+            )
+        else:
+            proba[rows] = answers.proba[rows]
+
+    def _replies(self, proba):
+        """Labels as a list, None where there is no answer."""
+        answered = np.isfinite(proba[:, 0])
+        labels = self._labels(proba).tolist()
+        return [label if there else None for label, there in zip(labels, answered, strict=True)]
+
+    def _labels(self, proba):
+        silent = np.isnan(proba[:, 0])
+        labels = self.classes_[np.nan_to_num(proba, nan=-1.0).argmax(axis=1)]
+        if not silent.any():
+            return labels
+        if labels.dtype.kind in "if":
+            return np.where(silent, -1, labels)
+        return np.where(silent, None, labels.astype(object))
+
+    def _student_proba(self, X):
+        student = self.estimator_
+        if isinstance(student, FrozenEstimator):
+            student = student.estimator
+        return student_proba(student, X, self.classes_)
+
+    def score(self, X, y, sample_weight=None):
+        """Compute the accuracy; a row without an answer is a wrong one.
+
+        Rows that go to the teacher are asked about.
+
+        Parameters
+        ----------
+        X : like in `fit`
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y = label_array(y)
+        y = known_labels(y, np.zeros(len(y), bool))
+        return float(np.average(self.predict(X) == y, weights=sample_weight))
