@@ -77,23 +77,9 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
         dV = (dU - np.vdot(dU, direction) * direction) / size
         return value, np.r_[dV.ravel(), np.vdot(dW, direction) + alpha * length, db]
 
-    def search(function, start, lower=-np.inf):
-        options = {
-            "maxiter": max_iter,
-            "maxfun": 2 * max_iter,
-            "gtol": tol,
-            "ftol": 0,  # `tol` decides
-            "maxcor": 20,
-        }
-        result = minimize(
-            function, start, jac=True, method="L-BFGS-B", bounds=Bounds(lower), options=options
-        )
-        free = result.jac[result.x > lower]  # at a bound the gradient need not vanish
-        # It also stops where rounding hides all progress: near enough, or not.
-        return result, bool(result.status != 1 and np.abs(free).max() < 100 * tol)
-
     def search_plain():
-        result, converged = search(plain, np.zeros(n_outputs * (n_features + 1)))
+        start = np.zeros(n_outputs * (n_features + 1))
+        result, converged = _search(plain, start, -np.inf, max_iter, tol)
         W, b = np.split(result.x, [n_outputs * n_features])
         return W.reshape(n_outputs, n_features), b, result.nit, converged
 
@@ -112,8 +98,43 @@ def fit_aligned(X, Y, sample_weight, target, loss, *, gamma, alpha, max_iter, to
     lower = np.full(len(starts[0]), -np.inf)
     lower[n_outputs * n_features] = MIN_LENGTH
     result, converged = min(
-        (search(aligned, start, lower) for start in starts), key=lambda found: found[0].fun
+        (_search(aligned, start, lower, max_iter, tol) for start in starts),
+        key=lambda found: found[0].fun,
     )
     V, length, b = np.split(result.x, [n_outputs * n_features, n_outputs * n_features + 1])
     V = V.reshape(n_outputs, n_features)
     return length * V / np.linalg.norm(V), b, result.nit, converged
+
+
+def _search(function, start, lower, max_iter, tol):
+    """Minimize by L-BFGS-B.
+
+    Parameters
+    ----------
+    function : callable
+        Returns a value and its gradient.
+    start : ndarray
+    lower : float or ndarray
+        Lower bounds.
+    max_iter : int
+    tol : float
+        Largest entry of the gradient at the solution.
+
+    Returns
+    -------
+    result : OptimizeResult
+    converged : bool
+    """
+    options = {
+        "maxiter": max_iter,
+        "maxfun": 2 * max_iter,
+        "gtol": tol,
+        "ftol": 0,  # `tol` decides
+        "maxcor": 20,
+    }
+    result = minimize(
+        function, start, jac=True, method="L-BFGS-B", bounds=Bounds(lower), options=options
+    )
+    free = result.jac[result.x > lower]  # at a bound the gradient need not vanish
+    # It also stops where rounding hides all progress: near enough, or not.
+    return result, bool(result.status != 1 and np.abs(free).max() < 100 * tol)

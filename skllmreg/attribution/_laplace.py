@@ -422,13 +422,9 @@ class IterativeSolver(NewtonSolver):
         P, weight = self.P, self.weight[:, None]
 
         def hessian_times(params):
-            change = self.predictors(params)
-            change = P * change
-            if P.shape[1] == 1:
-                change = (1 - P) * change
-            else:
-                change -= P * change.sum(axis=1, keepdims=True)
-            return self.transposed(weight * change) + params
+            change = P * self.predictors(params)
+            share = change if P.shape[1] == 1 else change.sum(axis=1, keepdims=True)
+            return self.transposed(weight * (change - P * share)) + params
 
         operator = LinearOperator((len(gradient),) * 2, matvec=hessian_times, dtype=float)
         return cg(operator, gradient, rtol=0.1, maxiter=self.N_CONJUGATE)[0]

@@ -78,11 +78,7 @@ def fit_network(model, X, Y, sample_weight, X_unlabeled, *, loss, target, linear
     from skllmreg.nn import _net
     from skllmreg.nn._loss import AlignedLoss
 
-    if not model.per_sample and model.alignment != "gradient":
-        raise ValueError(
-            f"per_sample=False needs alignment='gradient': the mean over the rows of "
-            f"{model.alignment!r}, which is relative to the mean row, is about zero."
-        )
+    _check_alignment(model)
     rng = check_random_state(model.random_state)
     seed = rng.randint(2**31 - 1)
     n_outputs, n_features = target.shape
@@ -109,10 +105,7 @@ def fit_network(model, X, Y, sample_weight, X_unlabeled, *, loss, target, linear
                 attribution=model.alignment,
                 per_sample=model.per_sample,
             )
-            n_steps = None  # of L-BFGS nobody knows
-            if model.batch_size is not None:
-                n_steps = model.max_epochs * -(-len(X) // model.batch_size)
-            with progress_bar(n_steps, None, "Network", unit="gradient") as tick:
+            with progress_bar(_n_steps(model, len(X)), None, "Network", unit="gradient") as tick:
                 return _net.train(
                     network,
                     objective,
@@ -140,6 +133,21 @@ def fit_network(model, X, Y, sample_weight, X_unlabeled, *, loss, target, linear
         alpha = min(alphas, key=lambda alpha: loss_elsewhere(alpha, *parts))
     net, n_iter = fitted(rows, alpha, held_out)
     return net, float(gamma), n_iter
+
+
+def _check_alignment(model):
+    if not model.per_sample and model.alignment != "gradient":
+        raise ValueError(
+            f"per_sample=False needs alignment='gradient': the mean over the rows of "
+            f"{model.alignment!r}, which is relative to the mean row, is about zero."
+        )
+
+
+def _n_steps(model, n_rows):
+    """Number of gradients that training takes; None for L-BFGS, where nobody knows."""
+    if model.batch_size is None:
+        return None
+    return model.max_epochs * -(-n_rows // model.batch_size)
 
 
 def split(rows, share, loss, rng):
