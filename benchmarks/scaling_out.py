@@ -164,7 +164,9 @@ def measure_parquet(folder, args):
     if args.quick:
         texts, labels, n_calls = texts[:2_000], labels[:2_000], 300
     table = folder / "messages.parquet"
-    dd.from_pandas(pd.DataFrame({"text": texts}), npartitions=8).to_parquet(table)
+    dd.from_pandas(pd.DataFrame({"text": texts}), npartitions=8).to_parquet(
+        table, write_index=False
+    )
 
     loopback = Loopback()
     loopback.reply = noisy(dict(zip(texts, labels.tolist(), strict=True)))
@@ -195,7 +197,10 @@ def measure_parquet(folder, args):
             continue
     seconds = time.perf_counter() - start
     labeled = folder / "labeled.parquet"
-    dd.read_parquet(table).map_partitions(label_part, selector).to_parquet(labeled)
+    rows = dd.read_parquet(table)
+    meta = pool.to_frame().assign(label="").iloc[:0]
+    rows = rows.map_partitions(label_part, selector, meta=meta)
+    rows.to_parquet(labeled, write_index=False)
     written = pd.read_parquet(labeled)
     test_texts, test_labels = read_emotion(args.data, "test")
     ((cost, requests),) = [(usage.cost, usage.requests) for usage in llm.usage(this_run=True)]
