@@ -30,6 +30,7 @@ class Behavior:
     raw: bytes | None = None  # in place of status and headers
     dripped: bytes = b" "
     reset: bool = False
+    events: list | None = None  # in place of a body: parts of a stream, and pauses in seconds
 
 
 def error(status, message="no", headers=None, **fields):
@@ -52,6 +53,27 @@ def completion(text="ok", **changes):
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
     }
     return payload | changes
+
+
+def chunks(payload, n=3):
+    """The events of a stream that has the same answer, its text in `n` parts."""
+    (choice,), usage = payload["choices"], payload["usage"]
+    shared = {name: payload[name] for name in ("id", "created", "model")}
+    shared["object"] = "chat.completion.chunk"
+    message, logprobs = choice["message"], choice["logprobs"] or {"content": []}
+    deltas = [{"role": "assistant", "content": ""}]
+    for name in ("reasoning_content", "refusal", "content"):
+        text = message.get(name) or ""
+        size = max(1, -(-len(text) // n))
+        deltas += [{name: text[i : i + size]} for i in range(0, len(text), size)]
+    tokens = logprobs["content"]
+    parts = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    parts[-1]["logprobs"] = {"content": tokens[1:]}
+    parts[-2 if len(parts) > 1 else -1]["logprobs"] = {"content": tokens[:1]}
+    parts.append({"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]})
+    bodies = [{**shared, "choices": [part], "usage": None} for part in parts]
+    bodies.append({**shared, "choices": [], "usage": usage})
+    return [f"data: {json.dumps(body)}\n\n" for body in bodies] + ["data: [DONE]\n\n"]
 
 
 def as_in_a_new_process():
@@ -167,6 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.wfile.write(behavior.raw)
             return self.drip(behavior)
+        if behavior.events is not None:
+            return self.stream(behavior)
         headers = {"Content-Type": "application/json"} | behavior.headers
         self.send_response(behavior.status)
         for name, value in headers.items():
@@ -177,6 +201,21 @@ class _Handler(BaseHTTPRequestHandler):
             return self.drip(behavior)
         self.wfile.write(body[: behavior.cut])
         if behavior.cut is not None:
+            self.close_connection = True
+
+    def stream(self, behavior):
+        self.send_response(behavior.status)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in behavior.events:
+            if isinstance(event, str):
+                self.wfile.write(f"{len(event.encode()):x}\r\n{event}\r\n".encode())
+            else:
+                time.sleep(event)
+        if behavior.cut is None:
+            self.wfile.write(b"0\r\n\r\n")
+        else:
             self.close_connection = True
 
     def drip(self, behavior):

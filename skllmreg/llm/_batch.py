@@ -44,7 +44,10 @@ class BatchJobs(Live):
         super().__post_init__()
         live = replace(self.settings, delivery="live")
         self._live = Live(live, self.question, self.store, self.transport, self.expected_completion)
-        self._live.news, self._live._less = self.news, self._less
+        self._live.news = self._live.additions.news = self.news
+        self._live.additions.less = self.additions.less
+        for additions in (self.additions, self._live.additions):
+            additions.come_whole()
         self._driver = Driver(self.store, self.settings.timeout)
         # The tasks that wait for an answer, by its key; and the keys that a job of ours has.
         self._waiting: dict[str, list[Task]] = {}
@@ -202,7 +205,7 @@ class BatchJobs(Live):
             form={
                 "schema_form": form.schema_form,
                 "top_logprobs": form.top_logprobs,
-                "joined": bool(self._less.get("system")),
+                "joined": bool(self.additions.less.get("system")),
             },
             n_requests=n_requests,
         )
@@ -294,7 +297,9 @@ class BatchJobs(Live):
         if error.transient and n_failures <= self.settings.max_retries:
             self.last_failure = error
             pause = min(FIRST_PAUSE * 2.0 ** (n_failures - 1), LONGEST_POLL)
-            self._wait(max(error.retry_after or 0.0, pause), error)
+            seconds = max(error.retry_after or 0.0, pause)
+            self._announce(seconds, error)
+            self._wait(seconds)
             self._progress = True  # at once: it has been waited for
             return
         task = next(self._waiting[key][0] for key in self._jobs[job.id] if key in self._waiting)
@@ -314,11 +319,11 @@ class BatchJobs(Live):
             return
         (first, _), *others = self._refused
         self._refused.clear()
-        before = dict(self._less)
+        before = dict(self.additions.less)
         self._live.submit(first)
         yield from self._live.outcomes()
         for task, error in others:
-            if self._less == before:
+            if self.additions.less == before:
                 yield task, error
             else:
                 self._todo.append(task)

@@ -55,11 +55,13 @@ class ChatModel(ModelValue):
         More fields of the request, such as ``{"max_tokens": 200, "seed": 0}``; also
         ``extra_headers``. They are part of the cache key.
     max_concurrency : int, default=8
-        Requests at the same time.
+        Requests at the same time; fewer, for a while, after one that has timed out.
     requests_per_minute, tokens_per_minute : float, default=None
         Limits, shared by all processes that use the same cache file.
     timeout : float, default=60.0
-        Seconds for one exchange, from the connection to the last byte.
+        Seconds for which a server may be silent: without a word of this answer, or of one that was
+        asked for before it and may be first in line. A request that times out is repeated with
+        twice the time. An answer that keeps coming may take ten times as long.
     max_retries : int, default=5
         How often a request is repeated where that can help: 408, 409, 429, 5xx, lost connections,
         malformed replies. Retry-After is honored up to an hour.
@@ -344,7 +346,7 @@ class ChatModel(ModelValue):
         Returns
         -------
         dict of str to str
-            "schema" and "logprobs" are possible names.
+            "schema", "system", "stream" and "logprobs" are possible names.
 
         Examples
         --------

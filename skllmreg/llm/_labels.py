@@ -15,7 +15,7 @@ import numpy as np
 
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError, ReplayMissError
 from skllmreg.llm._engine import ENOUGH, Answering, unusable_replies
-from skllmreg.llm._obtain import FEW_LOGPROBS
+from skllmreg.llm._replies import FEW_LOGPROBS
 from skllmreg.llm._settings import Messages
 from skllmreg.llm._values import CUT_OFF, LabelProbabilities, Question, Reply
 from skllmreg.utils._json import THOUGHT
@@ -336,7 +336,7 @@ def _from_logprobs(
     for stop in (len(asked),) if name in process.noted else (n_first, len(asked)):
         part = range(start, min(stop, len(asked)))
         obtain = chat._obtain(Question(top_logprobs=wanted))
-        top = obtain.allowed_logprobs(wanted)
+        top = obtain.additions.allowed_logprobs(wanted)
         if not part or not top:
             break
         replies, failures = _replies(
@@ -346,8 +346,8 @@ def _from_logprobs(
         _take_logprobs(replies, part, reader, found)
         if any(reply and reply.logprobs for reply in replies):
             process.noted.add(name)
-        elif any(replies) and chat._obtain(Question()).allowed_logprobs(wanted):
-            obtain.note_refused("logprobs", 2, "It took the parameter and gave none.")
+        elif any(replies) and chat._obtain(Question()).additions.allowed_logprobs(wanted):
+            obtain.additions.note("logprobs", 2, "It took the parameter and gave none.")
             obtain.warn_of_news()
         start = stop
 

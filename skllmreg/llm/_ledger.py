@@ -47,6 +47,11 @@ LESS = {
         "The server takes no system turn: what stands in it begins the user's turn, as some chat "
         "templates want.",
     ),
+    "stream": (
+        "",
+        "The server takes no stream_options: the tokens of streamed answers are estimated.",
+        "The server takes no stream: each answer comes whole, and has to be there within timeout.",
+    ),
     "logprobs": (
         "",
         "The server tells the log-probabilities of few tokens at once: labels beyond them get "

@@ -8,6 +8,7 @@ decided elsewhere: another way to obtain answers, such as a batch job, needs the
 import contextlib
 import functools
 import logging
+import math
 import random
 import shlex
 import threading
@@ -26,11 +27,10 @@ from skllmreg.exceptions import (
     CacheError,
     ReplayMissError,
     RequestError,
-    ServerLimitWarning,
 )
 from skllmreg.llm import _ledger, _store
 from skllmreg.llm._miss import describe_miss
-from skllmreg.llm._replies import may_be_about_additions, may_be_billed
+from skllmreg.llm._replies import FEW_LOGPROBS, Additions, may_be_about_additions, may_be_billed
 from skllmreg.llm._settings import (
     Messages,
     Settings,
@@ -38,7 +38,6 @@ from skllmreg.llm._settings import (
     canonical,
     equal_form,
     estimate_tokens,
-    without_system_turn,
 )
 from skllmreg.llm._values import Obtained, Question, Record, Request, Task
 from skllmreg.utils._process import process
@@ -50,10 +49,11 @@ logger = logging.getLogger("skllmreg.llm")
 LONG_WAIT = 5.0
 # Seconds before the first repetition of a request.
 FIRST_PAUSE = 0.5
+# A repetition gets twice the time of a request that timed out, and no more than this times the
+# first one's.
+MOST_PATIENCE = 4
 # Seconds between looks at prompts that another process is asking.
 POLL = 0.05
-# Servers tell the log-probabilities of 20 tokens at most, some of 5.
-FEW_LOGPROBS = 5
 
 
 class StoppedError(Exception):
@@ -107,10 +107,9 @@ class Live:
         self._explained, self._lock = 0.0, threading.Lock()
         self._gate = threading.Lock()
         self._n_answers = 0
-        replay = self.settings.replay
-        self._takes_system = replay or _ledger.takes_system_turns(self.store, self.settings)
-        # A replay looks for what was asked then, whatever is known of the server by now.
-        self._less = {} if self.settings.replay else _ledger.refused(self.store, self.settings)
+        self._concurrency = process.concurrency(self.settings.account)
+        streams = getattr(self.transport, "streams", False)
+        self.additions = Additions(self.settings, self.question, self.store, streams, self.news)
 
     def options(self, top_logprobs: int) -> dict[str, Any]:
         """Fields of a request that its answer depends on, beside model and messages."""
@@ -153,9 +152,14 @@ class Live:
             self._todo.append(task)
 
     def halt(self) -> None:
-        self.stop.set()
+        self._end()
         self._todo.clear()
         self._held.clear()
+
+    def _end(self) -> None:
+        self.stop.set()
+        if hasattr(self.transport, "end"):
+            self.transport.end()
 
     def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
         if not self._todo:
@@ -197,7 +201,7 @@ class Live:
                     if self.stop.is_set():
                         self.halt()
             except BaseException:  # an interrupt, above all: wait for what is under way, no more
-                self.stop.set()
+                self._end()
                 raise
 
     def _renew(self) -> None:
@@ -260,13 +264,16 @@ class Live:
         """One answer from the model, repeated where that can succeed, with less where it must."""
         if hasattr(self.transport, "prepare"):
             self.transport.prepare()
-        n_failures = 0
+        n_failures, patience = 0, 1
         while True:
             if self.stop.is_set():
                 raise StoppedError
             n_answers = self._n_answers
+            asked: list[Request] = []
             refused: list[RequestError] = []
-            for request in self._forms(task.messages):
+            for form in self._forms(task.messages):
+                request = replace(form, timeout=form.timeout * patience)
+                asked.append(request)
                 # An answer without log-probabilities is that of the request without them.
                 key = self.key(task.messages, task.sample, request.top_logprobs)
                 if key != task.key and (record := self.known([key]).get(key)):
@@ -281,13 +288,16 @@ class Live:
                         break
                 else:
                     self._n_answers += 1
-                    self._note_system_turn(request)
-                    self._learn(task.messages, request, refused, record)
+                    self.additions.learn(task.messages, asked, refused, record)
                     return Obtained(record, cost, False, key, tuple(refused))
             last = refused[-1]
+            if len(refused) > 1:
+                self.additions.come_whole()  # it is not the stream that is refused
             if not last.transient or n_failures == self.settings.max_retries:
                 raise last
             self.last_failure = last
+            if last.code == "timeout":
+                patience = min(2 * patience, MOST_PATIENCE)
             self._wait_after(last, n_failures)
             # While a server answers others, its refusals are about the pace alone.
             n_failures += not (last.status == 429 and self._n_answers > n_answers)
@@ -295,82 +305,54 @@ class Live:
     def _send(self, request: Request) -> tuple[Record, float | None]:
         """One request, counted before it goes out and corrected afterwards."""
         prompt_tokens = estimate_tokens(request.messages, request.schema)
-        reservation = self._reserve(prompt_tokens)
-        settle = functools.partial(_ledger.settle, self.store, self.settings, reservation)
-        try:
-            record = self.transport.send(request)
-        except RequestError as error:
-            settle(None, sent=error.sent, billed=error.sent and may_be_billed(error.status))
-            if error.status == 429 and error.transient:
-                _ledger.slow_down(self.store, self.settings, reservation.started, error.retry_after)
-            raise
+        with self._place(request):
+            reservation = self._reserve(prompt_tokens)
+            settle = functools.partial(_ledger.settle, self.store, self.settings, reservation)
+            began = time.monotonic()
+            try:
+                record = self.transport.send(request)
+            except RequestError as error:
+                if error.code == "timeout":
+                    self.additions.took(math.inf)
+                settle(None, sent=error.sent, billed=error.sent and may_be_billed(error.status))
+                if error.status == 429 and error.transient:
+                    started, pause = reservation.started, error.retry_after
+                    _ledger.slow_down(self.store, self.settings, started, pause)
+                raise
+            self.additions.took(time.monotonic() - began)
         used = record.used_tokens(prompt_tokens)
         try:
             return record, settle(used)
         except CacheError:  # the answer is paid for: nothing may keep it from its caller
             return record, self.settings.cost(*used)
 
-    # What a server refuses.
+    @contextlib.contextmanager
+    def _place(self, request: Request) -> Iterator[None]:
+        """A place among the requests that the server gets at once."""
+        while not (entered := self._concurrency.enter(LONG_WAIT / 10)):
+            if self.stop.is_set():
+                raise StoppedError
+        outcome = None
+        try:
+            yield
+            outcome = True
+        except RequestError as error:
+            if error.code == "timeout" or error.status in (408, 504, 524):  # a gateway's
+                outcome = False
+            raise
+        finally:
+            if self._concurrency.leave(entered, outcome):
+                logger.warning(
+                    "%s did not answer within timeout=%g s. It is asked again, with more time and "
+                    "%d at once until answers come. If it is slow rather than gone, raise timeout "
+                    "or lower max_concurrency.",
+                    self.settings.url,
+                    request.timeout,
+                    self._concurrency.limit,
+                )
 
     def _forms(self, messages: Messages) -> Iterator[Request]:
-        """The request, and weaker ones for as long as a server refuses what was added to it."""
-        question, settings = self.question, self.settings
-        joined = without_system_turn(messages)
-        refuses_system = self._less.get("system", 0)
-        conversation = joined if refuses_system else messages
-        request = Request(settings.model, conversation, settings.options, settings.timeout)
-        if question.schema is not None:
-            schema, first = question.schema, self._less.get("schema", 0)
-            forms = [replace(request, schema=schema, schema_form=i) for i in range(first, 3)]
-        else:
-            top = self.allowed_logprobs(question.top_logprobs)
-            fewer = dict.fromkeys((top, min(top, FEW_LOGPROBS), 0))
-            forms = [replace(request, top_logprobs=n) for n in fewer]
-        yield from forms
-        # A server that has answered a system's turn refuses something else.
-        if joined is not messages and not refuses_system and not self._takes_system:
-            for form in dict.fromkeys((0, len(forms) - 1)):
-                yield replace(forms[form], messages=joined)
-
-    def allowed_logprobs(self, n: int) -> int:
-        """How many of `n` likely tokens the server is known to tell."""
-        return (n, min(n, FEW_LOGPROBS), 0)[self._less.get("logprobs", 0)]
-
-    def _learn(
-        self, messages: Messages, request: Request, refused: list[RequestError], record: Record
-    ) -> None:
-        """Note what the same prompt was answered without."""
-        name, level = "schema", request.schema_form
-        if refused and request.messages != messages and not self._less.get("system"):
-            name, level = "system", 1
-        elif top := self.question.top_logprobs:
-            got = request.top_logprobs
-            name, level = "logprobs", 0 if got == top else 1 if got else 2
-        suspicion = ("refused once", self.settings.url, self.settings.model, name)
-        if not refused:
-            process.noted.discard(suspicion)
-        elif not record.is_blank:
-            if refused[-1].transient and suspicion not in process.noted:
-                process.noted.add(suspicion)  # a passing failure must not switch anything off
-            else:
-                self.note_refused(name, level, str(refused[-1]))
-
-    def _note_system_turn(self, request: Request) -> None:
-        """Remember that the server has answered a system's turn."""
-        if not self._takes_system and request.messages[0]["role"] in ("system", "developer"):
-            self._takes_system = True
-            with contextlib.suppress(CacheError):  # at worst it is found out again
-                _ledger.note_refused(self.store, self.settings, "system", 0, "")
-
-    def note_refused(self, name: str, level: int, why: str) -> None:
-        """Ask this model for less from now on, for a day, and say so once."""
-        with self._lock:
-            if level <= self._less.get(name, 0):
-                return
-            self._less[name] = level
-            self.news.append((f"{_ledger.LESS[name][level]} {why}", ServerLimitWarning))
-        with contextlib.suppress(CacheError):  # at worst it is found out again
-            _ledger.note_refused(self.store, self.settings, name, level, why)
+        return self.additions.forms(messages)
 
     def _reserve(self, prompt_tokens: int) -> _ledger.Reservation:
         """Count a request as soon as limits and pauses let it start."""
@@ -385,25 +367,31 @@ class Live:
                 reservation = _ledger.reserve(store, settings, prompt_tokens, completion)
                 if isinstance(reservation, _ledger.Reservation):
                     return reservation
-                self._wait(reservation)
+                self._wait_for_start(reservation)
+
+    def _wait_for_start(self, seconds: float) -> None:
+        """Wait until a request may start, but look again soon: a pause can be lifted."""
+        self._announce(seconds)
+        self._wait(min(seconds, LONG_WAIT))
 
     def _wait_after(self, error: RequestError, n_failures: int) -> None:
+        """Wait before a request is repeated."""
         if error.status == 429:
             return  # the pause is everybody's, and the next reservation knows it
         backoff = min(FIRST_PAUSE * 2.0**n_failures, 8.0) * random.uniform(0.75, 1.0)
-        self._wait(max(error.retry_after or 0.0, backoff), error)
-
-    def _wait(self, seconds: float, error: RequestError | None = None) -> None:
-        """Wait, and say why where it takes long."""
-        if seconds > LONG_WAIT:
+        seconds = max(error.retry_after or 0.0, backoff)
+        if error.status is not None:
             self._announce(seconds, error)
-        if self.stop.wait(min(seconds, LONG_WAIT)):
-            raise StoppedError
-        if error is not None and seconds > LONG_WAIT and self.stop.wait(seconds - LONG_WAIT):
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        if self.stop.wait(seconds):
             raise StoppedError
 
-    def _announce(self, seconds: float, error: RequestError | None) -> None:
-        """Say, once for each pause, why nothing happens."""
+    def _announce(self, seconds: float, error: RequestError | None = None) -> None:
+        """Say, once for each long pause, why nothing happens."""
+        if seconds <= LONG_WAIT:
+            return
         settings, now = self.settings, time.time()
         if error is not None:
             why, end = f"answered with status {error.status}", now + seconds

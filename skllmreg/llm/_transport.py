@@ -3,7 +3,7 @@
 The only file that knows HTTP, keys, and the openai package, of which the HTTP client is used: its
 proxies, limits and keep-alive. What goes out is what was asked for and nothing else; what comes
 back is a record or a `RequestError`. Requests run in an event loop in a thread of its own, because
-only there can an exchange be cancelled at its deadline, whatever it waits for.
+only there can an exchange be cancelled when its time is up, whatever it waits for.
 """
 
 import asyncio
@@ -13,14 +13,17 @@ import contextvars
 import http.cookiejar
 import json
 import logging
+import math
+import re
 import threading
+import time
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from skllmreg.exceptions import RequestError
-from skllmreg.llm._replies import parse_payload, read_record, refusal
+from skllmreg.llm._replies import is_stream, read_payload, read_record, read_stream, refusal
 from skllmreg.llm._secrets import Secret, read_key
 from skllmreg.llm._settings import is_loopback
 from skllmreg.llm._values import Record, Request
@@ -34,6 +37,12 @@ LARGEST_FILE = 8 * 2**30
 _PACKED = ("gzip", "x-gzip", "deflate")
 # The name of a file and its content.
 File = tuple[str, bytes]
+# A reply that keeps coming may take so many times the timeout.
+LONGEST = 10
+# Seconds for the end of a connection after that of a stream.
+_AFTER_DONE = 1.0
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]\s*$")
+_PIECE = 2**16  # bytes that are sent at once
 
 
 class ChatCompletions:
@@ -47,9 +56,16 @@ class ChatCompletions:
         Name of the variable that holds the key, which is read when a request is made.
     """
 
+    streams = True
+
     def __init__(self, url: str, api_key_env: str | None = None) -> None:
         self.url = url
         self.api_key_env = api_key_env
+        self.ended = math.inf
+
+    def end(self) -> None:
+        """Give what is under way no more than the timeout from now on: the call has ended."""
+        self.ended = time.monotonic()
 
     def prepare(self) -> None:
         """Import and open what a request needs: it takes a while, and a start may be promised."""
@@ -77,7 +93,9 @@ class ChatCompletions:
         body : dict
             What is sent; `extra_headers`, `extra_query` and `extra_body` as in the openai package.
         timeout : float
-            Seconds for the whole exchange, however slowly it drips.
+            Seconds without a sign of life from the server, after which the exchange ends. A reply
+            that keeps coming may take ten times as long. Requests that began before this one may
+            have to be answered first: while theirs come, this one waits.
         """
         return self._exchange("POST", path, body, timeout)
 
@@ -103,10 +121,9 @@ class ChatCompletions:
         self, method: str, path: str, body: dict[str, Any], timeout: float, **files: Any
     ) -> dict[str, Any]:
         key = read_key(self.url, self.api_key_env)
-        exchange = _Exchange(self.url, key, method, path, body, **files)
-        outcome = _http().run(exchange.run, timeout)
+        outcome = _http().run(_Exchange(self, key, method, path, body, **files), timeout)
         if isinstance(outcome, RequestError):
-            # Here and not in the event loop, so that no frame that knows the key is kept.
+            # Here, where no frame knows the key or what the server sent.
             raise outcome
         return outcome
 
@@ -116,6 +133,10 @@ def body_of(request: Request) -> dict[str, Any]:
     body = {"model": request.model, "messages": request.messages, **request.options}
     if request.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.stream:
+        body["stream"] = True
+    if request.stream == 2:
+        body["stream_options"] = {"include_usage": True}
     if request.schema is None:
         return body
     if request.schema_form == 0:
@@ -147,11 +168,14 @@ class _Http:
         self._loop: Any = None
         self._clients: dict[bool, Any] = {}
         self._left_behind: list[Any] = []
+        # What is under way, by server, in the order in which it began.
+        self._lines: dict[str, list[_Exchange]] = {}
 
-    def run(self, exchange: Callable, timeout: float) -> Any:
-        """Run a coroutine to its end, from any thread."""
-        client = self.client(exchange.__self__.url)  # type: ignore[attr-defined]
-        return asyncio.run_coroutine_threadsafe(exchange(client, timeout), self._loop).result()
+    def run(self, exchange: "_Exchange", timeout: float) -> dict[str, Any] | RequestError:
+        """Run an exchange to its end, from any thread."""
+        client, line = self.client(exchange.url), self._lines.setdefault(exchange.url, [])
+        running = exchange.run(client, line, timeout)
+        return asyncio.run_coroutine_threadsafe(running, self._loop).result()
 
     def client(self, url: str) -> Any:
         """The client for a server."""
@@ -223,7 +247,7 @@ class _Http:
         if in_child and self._loop is not None:
             # The child has no such thread, and must not close what its parent uses.
             self._left_behind.append((self._loop, self._clients))
-            self._loop, self._clients = None, {}
+            self._loop, self._clients, self._lines = None, {}, {}
 
 
 _now: contextvars.ContextVar = contextvars.ContextVar("exchange", default=None)
@@ -242,7 +266,7 @@ class _Exchange:
 
     def __init__(
         self,
-        url: str,
+        transport: ChatCompletions,
         key: Secret,
         method: str,
         path: str,
@@ -254,7 +278,7 @@ class _Exchange:
         extra = fields.pop("extra_headers", None) or {}
         self.query = fields.pop("extra_query", None)
         fields |= fields.pop("extra_body", None) or {}
-        self.url, self.method, self.path = url, method, path
+        self.transport, self.url, self.method, self.path = transport, transport.url, method, path
         self.key, self.hide = key, key.hide
         content_type, self.data = "application/json", b""
         if file is not None:
@@ -273,29 +297,70 @@ class _Exchange:
                 "Content-Type": content_type,
                 "Content-Length": str(len(self.data)),
             }
-        self.sent = self.receiving = False
+        self.sent = self.good = False
+        self.status = 0
+        self.chunks: list[bytes] = []
+        self.answer_headers: Any = {}
+        # Moments of the event loop's clock, which is the monotonic one: the last sign of life, and
+        # the beginning of the reply.
+        self.alive, self.began = 0.0, math.inf
         self.turns: int | None = None
 
-    async def run(self, client: Any, timeout: float) -> dict[str, Any] | RequestError:
-        """The JSON object of the answer, or what went wrong."""
+    async def run(self, client: Any, line: list, timeout: float) -> dict[str, Any] | RequestError:
+        """The JSON object of the answer, or what went wrong.
+
+        Parameters
+        ----------
+        client : AsyncClient
+        line : list of _Exchange
+            What is under way at the server; this exchange joins it.
+        timeout : float
+            Seconds without a sign of life.
+        """
         _now.set(self)
+        self.loop, self.line, self.timeout = asyncio.get_running_loop(), line, timeout
+        self.alive = self.loop.time()
+        line.append(self)
+        self.timer = self.loop.call_soon(self._watch)
         try:
-            async with asyncio.timeout(timeout):
-                return await self._run(client, timeout)
+            async with asyncio.timeout(None) as self.scope:
+                await self._gather(client)
+            return self._read()
         except TimeoutError:
-            what = "did not answer" if self.sent else "cannot be reached"
-            if self.receiving:
-                what = "is still sending its reply after the timeout: it is not done"
-            what = f"{self.url} {what} within {timeout:g} s. {self._doctor()}"
-            failure = RequestError(what, transient=True, sent=self.sent)
+            failure = self._too_late()
         except RequestError as error:
             failure = error
         except Exception as error:
-            failure = self._explain(error, timeout)
+            failure = self._explain(error)
+        finally:
+            self.timer.cancel()
+            # Whoever began later has waited for this one.
+            for later in line[line.index(self) :]:
+                later.alive = max(later.alive, self.alive)
+            line.remove(self)
+        text = self._text()
+        if self.good and is_stream(text) and (payload := read_stream(text, self.url)):
+            return payload  # the stream has ended before its connection failed
         failure.__context__ = failure.__cause__ = None
         return failure.with_traceback(None)
 
-    async def _run(self, client: Any, timeout: float) -> dict[str, Any]:
+    def _watch(self) -> None:
+        """End the exchange if its time is up, else look again at the moment when it would be."""
+        if (end := self._end()) <= self.loop.time():
+            self.scope.reschedule(end)
+        else:
+            self.timer = self.loop.call_at(end, self._watch)
+
+    def _end(self) -> float:
+        """The moment at which the time is up, as things are."""
+        latest = self.began + LONGEST * self.timeout
+        if self.began == math.inf:
+            # It may stand in the server's queue: those before it hold the places.
+            earlier = self.line[: self.line.index(self)]
+            self.alive = max([self.alive, *(one.alive for one in earlier)])
+        return min(self.alive + self.timeout, latest, self.transport.ended + self.timeout)
+
+    async def _gather(self, client: Any) -> None:
         import openai
 
         async with client.stream(
@@ -304,38 +369,55 @@ class _Exchange:
             content=self._content(),
             params=self.query,
             headers={**self.headers, "Authorization": f"Bearer {self.key.value}"},
-            timeout=openai.Timeout(None, connect=min(timeout, 10.0)),
+            timeout=openai.Timeout(None, connect=min(self.timeout, 10.0)),
         ) as response:
-            self.receiving = True
             if self.turns in (0, 1):
                 raise self._failed(
                     "had sent a second reply to an earlier request, which is dropped"
                 )
-            done = 200 <= response.status_code < 300
-            if done and self.sink is not None:
-                async for chunk in self._chunks(response, LARGEST_FILE):
+            self.status, self.answer_headers = response.status_code, response.headers
+            self.good = 200 <= self.status < 300
+            self.alive = self.began = self.loop.time()
+            self.timer.cancel()
+            self._watch()
+            most = LARGEST_FILE if self.good and self.sink is not None else LARGEST_REPLY
+            async for chunk in self._chunks(response, most):
+                if self.good and chunk:
+                    self.alive = self.loop.time()
+                if self.good and self.sink is not None:
                     self.sink.write(chunk)
-                return {}
-            body = b"".join([chunk async for chunk in self._chunks(response, LARGEST_REPLY)])
-        text = self.hide(body.decode("utf-8-sig", errors="replace"))
-        del body
-        if done:
-            return parse_payload(text, self.url, self.hide)
-        raise refusal(self.url, response.status_code, self._said(text), response.headers, self.hide)
+                    continue
+                self.chunks.append(chunk)
+                if _DONE.search(chunk):
+                    # Some servers leave the connection open: the stream has ended all the same.
+                    self.scope.reschedule(self.loop.time() + _AFTER_DONE)
+
+    def _text(self) -> str:
+        return self.hide(b"".join(self.chunks).decode("utf-8-sig", errors="replace"))
+
+    def _read(self) -> dict[str, Any]:
+        if self.good and self.sink is not None:
+            return {}
+        if self.good:
+            return read_payload(self._text(), self.url, self.hide)
+        said = self._said(self._text())
+        raise refusal(self.url, self.status, said, self.answer_headers, self.hide)
 
     async def _content(self) -> AsyncIterator[bytes]:
         # It is asked for when there is a connection.
         self.sent = True
-        yield self.data
+        for i in range(0, len(self.data), _PIECE):
+            self.alive = self.loop.time()
+            yield self.data[i : i + _PIECE]
         self.turns = 0
-        asyncio.get_running_loop().call_soon(self._count_turns)
+        self.loop.call_soon(self._count_turns)
 
     def _count_turns(self) -> None:
         # The loop looks at the sockets in the first turn, and in the second hands on what came. A
         # reply that is there sooner was left over on the connection by the request before.
         self.turns = (self.turns or 0) + 1
         if self.turns < 2:
-            asyncio.get_running_loop().call_soon(self._count_turns)
+            self.loop.call_soon(self._count_turns)
 
     async def _chunks(self, response: Any, most: int) -> AsyncIterator[bytes]:
         """The body as it comes, unpacked where it is packed unasked; of bounded size in all."""
@@ -359,6 +441,25 @@ class _Exchange:
     def _failed(self, what: str) -> RequestError:
         return RequestError(f"{self.url} {what}.", transient=True, sent=True)
 
+    def _too_late(self) -> RequestError:
+        seconds, hint = self.timeout, "If it is at work, raise timeout, or lower max_concurrency."
+        if not self.sent:
+            what, hint = "cannot be reached", ""
+        elif self.transport.ended < math.inf:
+            what = "was not done when the call ended, and"
+        elif self.began == math.inf:
+            what = "did not answer"
+        elif self.began + LONGEST * self.timeout <= self.loop.time():
+            what, seconds = "is still sending its reply: it was not done", LONGEST * self.timeout
+        else:
+            what = "sent no more of its reply"
+        return RequestError(
+            f"{self.url} {what} within {seconds:g} s. {hint}{' ' * bool(hint)}{self._doctor()}",
+            code="timeout" if self.sent else "",
+            transient=True,
+            sent=self.sent,
+        )
+
     @staticmethod
     def _said(text: str) -> Any:
         try:
@@ -366,12 +467,12 @@ class _Exchange:
         except ValueError:
             return text
 
-    def _explain(self, error: Exception, timeout: float) -> RequestError:
+    def _explain(self, error: Exception) -> RequestError:
         """What an exception of the HTTP client, httpx or its successor, means."""
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if "ConnectTimeout" in kinds:
-            what = f"cannot be reached within {min(timeout, 10.0):g} s"
-        elif self.receiving and kinds & {"TransportError", "StreamError", "DecodingError"}:
+            what = f"cannot be reached within {min(self.timeout, 10.0):g} s"
+        elif self.began < math.inf and kinds & {"TransportError", "StreamError", "DecodingError"}:
             what = f"broke off in its reply ({type(error).__name__})"
         elif "TransportError" in kinds:
             what = f"cannot be reached ({self.hide(_root_of(error))})"

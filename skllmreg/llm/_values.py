@@ -82,13 +82,16 @@ class Request:
     options : dict
         What the user has set: temperature, seed, max_tokens, ...
     timeout : float
-        Seconds for the whole exchange.
+        Seconds without a sign of life from the server, after which it is given up.
     schema : dict or None
         JSON schema of the answer.
     schema_form : int
         How it is asked for: 0 as a JSON schema, 1 as any JSON object, 2 in the prompt alone.
     top_logprobs : int
         Number of likely tokens per position whose log-probabilities are wanted; 0 for none.
+    stream : int
+        How the answer is to come: 0 whole, 1 as a stream, 2 as a stream that ends with the number
+        of tokens. It is the same answer.
     """
 
     model: str
@@ -98,6 +101,7 @@ class Request:
     schema: dict[str, Any] | None = None
     schema_form: int = 0
     top_logprobs: int = 0
+    stream: int = 0
 
 
 @dataclass(frozen=True)

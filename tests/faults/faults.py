@@ -18,7 +18,7 @@ from skllmreg.exceptions import (
     ServerLimitWarning,
 )
 from tests.faults import strikes
-from tests.loopback import Behavior, completion, error
+from tests.loopback import Behavior, chunks, completion, error
 
 GUIDE = Path(__file__).parents[2] / "docs" / "user_guide" / "faults.rst"
 READINGS = {
@@ -55,7 +55,7 @@ COUNTS = {
     "one, with log-probabilities": lambda n, m, k: 1,
     "the one that was cut": lambda n, m, k: 1,
     "one, in two forms": lambda n, m, k: 2,
-    "one, in three forms": lambda n, m, k: 3,
+    "one, in five forms": lambda n, m, k: 5,
 }
 
 
@@ -118,6 +118,8 @@ class Fault:
         Whether it is a trait of the server: there from the first request, and for the next run.
     later : bool
         Whether `strike` happens to the file between two runs, the first of which was well.
+    longest : float
+        How many times the timeout a reply may take that keeps coming.
     """
 
     cells: Cell | dict[str, Cell]
@@ -126,6 +128,7 @@ class Fault:
     mend: Callable = lambda bench: None
     lasting: bool = False
     later: bool = False
+    longest: float = 10.0
 
     def cell(self, reads):
         if isinstance(self.cells, Cell):
@@ -133,12 +136,15 @@ class Fault:
         return self.cells.get(reads) or self.cells["rows"]  # such as those after proposals
 
 
-def once(behavior, **params):
-    return Fault(RESULT, lambda bench, body: behavior if bench.n == 2 else None, params)
+def once(behavior, longest=10.0, **params):
+    def strike(bench, body):
+        return behavior if bench.n == 2 else None
+
+    return Fault(RESULT, strike, params, longest=longest)
 
 
-def for_good(behavior, words, **params):
-    return Fault(refused(words), lambda bench, body: behavior, params)
+def for_good(behavior, words, longest=10.0, **params):
+    return Fault(refused(words), lambda bench, body: behavior, params, longest=longest)
 
 
 def in_place_of_the_second(change, cells):
@@ -161,6 +167,9 @@ PAGE = Behavior("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type":
 HALF = Behavior(completion("lost"), cut=30)
 BROKEN = Behavior('{"choices": [')
 FILTERED = "The prompt is refused"
+STREAM = chunks(completion("lost"))
+# What the server sends last, when it has begun to answer.
+DIED = 'data: {"error": {"message": "engine died", "code": 503}}\n\n'
 
 FAULTS = {
     "429, once": once(error(429)),
@@ -180,10 +189,28 @@ FAULTS = {
     "connection reset, once": once(Behavior(reset=True)),
     "connection reset, for good": for_good(Behavior(reset=True), "cannot be reached"),
     "no answer in time, once": once(Behavior(delay=1.5), timeout=0.3, max_retries=2),
-    "no answer in time, for good": for_good(Behavior(delay=1.5), "within 0.5 s", timeout=0.5),
-    "slow drip, once": once(Behavior(drip=0.02), timeout=0.3, max_retries=2),
+    "no answer in time, for good": for_good(Behavior(delay=1.5), "raise timeout", timeout=0.5),
+    # The timeout itself is long: a busy machine is late with good answers, too.
+    "slow drip, once": once(Behavior(drip=0.02), longest=0.01, timeout=30),
     "slow drip, for good": for_good(
-        Behavior(drip=0.02), "still sending its reply after the timeout", timeout=0.5
+        Behavior(drip=0.02), "is still sending its reply", longest=0.01, timeout=30
+    ),
+    "silence in a stream, then life": Fault(
+        RESULT, strikes.comes_slowly, {"timeout": 1.5, "max_retries": 0}
+    ),
+    "stream broken off, once": once(Behavior(events=STREAM[:3], cut=0)),
+    "stream broken off, for good": for_good(
+        Behavior(events=STREAM[:3]), "broke off in its reply: the stream has no end"
+    ),
+    "error within a stream, once": once(Behavior(events=[*STREAM[:3], DIED])),
+    "error within a stream, for good": for_good(
+        Behavior(events=[*STREAM[:3], DIED]), "status 503: engine died"
+    ),
+    "stream ignored": Fault(RESULT, strikes.answers_whole, lasting=True),
+    "stream refused": Fault(
+        {**dict.fromkeys(READINGS, SAID), "logprobs": RESULT},
+        strikes.refuses_streams,
+        lasting=True,
     ),
     "body broken off, once": once(HALF),
     "body broken off, for good": for_good(HALF, "broke off in its reply"),
@@ -213,10 +240,10 @@ FAULTS = {
         {
             **dict.fromkeys(
                 ("text", "letter"),
-                Cell("the other replies", "one that is refused", InvalidReplyError, FILTERED),
+                Cell("the other replies", "one, in two forms", InvalidReplyError, FILTERED),
             ),
-            "json": Cell("the other replies", "one, in three forms", InvalidReplyError, FILTERED),
-            "rows": Cell("all other answers", "one, in three forms"),
+            "json": Cell("the other replies", "one, in five forms", InvalidReplyError, FILTERED),
+            "rows": Cell("all other answers", "one, in five forms"),
             "logprobs": Cell("the other replies", "one, in two forms", InvalidReplyError, FILTERED),
         },
         strikes.has_words_of_its_own,

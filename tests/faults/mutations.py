@@ -21,8 +21,13 @@ ROOT = Path(__file__).parents[2]
 WORDS_OF_SERVER = ("_replies.py", "what = short_line(hide(message), 500) or", "what =")
 NO_CONNECTION = ("_transport.py", 'elif "TransportError" in kinds:', "elif False:")
 NO_RETRY = ("_transport.py", "transient=not down, sent", "transient=False, sent")
-TOO_LATE = ("_transport.py", "what, transient=True, sent=self.sent", "what, sent=self.sent")
-BROKEN_OFF = ("_transport.py", "elif self.receiving and kinds", "elif kinds < kinds and kinds")
+TOO_LATE = (
+    "_transport.py",
+    'code="timeout" if self.sent else "",\n            transient=True,',
+    'code="timeout" if self.sent else "",',
+)
+CUT_STREAM = ("_replies.py", "    if not ended:\n        return None\n", "")
+BROKEN_OFF = ("_transport.py", "elif self.began < math.inf and kinds", "elif kinds < kinds and kinds")
 NO_JSON = (
     "_replies.py",
     "    except (ValueError, RecursionError):\n        payload",
@@ -54,11 +59,35 @@ HANDLING = {
     "connection reset, once": [NO_RETRY],
     "connection reset, for good": [NO_CONNECTION],
     "no answer in time, once": [TOO_LATE],
-    "no answer in time, for good": [
-        ("_transport.py", '"did not answer" if self.sent', '"" if True')
-    ],
+    "no answer in time, for good": [("_transport.py", "at work, raise timeout", "at work, wait")],
     "slow drip, once": [TOO_LATE],
     "slow drip, for good": [("_transport.py", "is still sending its reply", "is slow")],
+    "silence in a stream, then life": [
+        (
+            "_transport.py",
+            "if self.good:\n                    self.alive =",
+            "if self.good:\n                    _ =",
+        ),
+    ],
+    "stream broken off, once": [CUT_STREAM],
+    "stream broken off, for good": [CUT_STREAM],
+    "error within a stream, once": [
+        ("_replies.py", 'if chunk.get("error") or chunk.get("object") == "error":', "if False:"),
+        CUT_STREAM,
+    ],
+    "error within a stream, for good": [
+        ("_replies.py", 'if chunk.get("error") or chunk.get("object") == "error":', "if False:")
+    ],
+    "stream ignored": [
+        (
+            "_replies.py",
+            "if not is_stream(text):",
+            "if False:",
+        )
+    ],
+    "stream refused": [
+        ("_replies.py", "if stream and (*self._taken, stream)", "if False and ()")
+    ],
     "body broken off, once": [BROKEN_OFF],
     "body broken off, for good": [BROKEN_OFF],
     "body no JSON, once": [NO_JSON],

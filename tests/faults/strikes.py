@@ -5,7 +5,7 @@ from contextlib import closing
 
 from skllmreg.exceptions import CacheError
 from skllmreg.llm._store import open_store
-from tests.loopback import Behavior, completion, error
+from tests.loopback import Behavior, chunks, completion, error
 
 
 def changed(payload, text=None, **changes):
@@ -56,6 +56,22 @@ def wants_patience(bench, body):
         bench.closed_until = bench.now() + 0.25
     if bench.now() < bench.closed_until:
         return error(429, headers={"Retry-After": "0.3"})
+
+
+def comes_slowly(bench, body):
+    """A stream that takes longer than the timeout, in steps that are shorter."""
+    if bench.n == 2:
+        words = chunks(bench.good(body))
+        return Behavior(events=[0.6, ": alive\n\n", 0.6, *words[:2], 0.6, *words[2:]])
+
+
+def answers_whole(bench, body):
+    """Takes `stream`, and does nothing about it."""
+
+
+def refuses_streams(bench, body):
+    if "stream" in body:
+        return error(400, "Unrecognized request argument supplied: stream")
 
 
 def goes_away(bench, body):

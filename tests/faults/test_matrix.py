@@ -12,7 +12,7 @@ from skllmreg import GOLDAugmenter
 from skllmreg._cli import cache as cache_command
 from skllmreg._cli import doctor
 from skllmreg.exceptions import CacheError, NoAttributesWarning, RequestError
-from skllmreg.llm import ChatModel, _ledger, _obtain, _store
+from skllmreg.llm import ChatModel, _ledger, _obtain, _store, _transport
 from skllmreg.llm._store import open_store
 from tests.faults.entries import ENTRIES, LABELS, TASK, TEXTS, healthy
 from tests.faults.faults import COUNTS, FAULTS, GUIDE, guide_with_table
@@ -70,7 +70,8 @@ def _no_long_waits(monkeypatch):
 
 
 @pytest.fixture
-def bench(entry, fault, tmp_path):
+def bench(entry, fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(_transport, "LONGEST", FAULTS[fault].longest)
     bench = Bench(ENTRIES[entry], FAULTS[fault], tmp_path / "cache.sqlite3")
     yield bench
     bench.loopback.close()
@@ -154,7 +155,8 @@ SERVER_FAULTS = [name for name, fault in FAULTS.items() if fault.cell("text").se
 
 
 @pytest.mark.parametrize("fault", SERVER_FAULTS)
-def test_the_doctor_tells_it_and_keeps_nothing(fault, tmp_path, capsys):
+def test_the_doctor_tells_it_and_keeps_nothing(fault, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(_transport, "LONGEST", FAULTS[fault].longest)
     bench = Bench(None, FAULTS[fault], tmp_path / "cache.sqlite3")
     timeout = str(bench.fault.params.get("timeout", 30))
     command = ["--base-url", bench.loopback.base_url, "--model", "tiny", "--timeout", timeout]

@@ -96,6 +96,7 @@ def test_request_holds_what_was_asked_for_and_nothing_else(loopback):
     chat.complete([messages])
     assert loopback.requests == [
         {"model": "tiny", "messages": messages, "temperature": 0.5, "seed": 1, "top_k": 3}
+        | {"stream": True, "stream_options": {"include_usage": True}}
     ]
     assert loopback.seen[0][1]["x-title"] == "test"
 
