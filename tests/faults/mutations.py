@@ -27,7 +27,15 @@ TOO_LATE = (
     'code="timeout" if self.sent else "",',
 )
 CUT_STREAM = ("_replies.py", "    if not ended:\n        return None\n", "")
-BROKEN_OFF = ("_transport.py", "elif self.began < math.inf and kinds", "elif kinds < kinds and kinds")
+BROKEN_OFF = (
+    "_transport.py",
+    "elif self.began < math.inf and kinds",
+    "elif kinds < kinds and kinds",
+)
+    "_transport.py",
+    "elif self.began < math.inf and kinds",
+    "elif kinds < kinds and kinds",
+)
 NO_JSON = (
     "_replies.py",
     "    except (ValueError, RecursionError):\n        payload",
@@ -85,9 +93,7 @@ HANDLING = {
             "if False:",
         )
     ],
-    "stream refused": [
-        ("_replies.py", "if stream and (*self._taken, stream)", "if False and ()")
-    ],
+    "stream refused": [("_replies.py", "if stream and (*self._taken, stream)", "if False and ()")],
     "body broken off, once": [BROKEN_OFF],
     "body broken off, for good": [BROKEN_OFF],
     "body no JSON, once": [NO_JSON],
