@@ -32,10 +32,6 @@ BROKEN_OFF = (
     "elif self.began < math.inf and kinds",
     "elif kinds < kinds and kinds",
 )
-    "_transport.py",
-    "elif self.began < math.inf and kinds",
-    "elif kinds < kinds and kinds",
-)
 NO_JSON = (
     "_replies.py",
     "    except (ValueError, RecursionError):\n        payload",
