@@ -34,8 +34,8 @@ BROKEN_OFF = (
 )
 NO_JSON = (
     "_replies.py",
-    "    except (ValueError, RecursionError):\n        payload",
-    "    except OSError:\n        payload",
+    "    except ValueError as error:\n        payload, why",
+    "    except OSError as error:\n        payload, why",
 )
 NO_VOTES = ("_labels.py", "if row is None and i not in self.failures]", "if False]")
 ROWS_GO_ON = (
@@ -69,8 +69,8 @@ HANDLING = {
     "silence in a stream, then life": [
         (
             "_transport.py",
-            "if self.good:\n                    self.alive =",
-            "if self.good:\n                    _ =",
+            "if self.good and chunk:\n                    self.alive =",
+            "if self.good and chunk:\n                    _ =",
         ),
     ],
     "stream broken off, once": [CUT_STREAM],

@@ -76,6 +76,6 @@ def test_one_call_enters_few_files_and_no_deep_chain(loopback, tmp_path):
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    assert len(files) <= 10, files
+    assert len(files) <= 11, files
     # The threads are started three calls deep.
     assert max(depths[True], 3 + depths[False]) <= 13
