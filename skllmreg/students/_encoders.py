@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from skllmreg.students._vectors import VectorMemory
+from skllmreg.utils._text import short_line
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -66,8 +67,9 @@ def open_encoder(model, *, cache_id, batch_size, device):
     )
 
 
-def check_vectors(vectors, n):
+def check_vectors(vectors, texts):
     """Validate what an encoder returned for n texts; an ndarray of float32 of shape (n, d)."""
+    n = len(texts)
     if hasattr(vectors, "detach"):  # a tensor, on whatever device
         vectors = vectors.detach().cpu().float().numpy()
     vectors = np.asarray(vectors, dtype=np.float32)
@@ -77,14 +79,17 @@ def check_vectors(vectors, n):
             f"row for each text: ({n}, d)."
         )
     if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise ValueError(f"The encoder's vector of text {row} of a batch of {n} is not finite.")
+        text = texts[int(np.argmin(np.isfinite(vectors).all(axis=1)))]
+        raise ValueError(
+            f"The encoder's vector of the text {short_line(text)!r} is not finite: leave such "
+            "texts out, or replace them by what the encoder can read."
+        )
     return vectors
 
 
 def _in_batches(function, batch_size, texts):
     parts = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
-    return np.concatenate([check_vectors(function(part), len(part)) for part in parts])
+    return np.concatenate([check_vectors(function(part), part) for part in parts])
 
 
 def _memory(key):

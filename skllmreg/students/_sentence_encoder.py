@@ -208,7 +208,7 @@ class SentenceEncoder(DocLinkMixin, TransformerMixin, SharedByClones):
         with progress_bar(len(position), None, "Encode texts", unit="text") as tick:
             vectors = encode_once(
                 list(position),
-                lambda texts: check_vectors(encoder.encode(texts), len(texts)),
+                lambda texts: check_vectors(encoder.encode(texts), texts),
                 encoder.memory,
                 None if path is None else VectorFile(path, encoder.identity),
                 chunk_size=BATCHES_PER_CHUNK * self.batch_size,

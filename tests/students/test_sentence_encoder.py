@@ -356,7 +356,7 @@ def test_without_the_extra_the_error_says_what_to_install(folder, monkeypatch):
     [
         (np.ones(30), r"shape \(30,\); expected one row for each text"),
         (np.ones((2, 3)), "one row for each text"),
-        (np.full((30, 2), np.nan), "text 0 of a batch of 30 is not finite"),
+        (np.full((30, 2), np.nan), "vector of the text .* is not finite"),
     ],
 )
 def test_what_is_not_a_vector_for_each_text_is_an_error(vectors, match):
