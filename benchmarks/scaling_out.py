@@ -51,7 +51,7 @@ EMOTIONS = {
 
 def measure_kills(folder, args):
     """50,000 prompts, killed at 20 random points."""
-    sizes = (2_000, 5, 5) if args.quick else (50_000, 20, 20)
+    sizes = (2_000, 8, 5) if args.quick else (50_000, 40, 20)
     for seed in range(1):
         row = survive(*sizes, seed, folder)
         yield f"seed {seed}", {"exact": is_exact(row)} | row

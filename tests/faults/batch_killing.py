@@ -13,7 +13,7 @@ from tests.faults.jobs import PATIENCE, processes
 from tests.loopback import Loopback
 
 # Steps at the server and seconds after which a run is killed, at most.
-MOST_STEPS, MOST_SECONDS = 6, 1.5
+MOST_STEPS, MOST_SECONDS = 5, 1.5
 
 
 def prompts(n):

@@ -232,8 +232,12 @@ def dies_at(monkeypatch, nth, after):
         monkeypatch.setattr(ChatCompletions, name, dying(getattr(ChatCompletions, name)))
 
 
+def slow(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("nth", range(1, 6))
+@pytest.mark.parametrize("nth", [2, 5, *slow(1, 3, 4)])
 def test_a_death_between_two_steps_costs_nothing(nth, after, batches, path, monkeypatch):
     with monkeypatch.context() as dying:
         dies_at(dying, nth, after)
@@ -463,7 +467,7 @@ class TestServer:
         assert batches.n_created == 1
         assert all_is_well(batches, path)
 
-    @pytest.mark.parametrize("step", ["upload", "create", "look", "download"])
+    @pytest.mark.parametrize("step", ["look", *slow("upload", "create", "download")])
     def test_a_server_that_is_down_for_a_while_is_waited_for(self, step, batches, path):
         down = [Behavior(reset=True), error(503, "down"), Behavior("<html>", status=502)]
         batches.before[step] += down
@@ -471,7 +475,7 @@ class TestServer:
         assert batches.n_created == 1
         assert all_is_well(batches, path)
 
-    @pytest.mark.parametrize("step", ["create", "look", "download"])
+    @pytest.mark.parametrize("step", ["look", *slow("create", "download")])
     def test_a_server_that_stays_down_ends_the_call_and_loses_no_job(self, step, batches, path):
         batches.before[step] += [error(503, "down")] * 4
         with pytest.raises(RequestError, match="503"):
