@@ -324,6 +324,7 @@ def _check_embeddings(model: str, args: argparse.Namespace) -> None:
 def _check_model(model: str, args: argparse.Namespace) -> None:
     """Ask as estimators do, and say what came of it."""
     options: dict[str, Any] = {"max_tokens": 100}  # small models ramble
+    refused: list[RequestError] = []  # of streams
 
     def ask(question: Question, prompt: str, **more: Any) -> Obtained:
         obtain = ChatModel(
@@ -336,19 +337,26 @@ def _check_model(model: str, args: argparse.Namespace) -> None:
             temperature=1.0 if more else None,
             request_options=options | more,
         )._obtain(question)
+        if refused:
+            obtain.additions.come_whole()
         messages = [{"role": "user", "content": prompt}]
         return obtain.ask(Task(0, messages, 0, obtain.key(messages, 0)))
 
     try:
-        record = ask(Question(), YES).record
+        answer = ask(Question(), YES)
     except RequestError as error:
         if error.status not in (400, 422):
             raise
         options.clear()
-        record = ask(Question(), YES).record
+        answer = ask(Question(), YES)
+    record = answer.record
     print(f"model        {model} answers ({short_line(record.text or '', 40)!r})")
     if record.completion_tokens is None:
         print("usage        not counted by the server -> token budgets rest on estimates")
+    refused += answer.refused
+    if refused:
+        print(f"stream       refused with status {refused[0].status}")
+        print("             -> answers come whole, each within timeout")
     if _report("json_schema", lambda: _keeps_to_schema(ask(Question(SCHEMA), PROSE))) != "yes":
         print("             -> every reply is checked all the same, and a bad one is asked for")
         print("                again; where the form is refused, the schema is in the prompt")

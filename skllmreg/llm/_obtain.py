@@ -291,7 +291,7 @@ class Live:
                     self.additions.learn(task.messages, asked, refused, record)
                     return Obtained(record, cost, False, key, tuple(refused))
             last = refused[-1]
-            if len(refused) > 1:
+            if len(refused) > 1 and not last.transient:
                 self.additions.come_whole()  # it is not the stream that is refused
             if not last.transient or n_failures == self.settings.max_retries:
                 raise last

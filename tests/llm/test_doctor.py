@@ -34,6 +34,7 @@ def ignorant():
         (
             unable,
             [
+                "stream       refused with status 400",
                 "json_schema  refused with status 400, asked for by the prompt alone",
                 "the schema is in the prompt",
                 "logprobs     refused with status 400",

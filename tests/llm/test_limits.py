@@ -3,6 +3,7 @@ import heapq
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -224,3 +225,25 @@ def test_a_long_wait_that_a_server_asks_for_is_announced(loopback, monkeypatch, 
     ChatModel("tiny", base_url=loopback.base_url).complete(["a"])
     (said,) = [r.getMessage() for r in caplog.records if r.name == "skllmreg.llm"]
     assert "status 503" in said
+
+
+@pytest.mark.slow
+def test_a_server_of_two_requests_a_second_is_asked_at_its_pace_in_real_time(loopback):
+    """Sixty prompts take half a minute at least, and half as long again at most."""
+    takes, lock = bucket_server(2, 1), threading.Lock()
+
+    def answer(body):
+        with lock:
+            return "fine" if takes(time.monotonic()) else error(429, "slow down")
+
+    loopback.reply = answer
+    chat = ChatModel("tiny", base_url=loopback.base_url)
+    began = time.monotonic()
+    replies = chat.complete([str(i) for i in range(60)])
+    assert [reply.text for reply in replies] == ["fine"] * 60
+    assert time.monotonic() - began <= 1.5 * 30
+    loopback.reply = lambda body: "healthy"
+    time.sleep(10)
+    began = time.monotonic()
+    chat.complete([f"later {i}" for i in range(20)])
+    assert time.monotonic() - began < 2
