@@ -8,6 +8,7 @@ that this package has given it, and is not created again before the server's lis
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import tempfile
@@ -30,6 +31,8 @@ VISIBLE = 60.0
 DOWNLOAD, BYTES_PER_SECOND = 3600.0, 200_000
 # Looks at a file that the server names and does not have, before its answers count as lost.
 LOOKS_FOR_FILE = 3
+# Bytes of a line, of which a longer one is no answer.
+LARGEST_LINE = 4 * 2**20
 # Answers that are stored, and settled, in one transaction.
 AT_ONCE = 500
 # How this package names its jobs in a server's metadata.
@@ -321,7 +324,8 @@ class Driver:
                     gone = True
                     continue
                 file.seek(0)
-                while lines := list(itertools.islice(file, AT_ONCE)):
+                pieces = iter(functools.partial(file.readline, LARGEST_LINE), b"")
+                while lines := list(itertools.islice(pieces, AT_ONCE)):
                     outcomes += self._store(job, lines, hide)
         if gone and job.n_looks + 1 < LOOKS_FOR_FILE:
             return self._write(job, n_looks=job.n_looks + 1), outcomes

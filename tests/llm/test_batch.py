@@ -357,6 +357,13 @@ def test_answers_may_come(fault, batches, path):
     assert all_is_well(batches, path)
 
 
+def test_a_line_without_an_end_is_no_answer_and_hides_none(batches, path, monkeypatch):
+    monkeypatch.setattr(_jobs, "LARGEST_LINE", 2_000)
+    batches.lines = lambda lines: [{"custom_id": "x" * 9_000}, *lines]
+    assert None not in texts(model(batches, path).complete(PROMPTS))
+    assert all_is_well(batches, path)
+
+
 def once(status):
     """Let the first batch end with a status, and the others well."""
     return lambda batch: status if batch["id"] == "batch_0" else "completed"
