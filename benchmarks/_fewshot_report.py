@@ -265,27 +265,31 @@ GRAY = "#b9c0c8"
 
 
 def figure(results, path, panels=True):
-    """Learning curves: the mean over data sets and, with panels, each of them beside it."""
+    """Learning curves: the mean over data sets and, with panels, each of them below it."""
     from matplotlib.figure import Figure
 
     names = sorted({d for k in results.sizes for d in results.datasets(k)})
     # A curve is about the same data sets at every size, or its steps would be theirs.
     sizes = [k for k in results.sizes if len(results.datasets(k)) > len(names) / 2]
     shared = sorted(set.intersection(*(set(results.datasets(k)) for k in sizes)))
-    n_columns = -(-len(names) // 2) if panels else 0
-    fig = Figure(figsize=(6.4 + 1.9 * n_columns, 4.2), layout="constrained", facecolor="white")
-    grid = fig.add_gridspec(2, 1 + n_columns, width_ratios=[3.6] + [1] * n_columns)
-    axes = fig.add_subplot(grid[:, 0])
+    # Three columns: readable where a page gives it 500 pixels.
+    n_rows = -(-len(names) // 3) if panels else 0
+    size = (6.4, 4.2 + 1.9 * n_rows)
+    fig = Figure(figsize=size, layout="constrained", facecolor="white")
+    top, *below = np.ravel(
+        fig.subfigures(1 + panels, 1, height_ratios=[4.2] + [1.9 * n_rows] * panels)
+    )
+    axes = top.subplots()
     draw(axes, results, sizes, shared)
     label_curves(axes, results, sizes, shared)
     what = f"mean over {len(shared)} data sets" if len(shared) > 1 else shared[0]
     axes.set_title(f"Few labeled rows: {what}", loc="left", fontsize=12, weight="bold")
     axes.set(xlabel="labeled rows per class", ylabel="ROC AUC on unseen rows")
     for i, name in enumerate(names if panels else ()):
-        small = fig.add_subplot(grid[i % 2, 1 + i // 2])
+        small = below[0].add_subplot(n_rows, 3, i + 1)
         draw(small, results, [k for k in results.sizes if name in results.datasets(k)], [name])
-        small.set_title(name, loc="left", fontsize=9)
-        small.tick_params(labelsize=7)
+        small.set_title(name, loc="left", fontsize=11)
+        small.tick_params(labelsize=10)
     fig.savefig(path, dpi=160)
 
 

@@ -150,7 +150,7 @@ def curate(data, replicate, arm):
 def energies(data, replicate):
     """The band of each round of the gold arm, and whether its rows drew the next round to them.
 
-    The recording does not say which rows were shown. If they can be told, rows of the next round
+    The recording does not say which rows were shown. If they had an effect, rows of the next round
     are more alike (cosine of TF-IDF) to those inside the band than to the others of the class,
     and more so than in the arms whose feedback was random or none.
     """

@@ -165,22 +165,27 @@ def figure(records, path):
 
     student = records[0]["student"]
     names = [*dict.fromkeys(r["set"] for r in records)]
-    n_columns = min(4, len(names))
+    # Two columns: readable where a page gives it 500 pixels.
+    n_columns = min(2, len(names))
     n_rows = -(-len(names) // n_columns)
-    fig = Figure(figsize=(3 * n_columns, 2.7 * n_rows), layout="constrained")
-    panels = fig.subplots(n_rows, n_columns, squeeze=False).ravel()
+    fig = Figure(figsize=(4 * n_columns, 2.6 * n_rows), layout="constrained")
+    panels = fig.subplots(n_rows, n_columns, squeeze=False, sharex=True).ravel()
     colors = {"distill": "tab:red", "student, soft": "tab:blue", "random, soft": "0.5"}
     for axes, name in zip(panels, names, strict=False):
         for arm, color in colors.items():
             budgets = sorted({r["budget"] for r in records if r["arm"] == arm})
             means = [scores(records, arm, b, student=student)[name].mean() for b in budgets]
-            axes.plot([100 * b for b in budgets], means, "o-", color=color, label=arm, ms=3)
+            axes.plot([100 * b for b in budgets], means, "o-", color=color, label=arm, ms=4, lw=2)
         for labels, line in (("soft", "--"), ("hard", ":")):
             every = scores(records, f"all, {labels}", 1.0, student=student)[name].mean()
-            axes.axhline(every, color="k", ls=line, lw=0.8, label=f"all rows, {labels}")
-        axes.set(title=name, xlabel="calls, % of the pool", ylabel="macro-F1")
+            axes.axhline(every, color="k", ls=line, lw=1, label=f"all rows, {labels}")
+        axes.set_title(name, fontsize=13)
+        axes.tick_params(labelsize=12)
         axes.grid(alpha=0.3)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
-    panels[0].legend(frameon=False, fontsize=7)
+    fig.supxlabel("calls of the teacher, % of the unlabeled rows", fontsize=13)
+    fig.supylabel("macro-F1", fontsize=13)
+    handles, labels = panels[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=12)
     fig.savefig(path, dpi=120)

@@ -256,7 +256,7 @@ def main():
     parts = [args.part] if args.part else list(SIZES)
     shapes_known = Path(__file__).parent / "shapes"
     if any(not (shapes_known / f"{d.name}.json").exists() for d in datasets):
-        parts = ["trees"]  # tables of one's own
+        parts = ["trees"]  # tables of your own
     folder = output_folder(args)
     store = None if folder is None else folder / f"{NAME}.jsonl"
     records = {}

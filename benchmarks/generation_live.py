@@ -12,7 +12,7 @@ later round:
 - coverage: labeled rows that are farthest from the written ones.
 
 The student of the rounds is the best that a user would take (with a sentence encoder where one is
-given); accuracy and macro-F1 on real test rows are told for it and for a bag of words. Beside the
+given); accuracy and macro-F1 on real test rows are for it and for a bag of words. Beside the
 arms: the labeled rows alone, as many real rows more, and the model itself, zero-shot. Written rows
 that stand in the test part are taken out and counted.
 

@@ -1,6 +1,7 @@
 """Run ``python -m skllmreg cache | batches | doctor``: look at a cache file and at a server."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from skllmreg.llm._chat import ChatModel
 from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._jobs import OVER, Driver, Job, load_jobs
 from skllmreg.llm._secrets import hide_keys, is_openai, resolve_url, without_secrets
-from skllmreg.llm._store import HELD, Store, open_store
+from skllmreg.llm._store import HELD, Store, default_path, open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import Obtained, Question, Task
 from skllmreg.utils._json import UnusableError, parse_json, read_json
@@ -45,7 +46,11 @@ class _Parser(argparse.ArgumentParser):
 
 def cache(argv: Sequence[str] | None = None) -> int:
     """Look into the cache file, export it, prune it; 0 if it could be done."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.action is None:
+        parser.print_help()
+        return 0
     try:
         # Only what is there is opened: a slip of the pen makes no file.
         store = open_store(args.file, read_only=True)
@@ -74,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     choice.add_argument("--older-than", type=float, metavar="DAYS", help="entries of before")
     parser = _Parser(prog="python -m skllmreg cache", description=cache.__doc__)
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action")
     for name, run, what in (
         ("list", _list, "show entries, the newest first"),
         ("export", _export, "write entries as JSON lines to the standard output"),
@@ -275,10 +280,22 @@ def doctor(argv: Sequence[str] | None = None) -> int:
             print("model        name one with --model to see what it can do")
             return 0 if models else 1
         (_check_embeddings if args.embeddings else _check_model)(model, args)
+        _say_where_answers_are_kept()
     except (LLMError, ValueError) as error:
         print(f"failed       {_advice(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def _say_where_answers_are_kept() -> None:
+    """Name the cache file and what it holds; no file is made."""
+    path = default_path()
+    held = "no answers yet"
+    if path.exists():
+        with contextlib.suppress(CacheError):
+            ((n,),) = open_store("default", read_only=True).read("SELECT COUNT(*) FROM entries")
+            held = f"{n:,} answers, which cost nothing again"
+    print(f"cache        {path}: {held}")
 
 
 def _advice(message: str) -> str:
@@ -358,11 +375,12 @@ def _check_model(model: str, args: argparse.Namespace) -> None:
         print(f"stream       refused with status {refused[0].status}")
         print("             -> answers come whole, each within timeout")
     if _report("json_schema", lambda: _keeps_to_schema(ask(Question(SCHEMA), PROSE))) != "yes":
-        print("             -> every reply is checked all the same, and a bad one is asked for")
-        print("                again; where the form is refused, the schema is in the prompt")
+        print("             -> every reply is checked all the same: a wrong one costs up to 2 more")
+        print("                requests; where the form is refused, the schema is in the prompt")
     logprobs = Question(top_logprobs=20)
     if _report("logprobs", lambda: _tells_logprobs(ask(logprobs, LETTER))) != "yes":
-        print("             -> label probabilities are shares of votes over several answers")
+        print("             -> label probabilities are shares of votes: n_samples requests a row,")
+        print("                5 by default, in place of 1")
     if _report("seed", lambda: _keeps_seed(lambda: ask(Question(), DIGITS, seed=1))) != "yes":
         print("             -> only the cache makes an experiment repeatable")
 

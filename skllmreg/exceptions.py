@@ -8,7 +8,7 @@ class AnswerNotStoredWarning(UserWarning):
 
 
 class ClosedSetWarning(UserWarning):
-    """Columns of short strings are taken for closed sets: no other value may be written."""
+    """Columns of short strings are treated as closed sets: no other value may be written."""
 
 
 class LLMError(RuntimeError):
@@ -120,6 +120,10 @@ class NoAnswerWarning(UserWarning):
 
 class NoAttributesWarning(UserWarning):
     """An LLM did not say what generated rows are to differ in; they are written all the same."""
+
+
+class NoBudgetWarning(UserWarning):
+    """A model without a budget is about to answer many prompts; the message says what they take."""
 
 
 class NoLLMWarning(UserWarning):

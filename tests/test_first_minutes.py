@@ -97,7 +97,7 @@ def test_no_key_and_a_server_that_needs_none(loopback):
         (asking(ChatModel("m")), X.to_numpy(), y, r'Give X as a data frame .*transform="pandas"'),
         (with_scores(), X.to_numpy(), y, "X has none. Give X as a data frame"),
         (with_scores({"mean radus": 1}), X, y, r"'mean radius' \(did you mean 'mean radus'\?\)"),
-        (with_scores({1: 2, 2: 3, 3: 4}), X, y, "name a feature 1, which is no str"),
+        (with_scores({1: 2, 2: 3, 3: 4}), X, y, "name a feature 1, which is not a string"),
         (with_scores({"1": SCORES}), X, y, r"class\(es\) 0, 1; .* type included\.$"),
         (
             with_scores(),

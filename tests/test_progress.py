@@ -35,6 +35,9 @@ def bars(monkeypatch):
         def update(self, n):
             self.done += n
 
+        def set_postfix_str(self, note, refresh):
+            self.note = note
+
     monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     monkeypatch.setitem(sys.modules, "ipykernel", None)  # as in a notebook
     return Bar.shown
@@ -62,7 +65,7 @@ def test_a_bar_counts_the_gradients_of_a_network(bars):
     assert bars[0].done == bars[0].total
 
 
-def test_a_bar_counts_the_rounds_of_generation(bars):
+def test_a_bar_counts_the_rounds_of_generation_or_the_rows_where_their_number_is_known(bars):
     def generator(request):
         rng = np.random.default_rng(request.random_state)
         return pd.DataFrame(rng.normal(size=(8, 3)), columns=list("abc")).to_dict("records")
@@ -70,3 +73,5 @@ def test_a_bar_counts_the_rounds_of_generation(bars):
     frame = pd.DataFrame(X, columns=list("abc"))
     GOLDAugmenter(generator=generator, n_rounds=3, random_state=0).fit(frame, y)
     assert [(bar.desc, bar.done, bar.total) for bar in bars] == [("Generation", 3, 3)]
+    GOLDAugmenter(generator=generator, n_samples=30, random_state=0).fit(frame, y)
+    assert (bars[1].done, bars[1].total, bars[1].note) == (30, 30, "round 2, 30 rows")

@@ -1,4 +1,4 @@
-"""How well linear predictors agree with what they should predict."""
+"""Measure how well linear predictors agree with what they should predict."""
 
 import numpy as np
 

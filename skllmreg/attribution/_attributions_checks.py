@@ -15,7 +15,7 @@ def check_estimates(estimates, label=None):
     if isinstance(estimates, Mapping):
         estimates = [estimates]
     if not isinstance(estimates, (list, tuple)) or not estimates:
-        raise ValueError(f"The estimates{where} are no list of {{feature: score}}.")
+        raise ValueError(f"The estimates{where} are not a list of {{feature: score}}.")
     checked = []
     for i, scores in enumerate(estimates):
         if not isinstance(scores, Mapping) or not scores:
@@ -60,7 +60,7 @@ def check_alike(outputs):
 
 def _score(score, name, where):
     if not isinstance(name, str):
-        raise ValueError(f"A feature{where} has the name {name!r}, which is no str.")
+        raise ValueError(f"A feature{where} has the name {name!r}, which is not a string.")
     number = check_score(score, name, where)
     return int(number) if number.is_integer() else number
 

@@ -88,7 +88,9 @@ def read_json(text):
             )
         label = block["label"]
         if not isinstance(label, (str, int, float)) or label in params["estimates"]:
-            raise ValueError(f'item {i} of "classes" has a wrong or doubled label: {label!r:.100}.')
+            raise ValueError(
+                f'item {i} of "classes" has a wrong or repeated label: {label!r:.100}.'
+            )
         params["estimates"][label] = _read_scores(
             block["scores"], n_estimates, label, params["edited"]
         )
@@ -100,8 +102,8 @@ def _read_object(pairs):
     items = dict(pairs)
     if len(items) < len(pairs):
         names = [name for name, _ in pairs]
-        doubled = next(name for name in items if names.count(name) > 1)
-        raise ValueError(f"{doubled!r} is given twice")
+        repeated = next(name for name in items if names.count(name) > 1)
+        raise ValueError(f"{repeated!r} is given twice")
     return items
 
 
@@ -114,7 +116,7 @@ def _typed(value, name, kind):
 def _read_scores(scores, n_estimates, label, edited):
     where = "" if label is None else f" of class {label!r}"
     if not isinstance(scores, dict):
-        raise ValueError(f'"scores"{where} is no object with a list for each feature.')
+        raise ValueError(f'"scores"{where} is not an object with a list for each feature.')
     estimates: list[dict] = [{} for _ in range(n_estimates)]
     for name, item in scores.items():
         if isinstance(item, dict):
@@ -123,7 +125,7 @@ def _read_scores(scores, n_estimates, label, edited):
             edited[label, name] = item["by"]
             item = [item["score"]] * n_estimates
         if not isinstance(item, list) or len(item) != n_estimates:
-            raise ValueError(f"the scores of {name!r}{where} are no list of {n_estimates}.")
+            raise ValueError(f"the scores of {name!r}{where} are not a list of {n_estimates}.")
         for values, score in zip(estimates, item, strict=True):
             values[name] = score
     return estimates
@@ -133,7 +135,9 @@ def _read_shapes(shapes, label, edited):
     """Read {feature: list of shapes}; the shapes themselves are checked by `Attributions`."""
     where = "" if label is None else f" of class {label!r}"
     if not isinstance(shapes, dict):
-        raise ValueError(f'"shapes"{where} is no object with a list of shapes for each feature.')
+        raise ValueError(
+            f'"shapes"{where} is not an object with a list of shapes for each feature.'
+        )
     read = {}
     for name, item in shapes.items():
         if isinstance(item, dict):
@@ -142,6 +146,6 @@ def _read_shapes(shapes, label, edited):
             edited[label, name + SUFFIX] = item["by"]
             item = [item["shape"]]
         if not isinstance(item, list) or not 1 <= len(item) <= _MOST_ESTIMATES:
-            raise ValueError(f"the shapes of {name!r}{where} are no list of shapes.")
+            raise ValueError(f"the shapes of {name!r}{where} are not a list of shapes.")
         read[name] = item
     return read

@@ -11,7 +11,7 @@ from skllmreg.attribution._boosting_base import BoostingModel
 from skllmreg.attribution._classifier import LLMAttributionRegularizedClassifier
 from skllmreg.attribution._loss import encode_classes, encode_labels, prior_shift
 from skllmreg.attribution._mixed_table import MixedTable
-from skllmreg.utils._labels import label_array
+from skllmreg.utils._labels import known_target
 
 
 class LLMAttributionBoostingClassifier(ClassifierMixin, BoostingModel):
@@ -191,7 +191,7 @@ class LLMAttributionBoostingClassifier(ClassifierMixin, BoostingModel):
         """
         self._validate_params()
         self._table, encoded = MixedTable.fit(self, X)
-        y = _check_y(label_array(y) if hasattr(y, "to_list") else y, estimator=self)
+        y = _check_y(known_target(y), estimator=self)
         check_consistent_length(encoded, y)
         weight = _check_sample_weight(sample_weight, encoded, ensure_non_negative=True)
         encoded, y, weight = encoded[weight > 0], y[weight > 0], weight[weight > 0]

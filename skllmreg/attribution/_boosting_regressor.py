@@ -8,6 +8,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_consi
 from skllmreg.attribution._boosting_base import BoostingModel
 from skllmreg.attribution._mixed_table import MixedTable
 from skllmreg.attribution._regressor import LLMAttributionRegularizedRegressor
+from skllmreg.utils._labels import known_target
 
 
 class LLMAttributionBoostingRegressor(RegressorMixin, BoostingModel):
@@ -123,7 +124,7 @@ class LLMAttributionBoostingRegressor(RegressorMixin, BoostingModel):
         """
         self._validate_params()
         self._table, encoded = MixedTable.fit(self, X)
-        y = _check_y(y, y_numeric=True, estimator=self).astype(np.float64)
+        y = _check_y(known_target(y), y_numeric=True, estimator=self).astype(np.float64)
         check_consistent_length(encoded, y)
         weight = _check_sample_weight(sample_weight, encoded, ensure_non_negative=True)
         encoded, y, weight = encoded[weight > 0], y[weight > 0], weight[weight > 0]

@@ -1,4 +1,4 @@
-"""Classifier that knows what an LLM thinks of its features."""
+"""`LLMAttributionRegularizedClassifier`: models drawn to an LLM's scores of the features."""
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -14,7 +14,7 @@ from skllmreg.attribution._loss import LOG_LOSS, encode_classes, encode_labels, 
 from skllmreg.attribution._network import has_network
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.exceptions import OverconfidentWarning
-from skllmreg.utils._labels import label_array
+from skllmreg.utils._labels import known_target
 from skllmreg.utils._warn import warn
 
 STEEP = 3.0  # standard deviation of the logits that few rows cannot tell
@@ -297,9 +297,7 @@ class LLMAttributionRegularizedClassifier(ClassifierMixin, AttributionModel):
         self
         """
         self._validate_params()
-        if hasattr(y, "to_list"):  # of pandas' Int64 scikit-learn makes floats
-            y = label_array(y)
-        X, y = validate_numbers(self, X, y)
+        X, y = validate_numbers(self, X, known_target(y))
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
         self.classes_, codes, weight = encode_classes(

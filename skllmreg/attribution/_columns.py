@@ -128,7 +128,7 @@ def name_hint(column, unused):
     bare = _bare(column)
     parents = [name for name in unused if bare.startswith(f"{name}_")]
     if parents:
-        return f" (is it made from {max(parents, key=len)!r}? It is no indicator)"
+        return f" (is it made from {max(parents, key=len)!r}? It is not an indicator)"
     lowered = {name.lower(): name for name in unused}
     near = [lowered[name] for name in difflib.get_close_matches(bare.lower(), lowered)]
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
@@ -180,7 +180,7 @@ def _parent(column, scored):
 
 
 def _is_made_from(suffix, X, j):
-    """Whether a column with this suffix comes from an encoder, and is no other feature."""
+    """Whether a column with this suffix comes from an encoder, and is not another feature."""
     part = suffix.split("_circular_")[0].split("_spline_")[0]
     known = part in PARTS or _number(suffix) is not None or _number(suffix[3:]) is not None
     return known or X is None or _is_indicator(X, j)

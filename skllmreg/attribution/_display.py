@@ -1,4 +1,4 @@
-"""Picture of what the LLM said beside what a model has learned."""
+"""Draw what the LLM said beside what a model has learned."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.attribution._features import own_name
 from skllmreg.attribution._shapes import SUFFIX
+from skllmreg.utils._drawing import split_steps
 
 SCORE_COLOR, COEF_COLOR, CLASH_COLOR = "#1f3a5f", "#7fb0de", "#e8837a"
 LONGEST_NAME = 40
@@ -84,7 +85,7 @@ class AttributionDisplay:
         Parameters
         ----------
         estimator : LLMAttributionRegularizedClassifier or LLMAttributionRegularizedRegressor
-            Fitted, with scores. Of a pipeline, the last step.
+            Fitted, with scores; or a pipeline or search that ends with one.
         class_ : class label, default=None
             Draw what speaks for this class. None: ``classes_[1]`` of two, and all of several.
         max_features : int, default=20
@@ -103,6 +104,7 @@ class AttributionDisplay:
         ValueError
             If the model has no scores or no linear part, or if there is no such class.
         """
+        _, estimator = split_steps(estimator)
         _check_drawable(estimator)
         scores = estimator.attributions_
         spread = estimator.attribution_estimates_.std(axis=0)
@@ -168,7 +170,8 @@ class AttributionDisplay:
             raise ValueError(
                 f"{n_outputs} outputs need as many axes, got {len(axes)}; class_ draws one class."
             )
-        names = [_shortened(self.feature_names[i]) for i in shown]
+        names = _shortened([str(name) for name in self.feature_names])
+        names = [names[i] for i in shown]
         if len(shown) < n_features:
             names.append(f"… {n_features - len(shown)} more")
         limit = 1.15 * np.abs(self.coef).max() or 1.0  # the same for all outputs
@@ -280,8 +283,8 @@ def _check_drawable(estimator):
     if not hasattr(estimator, "attribution_estimates_"):
         raise ValueError(
             f"{name} is not drawn to an LLM's scores; AttributionDisplay draws "
-            "LLMAttributionRegularizedClassifier and LLMAttributionRegularizedRegressor. Of a "
-            "pipeline give the last step: pipeline[-1]."
+            "LLMAttributionRegularizedClassifier and LLMAttributionRegularizedRegressor, and "
+            "pipelines that end with one."
         )
     if estimator.attributions_ is None:
         raise ValueError(
@@ -296,6 +299,15 @@ def _check_drawable(estimator):
         )
 
 
-def _shortened(name):
-    name = str(name).encode(errors="replace").decode()  # fonts take no half of a surrogate pair
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+def _shortened(names):
+    """Names without what a ColumnTransformer puts in front, where they still differ; not too long.
+
+    Parameters
+    ----------
+    names : list of str
+    """
+    bare = [name.partition("__")[2] or name for name in names]
+    if len(set(bare)) == len(set(names)):
+        names = bare
+    names = [name.encode(errors="replace").decode() for name in names]  # no halves of surrogates
+    return [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]

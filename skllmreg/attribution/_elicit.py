@@ -110,7 +110,7 @@ def elicit_attributions(
     The question without shapes does not depend on `shapes`, so that its recorded answers stay
     valid; that with shapes is another one, and its scores are other answers.
 
-    The question is that of [1]_; the wording is not.
+    The question is that of [1]_; the wording is ours.
 
     References
     ----------
@@ -193,7 +193,7 @@ def describe_features(llm, *, task, feature_names):
     Raises
     ------
     ValueError
-        If there are no names, or one is doubled.
+        If there are no names, or one is given twice.
     LLMError
         What :meth:`ChatModel.complete` raises.
 
@@ -231,7 +231,7 @@ def _check_classes(labels, class_descriptions):
     mute = [label for label in mute if not isinstance(label, str)]
     if mute:
         warn(
-            f"The LLM is asked about {few(mute)} without being told which class that is: give "
+            f"The LLM is asked about {few(mute)} without knowing which class that is: give "
             "class_descriptions={label: what it means}, or the signs of the scores may be wrong."
             f"{about_numbers(labels)}",
             UndescribedClassWarning,

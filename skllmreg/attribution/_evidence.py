@@ -1,4 +1,4 @@
-r"""How far to trust the scores, from the data: an average over priors, weighted by evidence.
+r"""Average fits over priors, weighted by evidence: how far the data support the scores.
 
 A *candidate* is a Gaussian prior on the coefficients of scaled features,
 

@@ -1,4 +1,4 @@
-"""Which features an LLM is asked about, and what it is told about each."""
+"""Find the features that an LLM is asked about, and their descriptions."""
 
 import difflib
 import re
@@ -8,7 +8,7 @@ from skllmreg.exceptions import UnusedDescriptionWarning
 from skllmreg.utils._warn import warn
 
 _HOW_TO_NAME = (
-    "An LLM can only judge features that it is told about. Give X as a data frame whose "
+    "An LLM can only judge features whose names it sees. Give X as a data frame whose "
     "column names are all strings, as by X.columns.map(str) (in a pipeline: "
     '`.set_output(transform="pandas")` on the steps before), or give feature_descriptions as a '
     "list of strings in the order of the columns."
@@ -39,7 +39,7 @@ def features_to_score(feature_names, feature_descriptions):
     Raises
     ------
     ValueError
-        If there are no names at all, if the lengths differ, or if a name is doubled.
+        If there are no names at all, if the lengths differ, or if a name is given twice.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _warn_of_slips(descriptions, undescribed, names):
             continue
         for near in difflib.get_close_matches(key, undescribed, n=1, cutoff=0.8):
             warn(
-                f"feature_descriptions describes {key!r}, which is no feature, but does not "
+                f"feature_descriptions describes {key!r}, which is not a feature, but does not "
                 f"describe {near!r}: is that the one?",
                 UnusedDescriptionWarning,
             )
@@ -135,7 +135,7 @@ def check_names(names):
         if not isinstance(name, str):
             raise TypeError(f"Feature names are strings, got {name!r:.100}.")
         if name in seen:
-            raise ValueError(f"The feature name {name!r} is doubled.")
+            raise ValueError(f"The feature name {name!r} is given twice.")
         seen.add(name)
     return [str(name) for name in names]
 

@@ -1,4 +1,4 @@
-r"""The same average over priors for a regression: closed form, weighted by leave-one-out error.
+r"""Average regressions over priors in closed form, weighted by leave-one-out error.
 
 A candidate's coefficients W = a T + V (see :mod:`._evidence`) are those of a ridge regression that
 is drawn to the prior's mean instead of to zero. With A the features in coordinates in which the

@@ -1,13 +1,12 @@
 """Encode tables of numbers, categories and missing values, for a linear model and for trees."""
 
-import datetime
 from collections import Counter
 
 import numpy as np
 from sklearn.utils.validation import _check_feature_names, validate_data
 
-from skllmreg.utils._frames import is_frame
-from skllmreg.utils._labels import is_missing
+from skllmreg.utils._frames import check_table, is_frame
+from skllmreg.utils._labels import is_missing, is_time
 
 MOST_CATEGORIES = 254  # of a column; HistGradientBoosting has 255 bins, one for the missing values
 
@@ -98,6 +97,7 @@ class MixedTable:
 
 def _columns(estimator, X, reset):
     """Columns of X: an array (n_features, n_samples) if all are numbers, else a list of arrays."""
+    check_table(X)
     if is_frame(X):
         _check_feature_names(estimator, X, reset=reset)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -134,7 +134,7 @@ def _numbered(n_features):
 def _holds_categories(values, name):
     """Whether a column holds strings; a mixture of strings and numbers is an error."""
     kinds = {type(value) for value in values if not is_missing(value)}
-    if any(issubclass(kind, (datetime.date, datetime.timedelta, np.datetime64)) for kind in kinds):
+    if any(map(is_time, values)):
         raise ValueError(
             f"Column {name!r} of X holds dates or times. Make numbers of them that mean something, "
             "such as the days since an event, the month or the weekday; skrub.DatetimeEncoder "

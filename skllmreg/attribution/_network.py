@@ -1,4 +1,4 @@
-r"""A network drawn to the scores: from the estimators' arrays to the net in torch and back.
+r"""Fit a network drawn to the scores: from the estimators' arrays to the net in torch and back.
 
 With a numeric gamma the network is all there is, and its attributions are drawn to the scores.
 

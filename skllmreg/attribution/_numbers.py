@@ -1,17 +1,17 @@
-"""Tables of numbers: validated; what is none is named by its column."""
+"""Validate tables of numbers, and name the column of what is not a number."""
 
-import datetime
 import math
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
-from skllmreg.utils._frames import column_name
+from skllmreg.utils._frames import check_table, column_name
+from skllmreg.utils._labels import is_time
 
 
 def validate_numbers(estimator, X, y="no_validation", **options):
-    """Validate X, and y if there is one; what is no finite number among them is named.
+    """Validate X, and y if there is one; what is not a finite number is named.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ def validate_numbers(estimator, X, y="no_validation", **options):
     y : ndarray
         If y is given; of float64 with ``y_numeric=True``.
     """
+    check_table(X)
     try:
         checked = validate_data(estimator, X, y, accept_sparse="csr", dtype=np.float64, **options)
         if options.get("y_numeric"):
@@ -74,7 +75,7 @@ def _text_in(X):
             "skllmreg.students.TextClassifier learn from texts."
         )
     for j in range(rows.shape[1] if rows.ndim == 2 else 0):
-        if isinstance(rows[0, j], datetime.date):
+        if is_time(rows[0, j]):
             return (
                 f"Column {column_name(X, j)!r} of X holds dates or times; numbers are needed. Make "
                 "some that mean something, such as the days since an event, the month or the "
@@ -90,7 +91,7 @@ def _text_in(X):
 
 
 def _first_text(values):
-    """The first str that is no number."""
+    """The first string that is not a number."""
     for value in values:
         if isinstance(value, str):
             try:

@@ -1,7 +1,7 @@
 """What the LLM is asked about features, and how its reply is read.
 
 A question is a prompt and the JSON schema of its answer: one object with one key per feature. The
-edge refuses a reply in which a key is missing, unknown, doubled or out of range, so reading it is
+edge refuses a reply in which a key is missing, unknown, repeated or out of range, so reading it is
 a look-up by name. Texts of the user are only ever joined to the prompt, never used as a format.
 """
 

@@ -1,4 +1,4 @@
-"""Regressor that knows what an LLM thinks of its features."""
+"""`LLMAttributionRegularizedRegressor`: models drawn to an LLM's scores of the features."""
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -13,6 +13,7 @@ from skllmreg.attribution._network import dense, has_network, network_outputs
 from skllmreg.attribution._numbers import validate_numbers
 from skllmreg.attribution._scaling import target_scaling
 from skllmreg.exceptions import OverconfidentWarning
+from skllmreg.utils._labels import known_target
 from skllmreg.utils._warn import warn
 
 MOST_SPREAD = 1.05  # of predictions for new rows, in standard deviations of the target
@@ -247,7 +248,7 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         self
         """
         self._validate_params()
-        X, y = validate_numbers(self, X, y, y_numeric=True, ensure_min_samples=2)
+        X, y = validate_numbers(self, X, known_target(y), y_numeric=True, ensure_min_samples=2)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
         if len(y) < 2:

@@ -85,7 +85,7 @@ def _shared_scale(mean, rms, scale, exempt, n_rows):
     mean, rms, scale : ndarray of shape (n_features,)
         Weighted mean, root mean square and scale of each column.
     exempt : ndarray of bool of shape (n_features,)
-        Columns that are no measurements.
+        Columns that are not measurements.
     n_rows : float
     """
     varied = np.isfinite(scale) & ~exempt

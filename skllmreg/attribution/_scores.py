@@ -41,7 +41,7 @@ def parse_attributions(attributions, feature_names, n_features, classes=None, X=
     Raises
     ------
     ValueError
-        If a score is missing, doubled, not a finite number or outside -10 to 10; if a class has
+        If a score is missing, given twice, not a finite number or outside -10 to 10; if a class has
         no scores; if X has no names but the scores do.
     """
     labels: list = []
@@ -138,9 +138,9 @@ def _with_names(scores):
     rows = [
         dict(zip(names, row, strict=True)) for row in np.atleast_2d(np.asarray(scores)).tolist()
     ]
-    doubled = {name for name in names if list(names).count(name) > 1}
-    if doubled:
-        raise ValueError(f"The scores of {sorted(doubled)} are doubled.")
+    repeated = {name for name in names if list(names).count(name) > 1}
+    if repeated:
+        raise ValueError(f"The scores of {sorted(repeated)} are given twice.")
     return rows
 
 
@@ -164,7 +164,7 @@ def _parse_output(scores, feature_names, n_features, of, shares):
     if isinstance(scores, (list, tuple)) and any(isinstance(s, Mapping) for s in scores):
         for name in (name for estimate in scores for name in estimate):
             if not isinstance(name, str):
-                raise ValueError(f"The scores{of} name a feature {name!r}, which is no str.")
+                raise ValueError(f"The scores{of} name a feature {name!r}, which is not a string.")
         if feature_names is None:
             raise ValueError(
                 "The attribution scores have feature names, but X has none. Give X as a data frame "

@@ -71,7 +71,7 @@ class GOLDAugmenter(
         Checks labels, see `label_check`. A fitted one goes in
         :class:`~sklearn.frozen.FrozenEstimator`; any other is fitted on the labeled rows.
     task : str, default=None
-        What the classes are to be told apart for, in a sentence.
+        What the classes distinguish, in a sentence.
     class_descriptions : dict of label to str, default=None
         What belongs to each class, for the LLM.
     feature_descriptions : dict of str to str, default=None
@@ -113,7 +113,7 @@ class GOLDAugmenter(
     feedback_every : int, default=2
         Every so-many-th request of a class has feedback.
     feedback_quantiles : tuple of float, default=(0.5, 0.75)
-        Band of scores that feedback comes from; what is above it is taken for noise.
+        Band of scores that feedback comes from; what is above it is treated as noise.
     show_batch : bool, default=False
         If True, requests for other topics come after the others of their round, and show rows of
         them to keep away from, as the paper's do.
@@ -139,6 +139,9 @@ class GOLDAugmenter(
         Trained at the end in place of `estimator`, such as a net with
         :class:`~skllmreg.nn.SymmetricCrossEntropyLoss`.
     random_state : int, RandomState instance or None, default=None
+    verbose : bool, default=None
+        Whether progress is shown. None: a bar where stderr is a terminal or a notebook's and the
+        work takes more than two seconds, elsewhere a line every minute.
 
     Attributes
     ----------
@@ -180,7 +183,7 @@ class GOLDAugmenter(
     -----
     NoLLMWarning, NoAttributesWarning, ClosedSetWarning
         Without an LLM and a generator; where ``attributes="auto"`` got no usable answer; and where
-        columns of short strings are taken for closed sets of categories.
+        columns of short strings are treated as closed sets of categories.
     GenerationStoppedWarning
         If the budget of the LLM was spent, rounds brought nothing new before `n_samples`, or the
         `generator` raised an error when there were rows.
@@ -269,6 +272,7 @@ class GOLDAugmenter(
         label_check="auto",
         final_estimator=None,
         random_state=None,
+        verbose=None,
     ):
         self.estimator = estimator
         self.llm = llm
@@ -299,6 +303,7 @@ class GOLDAugmenter(
         self.label_check = label_check
         self.final_estimator = final_estimator
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y):
         """Generate rows, and fit a fresh student to the labeled and the generated ones.

@@ -14,11 +14,16 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skllmreg.augmentation._curation import Curator
+from skllmreg.augmentation._curation import AcceptAll, Curator
 from skllmreg.augmentation._energy import STRATEGIES, Study
 from skllmreg.augmentation._loop import Outcome, Parts, run
 from skllmreg.augmentation._requests import AttributeGrid, RequestPlanner
-from skllmreg.augmentation._writers import FunctionGenerator, LLMGenerator, propose_attributes
+from skllmreg.augmentation._writers import (
+    FunctionGenerator,
+    LLMGenerator,
+    Rehearsal,
+    propose_attributes,
+)
 from skllmreg.exceptions import (
     GenerationStoppedWarning,
     InvalidReplyError,
@@ -26,9 +31,11 @@ from skllmreg.exceptions import (
     NoLLMWarning,
     UndescribedClassWarning,
 )
+from skllmreg.llm._quote import Quotes, is_stand_in
 from skllmreg.students._fitting import fit_student
 from skllmreg.utils._frames import joined
 from skllmreg.utils._labels import about_numbers, is_string
+from skllmreg.utils._progress import verbosity
 from skllmreg.utils._warn import warn
 
 # Rows of each class that the final estimator is tried with before anything is paid for.
@@ -38,7 +45,7 @@ REHEARSED_ROWS = 20
 LABEL_WORDS = 3
 
 
-class AugmenterMixin:
+class AugmenterMixin(Quotes):
     """The rounds of an augmenter, and tables of what they have brought.
 
     Estimators have the parameters below, and `n_samples`.
@@ -56,6 +63,7 @@ class AugmenterMixin:
         "n_feedback": [Interval(Integral, 0, None, closed="left")],
         "feedback_quantiles": [tuple, list],
         "random_state": ["random_state"],
+        "verbose": ["boolean", None],
     }
 
     fit: Any
@@ -63,6 +71,7 @@ class AugmenterMixin:
     generator: Any
     task: str | None
     n_samples: Any
+    verbose: bool | None
 
     def fit_resample(self, X, y):
         """Fit, and return the rows that the student was fitted on.
@@ -187,20 +196,24 @@ class AugmenterMixin:
         # The grid is the first that costs, after all that may fail.
         planner = RequestPlanner(plan, data, grid and grid(grid_seed), rng)
         generator: FunctionGenerator | LLMGenerator
-        if self.generator is not None:
+        asked = {
+            "task": self.task,
+            "kind": data.kind,
+            "classes": data.labels,
+            "class_descriptions": getattr(self, "class_descriptions", None),
+        }
+        if is_stand_in(self.llm or self.generator):  # a quote: what is written passes all checks
+            generator = Rehearsal(self.llm, **asked)
+            curator, check = AcceptAll(curator), check and partial(without_doubt, check)
+        elif self.generator is not None:
             generator = FunctionGenerator(self.generator, data.kind)
         else:
-            generator = LLMGenerator(
-                self.llm,
-                task=self.task,
-                kind=data.kind,
-                classes=data.labels,
-                class_descriptions=getattr(self, "class_descriptions", None),
-            )
+            generator = LLMGenerator(self.llm, **asked)
         outcome = Outcome()
         parts = Parts(planner, generator, curator, check, study, spent, paid)
         try:
-            run(parts, outcome)
+            with verbosity(self.verbose):
+                run(parts, outcome)
         finally:
             self._keep(data, outcome)
         self._warn_if_stopped(outcome, [data.labels[k] for k in sorted(parts.patience.given_up)])
@@ -257,7 +270,7 @@ def check_common(params):
         )
     low, high = params.feedback_quantiles
     if not 0 <= low < high <= 1:
-        raise ValueError(f"feedback_quantiles=({low}, {high}) is no band between 0 and 1.")
+        raise ValueError(f"feedback_quantiles=({low}, {high}) is not a band between 0 and 1.")
 
 
 def check_classes(params, classes, codes):
@@ -310,7 +323,7 @@ def check_classes(params, classes, codes):
         raise ValueError("n_samples asks for no rows.")
     if params.llm is not None and (numbers := [k for k in mute if not isinstance(k, str)]):
         warn(
-            f"The LLM is asked for rows of {', '.join(map(repr, numbers[:5]))} without being told "
+            f"The LLM is asked for rows of {', '.join(map(repr, numbers[:5]))} without knowing "
             "which class that is: give class_descriptions={label: what it means}."
             f"{about_numbers(classes)}{' (-1 is a class here.)' if -1 in numbers else ''}",
             UndescribedClassWarning,
@@ -377,6 +390,12 @@ def make_grid(params, data, seed):
         warn(message, NoAttributesWarning)
         return None
     return AttributeGrid(values, rng, proposed=True)
+
+
+def without_doubt(check, rows, codes):
+    """Run a check of labels or targets for what it asks, and doubt nothing."""
+    check(rows, codes)
+    return [""] * len(rows)
 
 
 def make_curator(params, kind, quotas, labels, **checks):

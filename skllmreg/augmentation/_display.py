@@ -1,4 +1,4 @@
-"""Picture of what was generated: where, how unfamiliar, and at what price."""
+"""Draw what was generated: where, how unfamiliar, and at what cost."""
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -10,6 +10,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skllmreg.augmentation._schema import free_text_columns
 from skllmreg.augmentation._student import table_features
+from skllmreg.utils._drawing import legend_beside, split_steps
 from skllmreg.utils._frames import is_frame, joined
 from skllmreg.utils._validation import check_texts, is_text
 
@@ -24,10 +25,13 @@ REFUSED = {
     "reply": "#6d4f9e",
 }
 OTHER = "#9a9a9a"
+# Rounds by marker; of more rounds than markers, the later ones share the last.
+MARKERS = "os^Dv"
+MOST_COLORS = 10
 
 
 class GenerationDisplay:
-    """Generated rows among the labeled and real ones; their energies; rows and cost by round.
+    """Generated rows by class and round; how unfamiliar they were; rows and cost by round.
 
     Use :meth:`from_estimator`; all parameters are stored as attributes.
 
@@ -44,10 +48,13 @@ class GenerationDisplay:
     history : list of dict
         As `GOLDAugmenter` has it.
     score_name : str, default="energy"
+    labels : ndarray of shape (n_generated,), default=None
+        Classes of the generated rows, which give them their colors.
 
     Attributes
     ----------
-    ax_ : ndarray of three matplotlib Axes
+    ax_ : ndarray of two or three matplotlib Axes
+        The second shows the scores, where there are any.
     figure_ : matplotlib Figure
 
     Examples
@@ -68,7 +75,17 @@ class GenerationDisplay:
     """
 
     def __init__(
-        self, *, seeds, generated, round_, scores, side, history, real=None, score_name="energy"
+        self,
+        *,
+        seeds,
+        generated,
+        round_,
+        scores,
+        side,
+        history,
+        real=None,
+        score_name="energy",
+        labels=None,
     ):
         self.seeds = seeds
         self.generated = generated
@@ -78,6 +95,7 @@ class GenerationDisplay:
         self.history = history
         self.real = real
         self.score_name = score_name
+        self.labels = labels
 
     @classmethod
     def from_estimator(cls, estimator, X, *, X_real=None, embedding=None, ax=None):
@@ -86,7 +104,7 @@ class GenerationDisplay:
         Parameters
         ----------
         estimator : GOLDAugmenter or GOLDSeq2SeqAugmenter
-            Fitted with an LLM or a generator.
+            Fitted with an LLM or a generator; or a pipeline that ends with one.
         X : texts or table
             The labeled rows it was fitted on.
         X_real : like X, default=None
@@ -94,8 +112,8 @@ class GenerationDisplay:
         embedding : transformer, default=None
             Gives rows two coordinates by `fit_transform`. None: the first two principal components
             of TF-IDF for texts; for tables of standardized numbers and one-hot categories.
-        ax : array of three matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+        ax : array of matplotlib Axes, default=None
+            Where to draw: three, or two where no row has a score. None makes a figure.
 
         Returns
         -------
@@ -106,6 +124,9 @@ class GenerationDisplay:
         ValueError
             If nothing was generated.
         """
+        before, estimator = split_steps(estimator)
+        for steps in before:
+            X, X_real = (None if rows is None else steps.transform(rows) for rows in (X, X_real))
         # There is no `estimator_` where an error or an interrupt has ended the fit.
         check_is_fitted(estimator, "X_generated_")
         if not estimator.history_:
@@ -128,6 +149,7 @@ class GenerationDisplay:
             score_name="energy"
             if isinstance(getattr(estimator, "ood_score", ""), str)
             else "outlier score",
+            labels=None if list(estimator._labels) == [None] else estimator.y_generated_,
         ).plot(ax=ax)
 
     def plot(self, *, ax=None):
@@ -135,7 +157,7 @@ class GenerationDisplay:
 
         Parameters
         ----------
-        ax : array of three matplotlib Axes, default=None
+        ax : array of matplotlib Axes, default=None
 
         Returns
         -------
@@ -144,52 +166,83 @@ class GenerationDisplay:
         check_matplotlib_support("GenerationDisplay")
         import matplotlib.pyplot as plt
 
+        n_axes = 3 if np.isfinite(self.scores).any() else 2
         if ax is None:
-            _, ax = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+            _, ax = plt.subplots(1, n_axes, figsize=(1 + 5 * n_axes, 4.2), layout="constrained")
         axes = np.ravel(ax)
-        if len(axes) != 3:
-            raise ValueError(f"There are {len(axes)} axes to draw in, 3 are wanted.")
+        if len(axes) != n_axes:
+            raise ValueError(f"There are {len(axes)} axes to draw in, {n_axes} are wanted.")
         self._plot_rows(axes[0], plt.rcParams["text.color"])
-        self._plot_scores(axes[1])
-        self._plot_rounds(axes[2], plt.rcParams["text.color"])
+        if n_axes == 3:
+            self._plot_scores(axes[1])
+        self._plot_rounds(axes[-1], plt.rcParams["text.color"])
         for each in axes:
             each.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = axes, axes[0].figure
         return self
 
     def _plot_rows(self, ax, ink):
-        import matplotlib.pyplot as plt
-        from matplotlib.colors import ListedColormap
-
+        """Draw rows in two dimensions: classes by color, rounds by marker."""
         if self.real is not None:
             ax.scatter(*self.real.T, s=7, color="0.6", alpha=0.6, lw=0, label="real")
-        # Without the ends of the map, which a white or a black page would swallow.
-        colors = ListedColormap(plt.colormaps["viridis"](np.linspace(0.15, 0.95, 256)))
-        last = max(1, len(self.history) - 1)
-        points = ax.scatter(*self.generated.T, c=self.round_, s=16, cmap=colors, lw=0)
-        points.set_clim(0, last)
         ax.scatter(*self.seeds.T, s=70, marker="*", color=ink, lw=0, label="labeled", zorder=3)
-        bar = ax.figure.colorbar(points, ax=ax, label="generated in round", pad=0.02)
-        bar.ax.yaxis.get_major_locator().set_params(integer=True)
-        bar.outline.set_visible(False)
+        names, codes, colors = self._colors()
+        markers = np.minimum(self.round_, len(MARKERS) - 1)
+        for marker in np.unique(markers):
+            of_round = markers == marker
+            ax.scatter(
+                *self.generated[of_round].T,
+                c=[colors[k] for k in codes[of_round]],
+                s=18,
+                marker=MARKERS[marker],
+                alpha=0.85,
+                lw=0,
+            )
+        for name, color in zip(names, colors, strict=True):
+            ax.scatter([], [], s=30, marker="s", color=color, label=name)
+        for marker in np.unique(markers) if len(np.unique(markers)) > 1 else ():
+            later = marker == len(MARKERS) - 1 < self.round_.max()
+            name = f"round {marker}" + (" and later" if later else "")
+            ax.scatter([], [], s=18, marker=MARKERS[marker], color=OTHER, label=name)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{len(self.generated)} generated rows", loc="left")
-        ax.legend(frameon=False, fontsize="small", markerscale=1.3)
+        legend_beside(ax, markerscale=1.2)
+
+    def _colors(self):
+        """Return the names of the classes, the class of each generated row, and their colors."""
+        import matplotlib.pyplot as plt
+
+        if self.labels is None:
+            return ["generated"], np.zeros(len(self.generated), int), [ACCEPTED]
+        labels = np.array([str(label) for label in np.asarray(self.labels).tolist()], dtype=object)
+        names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        colors = [plt.colormaps["tab10"](k) for k in range(MOST_COLORS)]
+        if len(names) <= MOST_COLORS:
+            return names.tolist(), codes, colors[: len(names)]
+        largest = np.sort(np.argsort(-counts, kind="stable")[: MOST_COLORS - 1])
+        codes = np.where(np.isin(codes, largest), np.searchsorted(largest, codes), len(largest))
+        shown = [*names[largest], f"{len(names) - len(largest)} others"]
+        return shown, codes, [*colors[: len(largest)], OTHER]
 
     def _plot_scores(self, ax):
         ax.set_title("How unfamiliar the rows were", loc="left")
         scored = np.isfinite(self.scores)
-        if not scored.any():
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, "no feedback, no scores", ha="center", transform=ax.transAxes)
-            return
-        parts = [self.scores[scored & (self.side == side)] for side in (-1, 0, 1)]
-        names = ("nearer", "in the band: feedback", "farther: taken for noise")
+        sides = [side for side in (-1, 0, 1) if (scored & (self.side == side)).any()]
+        parts = [self.scores[scored & (self.side == side)] for side in sides]
+        names = {-1: "nearer", 0: "in the band: feedback", 1: "farther: treated as noise"}
+        colors = {-1: ACCEPTED, 0: SHOWN, 1: OTHER}
         bins = np.histogram_bin_edges(self.scores[scored], bins=24)
-        ax.hist(parts, bins, stacked=True, color=(ACCEPTED, SHOWN, OTHER), label=names, rwidth=0.92)
+        ax.hist(
+            parts,
+            bins,
+            stacked=True,
+            color=[colors[side] for side in sides],
+            label=[names[side] for side in sides],
+            rwidth=0.92,
+        )
         ax.set(xlabel=f"{self.score_name} (higher: less familiar)", ylabel="rows")
         ax.yaxis.get_major_locator().set_params(integer=True)
-        ax.legend(frameon=False, fontsize="small")
+        legend_above(ax)
 
     def _plot_rounds(self, ax, ink):
         rounds = np.arange(len(self.history))
@@ -201,19 +254,25 @@ class GenerationDisplay:
             color = ACCEPTED if name == "accepted" else REFUSED.get(name, OTHER)
             ax.bar(rounds, height, 0.75, bottom, color=color, label=f"{name} ({height.sum()})")
             bottom += height
-        ax.set(xlabel="round", ylabel="rows")
+        ax.set(xlabel="round", ylabel="rows", xlim=(-0.6, max(len(rounds), 3) - 0.4))
         ax.xaxis.get_major_locator().set_params(integer=True)
         title = "Accepted and refused"
         costs = [entry["cost"] for entry in self.history]
-        if None not in costs:
+        if None not in costs and sum(costs) > 0:
             right = ax.twinx()
             right.plot(rounds, np.cumsum(costs), ".--", color=ink, lw=1)
             right.set(ylabel="dollars so far (dashed)", ylim=(0, None))
             right.spines["top"].set_visible(False)
             title += f", ${sum(costs):.3g}"
-        ax.set(ylim=(0, 1.3 * bottom.max()))
         ax.set_title(title, loc="left")
-        ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
+        legend_above(ax)
+
+
+def legend_above(ax):
+    """Leave room for the legend above what is drawn."""
+    n_lines = -(-len(ax.get_legend_handles_labels()[0]) // 2)
+    ax.set_ylim(0, (1.08 + 0.1 * n_lines) * ax.get_ylim()[1])
+    ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper left", columnspacing=1.0)
 
 
 def like(generated, X, name):

@@ -234,7 +234,7 @@ def band_limits(scores, codes, n_classes, quantiles):
     Parameters
     ----------
     scores : ndarray of shape (n_rows,)
-        Higher is more out of distribution. What is above the band is taken for noise.
+        Higher is more out of distribution. What is above the band is treated as noise.
     codes : ndarray of int of shape (n_rows,)
         Positions of the rows' classes.
     n_classes : int

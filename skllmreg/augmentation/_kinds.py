@@ -16,7 +16,7 @@ from skllmreg.utils._text import clean_if_text, clean_text, short_repr
 from skllmreg.utils._warn import warn
 
 # A text may have this many times the characters of the longest labeled one, and this many at
-# least: what is longer is no text of its kind, whatever it is.
+# least: what is longer is not a text of its kind, whatever it is.
 MOST_TIMES_LONGER = 20
 MOST_CHARACTERS = 2000
 
@@ -56,11 +56,11 @@ class RowKind:
         raise NotImplementedError
 
     def from_json(self, value):
-        """Return the clean row that an answer gives; what is no row stays what it is."""
+        """Return the clean row that an answer gives; what is not a row is returned unchanged."""
         return self.clean(value)
 
     def listed(self, found):
-        """Return the rows of a table that a function has written; None for what is no table."""
+        """Return the rows of a table that a function has written; None for what is not a table."""
         return table_rows(found) if is_frame(found) else None
 
     def problem(self, row):
@@ -129,7 +129,7 @@ class Texts(RowKind):
         return clean_if_text(row)
 
     def listed(self, found):
-        """Texts are no table."""
+        """Texts are not a table."""
         return None
 
     def problem(self, row):
@@ -315,7 +315,7 @@ def kind_of(X, *, text_columns="auto", feature_descriptions=None):
     Warns
     -----
     ClosedSetWarning
-        If columns of strings are taken for closed sets of categories.
+        If columns of strings are treated as closed sets of categories.
     """
     if not is_frame(X) and X.ndim == 1:
         if feature_descriptions:
@@ -335,7 +335,7 @@ def kind_of(X, *, text_columns="auto", feature_descriptions=None):
             for column in closed[:5]
         )
         warn(
-            f"Columns of short strings that repeat are taken for closed sets of categories: "
+            f"Columns of short strings that repeat are treated as closed sets of categories: "
             f"{listed}. A written row with another value is refused. If they are texts, name them "
             'in text_columns=; if not, X.astype({column: "category"}) says so.',
             ClosedSetWarning,
@@ -346,7 +346,7 @@ def kind_of(X, *, text_columns="auto", feature_descriptions=None):
 
 
 def most_characters(texts):
-    """Return the length from which a text is no text of this kind."""
+    """Return the length from which a text is not a text of this kind."""
     longest = max((len(clean_text(text)) for text in texts), default=0)
     return max(MOST_TIMES_LONGER * longest, MOST_CHARACTERS)
 
@@ -354,7 +354,7 @@ def most_characters(texts):
 def text_problem(text, most, *, words=True):
     """Say what is wrong with a text as such; `words` asks for a letter or a digit."""
     if not isinstance(text, str):
-        return f"{short_repr(text)} is no text"
+        return f"{short_repr(text)} is not a text"
     if len(text) > most:
         return f"{len(text):,} characters, more than {most:,}"
     if text != clean_text(text):

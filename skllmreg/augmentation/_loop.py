@@ -192,8 +192,8 @@ def run(parts, outcome):
         If the budget did not allow a single request.
     """
     plan = parts.planner.plan
-    n_rounds = None if math.isinf(plan.n_rounds) else plan.n_rounds
-    with progress_bar(n_rounds, None, "Generation", unit="round") as tick:
+    total, unit = size_of(plan)
+    with progress_bar(total, None, "Generation", unit=unit) as tick:
         while not outcome.termination:
             requests = parts.planner.next_round(
                 len(outcome.history), counts(parts, outcome), parts.patience.given_up
@@ -203,9 +203,18 @@ def run(parts, outcome):
             outcome.termination = outcome.termination or reason_to_end(parts, outcome)
             if not outcome.termination and parts.study is not None:
                 study(parts, outcome, new)
-            tick(1)
+            done = {"row": len(new), "request": len(requests), "round": 1}[unit]
+            tick(done, f"round {len(outcome.history)}, {len(outcome.accepted):,} rows")
     if not outcome.accepted:
         raise nothing_accepted(parts, outcome)
+
+
+def size_of(plan):
+    """Return how much is to be done, and in which unit: rows, else requests, else rounds."""
+    for n, unit in ((plan.quotas.sum(), "row"), (plan.max_requests, "request")):
+        if not math.isinf(n):
+            return int(n), unit
+    return None if math.isinf(plan.n_rounds) else plan.n_rounds, "round"
 
 
 def run_round(parts, outcome, requests):

@@ -1,4 +1,4 @@
-"""What a row of a table looks like, learned from the labeled rows.
+"""Learn from the labeled rows what a row of a table looks like.
 
 A schema tells the LLM what to write, and checks what it wrote: nothing enters the data whose type,
 range or category the labeled rows do not vouch for.
@@ -25,7 +25,7 @@ from skllmreg.utils._frames import (
 from skllmreg.utils._labels import is_missing
 from skllmreg.utils._text import answer_keys, clean_if_text, clean_text, short_repr, single_line
 
-# A column of strings is taken for a closed set of categories if there are at most so many, each of
+# A column of strings is treated as a closed set of categories if there are at most so many, each of
 # at most so many words, and each stands in so many rows on average. Other columns are free text.
 MOST_CATEGORIES = 100
 MOST_WORDS = 4
@@ -144,7 +144,7 @@ class Column:
     def json_schema(self):
         """The schema of a value: types and categories.
 
-        Ranges are told in the prompt and checked row by row, so that one number too large costs a
+        Ranges are stated in the prompt and checked row by row, so that one number too large costs a
         row and not the reply.
         """
         type_ = {"category": "string", "text": "string"}.get(self.kind, self.kind)
@@ -187,20 +187,20 @@ class TableSchema:
         ------
         ValueError
             If a column holds no value, or others than numbers, texts and categories; if names are
-            doubled or of several levels; if a description is of no column.
+            repeated or of several levels; if a description names no column.
         """
         values = column_values(X)
         described = dict(feature_descriptions or {})
         if unknown := [name for name in described if name not in values]:
             raise ValueError(
-                f"feature_descriptions names {unknown[0]!r}, which is no column of X; its columns "
-                f"are {', '.join(map(str, values))[:300]}."
+                f"feature_descriptions names {unknown[0]!r}, which is not a column of X; its "
+                f"columns are {', '.join(map(str, values))[:300]}."
             )
         keys = answer_keys([str(name) for name in values])
         texts = None if isinstance(text_columns, str) else list(text_columns)
         if unknown := [name for name in texts or [] if name not in values]:
             raise ValueError(
-                f"text_columns names {unknown[0]!r}, which is no column of X; its columns are "
+                f"text_columns names {unknown[0]!r}, which is not a column of X; its columns are "
                 f"{', '.join(map(str, values))[:300]}."
             )
         columns = [
@@ -221,7 +221,7 @@ class TableSchema:
         return [self.clean(row) for row in table_rows(X)]
 
     def clean(self, row):
-        """Bring the values of a row into their one form; what is no row stays what it is.
+        """Bring the values of a row into their one form; what is not a row is returned unchanged.
 
         A sequence with a value for each column is a row, too.
         """
@@ -239,7 +239,7 @@ class TableSchema:
             return f"a row is {{column: value}}, not {short_repr(row)}"
         names = {column.name for column in self.columns}
         if unknown := [name for name in row if name not in names]:
-            return f"{short_repr(unknown[0])} is no column"
+            return f"{short_repr(unknown[0])} is not a column"
         problems = (column.problem(row.get(column.name)) for column in self.columns)
         return next(filter(None, problems), "")
 
@@ -269,7 +269,7 @@ class TableSchema:
         }
 
     def from_json(self, value):
-        """The clean row that an answer gives under its keys; what is no row stays what it is."""
+        """Return the clean row in an answer; what is not a row is returned unchanged."""
         if not isinstance(value, dict):
             return value
         names = {column.key: column.name for column in self.columns}

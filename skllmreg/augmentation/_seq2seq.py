@@ -90,6 +90,9 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
     feedback_quantiles : tuple of float, default=(0.5, 0.75)
         Band of energies that feedback comes from with ``strategy="gold"``.
     random_state : int, RandomState instance or None, default=None
+    verbose : bool, default=None
+        Whether progress is shown. None: a bar where stderr is a terminal or a notebook's and the
+        work takes more than two seconds, elsewhere a line every minute.
 
     Attributes
     ----------
@@ -159,6 +162,7 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         n_feedback=2,
         feedback_quantiles=(0.5, 0.75),
         random_state=None,
+        verbose=None,
     ):
         self.estimator = estimator
         self.llm = llm
@@ -179,6 +183,7 @@ class GOLDSeq2SeqAugmenter(AugmenterMixin, DocLinkMixin, MetaEstimatorMixin, Sha
         self.n_feedback = n_feedback
         self.feedback_quantiles = feedback_quantiles
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y):
         """Generate pairs, and fit a fresh student to the labeled and the generated ones.

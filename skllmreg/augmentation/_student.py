@@ -1,4 +1,4 @@
-"""Students of labeled and written rows: their training, their energies, their doubts about labels.
+"""Train students on labeled and written rows, score energies, and check labels.
 
 Rows are written because the student knows little of their kind, so that a student's doubt alone is
 no reason against one: a label is believed unless another one is several times likelier.
@@ -39,7 +39,7 @@ from skllmreg.utils._frames import (
     is_pandas,
     joined,
 )
-from skllmreg.utils._labels import is_missing, is_string, label_array
+from skllmreg.utils._labels import is_missing, is_string, known_target, label_array
 from skllmreg.utils._validation import is_text
 
 # What one row of text is worth in a table that has numbers, too.
@@ -141,11 +141,8 @@ def check_labels(estimator, y):
     """
     y = label_array(y)
     labels = y.tolist() if y.ndim == 1 else []
-    if missing := [i for i, label in enumerate(labels) if is_missing(label)]:
-        raise ValueError(
-            f"Row {missing[0]} of y has no label. GOLDAugmenter learns from labeled rows: leave "
-            "the others out; LLKDSelector learns from them, too."
-        )
+    if y.ndim == 1:
+        known_target(y)
     if len({is_string(label) for label in labels}) > 1:
         raise ValueError("y holds texts beside other labels: make all of them texts, or none.")
     y = _check_y(y, estimator=estimator)

@@ -14,6 +14,8 @@ from typing import Any
 
 from skllmreg.exceptions import BudgetExceededError, InvalidReplyError, LLMError
 from skllmreg.llm import as_chat
+from skllmreg.llm._settings import as_conversations
+from skllmreg.llm._values import Question
 from skllmreg.utils._frames import is_frame
 from skllmreg.utils._text import answer_keys, clean_text, sendable, short_repr, single_line
 
@@ -139,7 +141,7 @@ class LLMGenerator:
             raise error
 
     def _some_row(self, value):
-        """Let an answer pass that has a row of use; else the LLM is told what is wrong."""
+        """Let an answer pass that has a usable row; otherwise the LLM learns what is wrong."""
         problems: list[str] = []
         for row in value["rows"]:
             if not (problem := self.kind.problem(self.kind.from_json(row))):
@@ -163,6 +165,48 @@ class LLMGenerator:
         failure = error.failures.get(position, error)
         problem = "; ".join(filter(None, [failure.outcome, *failure.problems]))
         return Answer(problem=problem, text=failure.reply, prompt=prompt)
+
+
+class Rehearsal(LLMGenerator):
+    """Note the requests of a fit, and answer them with the labeled rows that they show.
+
+    Parameters
+    ----------
+    llm : StandIn or None
+        Notes what it would be asked; None where a function writes.
+    **options
+        As for `LLMGenerator`.
+    """
+
+    def generate(self, requests):
+        """Answer all requests without an LLM.
+
+        Parameters
+        ----------
+        requests : list of GenerationRequest
+
+        Yields
+        ------
+        Answer
+        """
+        prompts = [
+            rows_question(self.task, request, self.classes, self.class_descriptions, self.kind)
+            for request in requests
+        ]
+        answers = []
+        for request, prompt in zip(requests, prompts, strict=True):
+            shown = request.seed_examples or self.kind.rows
+            rows = [shown[i % len(shown)] for i in range(request.n_rows)]
+            text = json.dumps({"rows": rows}, ensure_ascii=False, default=str)
+            answers.append(Answer(rows, text=text, prompt=prompt))
+        if self.llm is not None:
+            self.llm.note(
+                as_conversations(prompts), self._question(), [answer.text for answer in answers]
+            )
+        yield from answers
+
+    def _question(self):
+        return Question(_object({"rows": {"type": "array", "items": self.kind.json_schema()}}))
 
 
 class FunctionGenerator:

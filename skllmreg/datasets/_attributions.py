@@ -1,4 +1,4 @@
-"""Recorded scores of a large language model for data sets that scikit-learn ships."""
+"""Load recorded scores of a large language model for scikit-learn's data sets."""
 
 import json
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""A language model that writes messages to a help desk, from a recording."""
+"""Load a recording of a language model that writes messages to a help desk."""
 
 import atexit
 import functools

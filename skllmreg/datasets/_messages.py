@@ -1,4 +1,4 @@
-"""Messages to a help desk, with the probabilities of a recorded teacher."""
+"""Load messages to a help desk, with the probabilities of a recorded teacher."""
 
 import json
 from importlib.resources import files

@@ -20,7 +20,7 @@ NOTE = (
 def accuracies(n_splits, tick):
     """Accuracy on held-out messages: {what the student has learned from: mean over the splits}.
 
-    `tick` is told of each split.
+    `tick` is called after each split.
     """
     helpdesk = load_helpdesk()
     texts, classes = np.array(helpdesk.data, dtype=object), np.array(helpdesk.target_names)

@@ -14,7 +14,7 @@ NOTE = ""
 def accuracies(n_splits, tick):
     """Accuracy on held-out messages: {what the student has learned from: mean over the splits}.
 
-    `tick` is told of each split.
+    `tick` is called after each split.
     """
     helpdesk, recorded = load_helpdesk(), load_helpdesk_generation()
     texts, seeds = np.array(helpdesk.data, dtype=object), recorded.indices

@@ -3,6 +3,7 @@
 from skllmreg.llm._chat import ChatModel, as_chat
 from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._local import LocalServer
+from skllmreg.llm._quote import quote_search
 from skllmreg.llm._values import (
     LabelProbabilities,
     LanguageModel,
@@ -25,4 +26,5 @@ __all__ = [
     "Request",
     "Usage",
     "as_chat",
+    "quote_search",
 ]

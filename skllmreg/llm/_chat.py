@@ -263,7 +263,7 @@ class ChatModel(ModelValue):
         Raises
         ------
         InvalidReplyError
-            At the end, if a prompt is refused or its answer is no label after two repair rounds:
+            At the end, if a prompt is refused or its answer is not a label after two repair rounds:
             `failures` has these by position, `replies` the rows of the others.
         """
         return label_probabilities(
@@ -314,6 +314,9 @@ class ChatModel(ModelValue):
             cost=obtain.settings.cost(prompt_tokens, n_each * len(missing)),
             basis=basis,
             pending=len(pending),
+            seconds=_ledger.seconds_for(
+                obtain.store, obtain.settings, len(missing), prompt_tokens + n_each * len(missing)
+            ),
         )
 
     def usage(self, *, this_run: bool = False) -> list[Usage]:

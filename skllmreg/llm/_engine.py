@@ -30,7 +30,7 @@ ENOUGH = 20
 # Seconds; a shorter call has no progress bar.
 NO_BAR = 1.0
 MOST_PROBLEMS = 20  # in a message
-MOST_KEYS = 60  # in a command
+MOST_KEYS = 8  # in a message
 
 
 @dataclass
@@ -61,6 +61,8 @@ class Answering:
     down: dict[int, RequestError] = field(default_factory=dict)
     fatal: tuple[int, Exception] | None = None
     n_answered: int = 0
+    n_cached: int = 0
+    dollars: float = 0.0
 
     def __post_init__(self) -> None:
         settings = self.obtain.settings
@@ -86,6 +88,7 @@ class Answering:
                 self.take(task, Obtained(record, 0.0, True, task.key))
         if self.must_end():
             self.obtain.halt()
+        self.obtain.warn_of_cost([task for task in tasks if task.key not in found])
         tick, began, n_done = None, time.monotonic(), self.n_answered + len(self.failures)
         try:
             with closing(self.obtain.outcomes()) as outcomes, ExitStack() as bars:
@@ -96,7 +99,7 @@ class Answering:
                             description = description or self.obtain.settings.model
                             bar = progress_bar(len(tasks), progress, description)
                             tick = bars.enter_context(bar)
-                        tick(n_done)
+                        tick(n_done, self.note())
                         n_done = 0
                     if self.must_end():
                         self.obtain.halt()
@@ -131,12 +134,20 @@ class Answering:
         else:
             self.replies[task.index] = self.reply(earlier, value)
             self.n_answered += 1
+            self.n_cached += all(one.cached for one in earlier)
+            self.dollars += sum(one.cost or 0.0 for one in earlier)
             process.noted.add(self._answered)
             self.unclear |= self.down  # the server is well
             self.down.clear()
             return True
         self._fail(task, earlier, failure)
         return True
+
+    def note(self) -> str:
+        """Say what a progress bar cannot: what was sent, what came from the cache, what it cost."""
+        sent = self.n_answered - self.n_cached + len(self.failures)
+        note = f"{sent:,} sent, {self.n_cached:,} cached"
+        return note + (f", ${self.dollars:,.2f}" if self.obtain.settings.price else "")
 
     def _take_error(self, task: Task, error: Exception) -> bool:
         if self.fatal is not None or isinstance(error, StoppedError):
@@ -323,6 +334,9 @@ class Whole:
     def warn_of_news(self) -> None:
         pass
 
+    def warn_of_cost(self, tasks: list[Task]) -> None:
+        pass
+
     def submit(self, task: Task) -> None:
         self._todo.append(task)
 
@@ -419,10 +433,12 @@ def unusable_replies(
     cache = next((failure.cache for failure in failures.values() if failure.keys), "")
     if keys:
         command = prune_command(cache, *keys[:MOST_KEYS])
-        more = " (and again, which names more of them)" if len(keys) > MOST_KEYS else ""
+        which = "removes it" if len(keys) == 1 else "removes them"
+        if len(keys) > MOST_KEYS:
+            which = f"removes the first {MOST_KEYS} of the {len(keys)} in the error's `keys`"
         head += (
-            " What was replied is kept, and the same request gets it again: change the prompt, or "
-            f"`{command}`{more}."
+            f" What was replied is kept, and `{command}` {which}. Without that, or another prompt, "
+            "the same request gets the same reply."
         )
     kind = NoAnswerError if ended else InvalidReplyError
     error = kind(head, reply=first.reply, problems=first.problems)

@@ -193,6 +193,46 @@ def label_probabilities(
     **progress: Any,
 ) -> LabelProbabilities:
     """See `ChatModel.label_probabilities`."""
+    asked, reader = asked_for_labels(conversations, labels, n_samples, method, answer_with)
+    labels = reader.labels
+    found = Found(len(asked))
+    if method != "votes" and most_logprobs(reader):
+        _from_logprobs(chat, asked, reader, found, method, progress)
+    rows = found.missing()
+    if method == "logprobs":
+        for i in rows:
+            found.failures[i] = InvalidReplyError(
+                f"{chat.model!r} tells no log-probabilities of the labels: use votes."
+            )
+    elif rows:
+        _from_votes(chat, asked, rows, reader, found, n_samples, progress)
+    if found.failures:
+        error = unusable_replies("Prompt", dict(sorted(found.failures.items())), found.rows)
+        error.answers = found.answers(len(labels))
+        raise error
+    return found.answers(len(labels))
+
+
+def asked_for_labels(
+    conversations: list[Messages],
+    labels: list[str],
+    n_samples: int,
+    method: str,
+    answer_with: str,
+) -> tuple[list[Messages], Labels]:
+    """Check what is asked, and say in each prompt which answers there are.
+
+    Parameters
+    ----------
+    conversations, labels, n_samples, method, answer_with
+        As for `label_probabilities`.
+
+    Returns
+    -------
+    asked : list of list of {"role", "content"}
+    reader : Labels
+        Reads the answers.
+    """
     labels = [str(label) for label in labels]
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"labels are two or more different strings, got {labels!r:.200}.")
@@ -211,23 +251,14 @@ def label_probabilities(
     if n_samples < 1:
         raise ValueError(f"n_samples is 1 or more, got {n_samples}.")
     reader = Labels(labels, [] if by_name else _codes(labels))
-    asked = [_ask_for_label(messages, reader) for messages in conversations]
-    found = Found(len(asked))
-    if method != "votes" and (by_name or len(labels) <= len(LETTERS)):
-        _from_logprobs(chat, asked, reader, found, method, progress)
-    rows = found.missing()
-    if method == "logprobs":
-        for i in rows:
-            found.failures[i] = InvalidReplyError(
-                f"{chat.model!r} tells no log-probabilities of the labels: use votes."
-            )
-    elif rows:
-        _from_votes(chat, asked, rows, reader, found, n_samples, progress)
-    if found.failures:
-        error = unusable_replies("Prompt", dict(sorted(found.failures.items())), found.rows)
-        error.answers = found.answers(len(labels))
-        raise error
-    return found.answers(len(labels))
+    return [_ask_for_label(messages, reader) for messages in conversations], reader
+
+
+def most_logprobs(reader: Labels) -> int:
+    """How many likely tokens are of use; 0 where labels are numbers, of several tokens."""
+    if reader.codes and len(reader.labels) > len(LETTERS):
+        return 0
+    return min(MOST_TOKENS, max(FEW_LOGPROBS, 2 * len(reader.labels)))
 
 
 class Found:
@@ -314,7 +345,7 @@ def _from_logprobs(
     progress: Any,
 ) -> None:
     """Probabilities of the rows for which the server tells some of use."""
-    wanted = min(MOST_TOKENS, max(FEW_LOGPROBS, 2 * len(reader.labels)))
+    wanted = most_logprobs(reader)
     obtain = chat._obtain(Question(top_logprobs=wanted))
     if obtain.settings.replay:
         # What a server refused when it was recorded is missed; there may be less, or votes.

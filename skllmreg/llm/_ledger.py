@@ -182,6 +182,11 @@ class Pace:
         decayed = self.answers * math.exp((self.answered - now) / WINDOW)
         return decayed / (WINDOW * -math.expm1(-age / WINDOW))
 
+    def last_rate(self) -> float:
+        """Answers a second when the last one came; 0 where too few came to tell."""
+        lasted = self.answered - self.answers_since
+        return self._measured(self.answered) if self.answers_since and lasted > WINDOW else 0.0
+
 
 @dataclass(frozen=True)
 class Reservation:
@@ -463,3 +468,35 @@ def mean_completion(store: Store, settings: Settings) -> tuple[float, int]:
         (settings.server, settings.model),
     )
     return min(total / n if n else 0.0, MOST_TOKENS), n
+
+
+def seconds_for(
+    store: Store | None, settings: Settings, n_requests: int, n_tokens: int
+) -> float | None:
+    """Seconds that requests take at the last pace of this model and within its limits.
+
+    Parameters
+    ----------
+    store : Store or None
+    settings : Settings
+    n_requests, n_tokens : int
+
+    Returns
+    -------
+    float or None
+        None where neither a pace nor a limit is known, as of batch jobs.
+    """
+    if not n_requests:
+        return 0.0
+    if settings.delivery == "batch":
+        return None
+    rows = []
+    if store is not None:
+        rows = store.read("SELECT state FROM limits WHERE name = ?", (settings.account,))
+    rate = _read_pace(rows[0][0]).last_rate() if rows else 0.0
+    seconds = [n_requests / rate] if rate else []
+    if settings.requests_per_minute:
+        seconds.append(60.0 * n_requests / settings.requests_per_minute)
+    if settings.tokens_per_minute:
+        seconds.append(60.0 * n_tokens / settings.tokens_per_minute)
+    return max(seconds, default=None)

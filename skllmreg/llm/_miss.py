@@ -31,7 +31,7 @@ def describe_miss(
     text, url, model = messages[-1]["content"], settings.url, settings.model
     head = (
         f"No answer in {store.path} for sample {sample} of this prompt to {model!r}, and "
-        f'mode="replay" asks nobody: {text[:300]!r}.'
+        f'mode="replay" sends nothing: {text[:300]!r}.'
     )
     near_entry = _same_messages(store, messages, model) or _nearest(store, text, model)
     if near_entry is None:

@@ -25,6 +25,7 @@ from skllmreg.exceptions import (
     AnswerNotStoredWarning,
     BudgetExceededError,
     CacheError,
+    NoBudgetWarning,
     ReplayMissError,
     RequestError,
 )
@@ -38,6 +39,7 @@ from skllmreg.llm._settings import (
     canonical,
     equal_form,
     estimate_tokens,
+    is_loopback,
 )
 from skllmreg.llm._values import Obtained, Question, Record, Request, Task
 from skllmreg.utils._process import process
@@ -45,6 +47,8 @@ from skllmreg.utils._warn import warn
 
 logger = logging.getLogger("skllmreg.llm")
 
+# Requests of a model without a budget from which a warning says what they take.
+MANY_REQUESTS = 100
 # Seconds; a longer wait is explained.
 LONG_WAIT = 5.0
 # Seconds before the first repetition of a request.
@@ -142,6 +146,31 @@ class Live:
         for text, category in self.news:
             warn(text, category)
         self.news.clear()
+
+    def warn_of_cost(self, tasks: list[Task]) -> None:
+        """Say what a model without a budget is about to send, once it is much.
+
+        The ledger counts what all copies have sent: the folds of a search, and its workers, too.
+        """
+        settings, name = self.settings, ("no budget", self.settings.run)
+        free = settings.replay or settings.transport is not None or is_loopback(settings.url)
+        if free or settings.has_budget or not tasks or name in process.noted:
+            return
+        sent = sum(row.requests for row in _ledger.usage(self.store, settings.run))
+        if sent + len(tasks) < MANY_REQUESTS:
+            return
+        process.noted.add(name)
+        prompts = sum(estimate_tokens(task.messages, self.question.schema) for task in tasks)
+        answers = self.expected_completion * len(tasks)
+        cost = settings.cost(prompts, answers)
+        dollars = "" if cost is None else f", about ${cost:,.4f}"
+        warn(
+            f"{settings.model} has no budget. This call sends {len(tasks):,} requests with "
+            f"{prompts:,} tokens and expects {answers:,} tokens of answers{dollars}; "
+            f"{sent:,} requests were sent before. `quote` and `llm.quote_search` say beforehand "
+            "what a call, a fit or a search takes; request_budget or cost_budget end it in time.",
+            NoBudgetWarning,
+        )
 
     # In the thread that iterates.
 

@@ -1,4 +1,4 @@
-"""Read what servers send, answers and errors, and find out what of a request they refuse.
+"""Read what servers send, answers and errors, and find what of a request they refuse.
 
 They leave out, and add, what they like.
 """

@@ -123,7 +123,7 @@ class Settings:
         if self.cache is None:
             if self.mode == "replay":
                 raise ValueError('mode="replay" needs a cache to replay from.')
-            if any(getattr(self, name) is not None for name in _BUDGETS):
+            if self.has_budget:
                 raise ValueError(
                     "A budget is counted in the cache file, so that it holds across workers: "
                     "cache=None has none."
@@ -169,6 +169,10 @@ class Settings:
         """Fields of a request beside the model and the messages."""
         sampling = {} if self.temperature is None else {"temperature": self.temperature}
         return {**sampling, **(self.request_options or {})}
+
+    @property
+    def has_budget(self) -> bool:
+        return any(getattr(self, name) is not None for name in _BUDGETS)
 
     @property
     def caching(self) -> bool:
@@ -264,7 +268,9 @@ def _as_messages(prompt: Any, i: int) -> Messages:
                 f"Prompt {i} has the role {message['role']!r}; one of {sorted(ROLES)} is needed."
             )
         if not isinstance(message["content"], str):
-            raise TypeError(f"Prompt {i} has a content that is no str: {message['content']!r:.200}")
+            raise TypeError(
+                f"Prompt {i} has a content that is not a string: {message['content']!r:.200}"
+            )
         try:
             message["content"].encode()
         except UnicodeEncodeError as error:

@@ -220,6 +220,9 @@ class Quote:
         What the estimate of the completion tokens rests on.
     pending : int
         Prompts that are part of batch jobs already.
+    seconds : float or None
+        At the pace of the last answers of this model, within the limits on requests and tokens;
+        None where it has not been asked yet and there are no limits.
     """
 
     requests: int
@@ -229,6 +232,21 @@ class Quote:
     cost: float | None
     basis: str
     pending: int = 0
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.requests:,} requests"]
+        if self.cached:
+            parts.append(f"{self.cached:,} answers from the cache")
+        if self.pending:
+            parts.append(f"{self.pending:,} in batch jobs")
+        parts.append(f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens")
+        if self.cost is not None:
+            parts.append(f"${self.cost:,.{2 if self.cost >= 1 else 4}f}")
+        if self.seconds is not None:
+            minutes = self.seconds / 60
+            parts.append(f"{self.seconds:,.0f} s" if minutes < 2 else f"{minutes:,.0f} min")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

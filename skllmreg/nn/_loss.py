@@ -1,4 +1,4 @@
-r"""What a network with attributions to align minimizes.
+r"""Compute the loss of a network whose attributions are aligned with scores.
 
 .. math:: \frac{\sum_i s_i \ell(y_i, f(x_i))}{\sum_i s_i}
           + \gamma \frac{\sum_i r_i (1 - \cos(a(x_i), t(x_i)))}{\sum_i r_i}

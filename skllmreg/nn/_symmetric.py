@@ -1,4 +1,4 @@
-"""Cross-entropy that wrong labels pull less at."""
+"""Compute the symmetric cross-entropy, which is robust to wrong labels."""
 
 import math
 

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError, NoLLMWarning
 from skllmreg.llm._engine import unusable_replies
+from skllmreg.llm._quote import is_stand_in
 from skllmreg.selection._unlabeled import is_unlabeled, turns
 from skllmreg.students._calibration import calibrate_teacher, choose_correction, fit_calibration
 from skllmreg.students._fitting import seeded
@@ -239,6 +240,11 @@ class Answers:
         """Rows that the teacher was asked about."""
         return int(self.asked.sum())
 
+    @property
+    def is_rehearsal(self):
+        """Whether the answers are made up, for a quote."""
+        return is_stand_in(getattr(getattr(self.teacher, "classifier", None), "llm", None))
+
     def may_ask(self, rows):
         """Which of some rows the teacher was not asked about yet, and may answer."""
         return (self.can_answer & ~self.asked)[rows]
@@ -415,7 +421,7 @@ def recorded_teacher(proba, labels, classes, n_samples):
     try:
         return RecordedTeacher(proba, np.array(columns))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"teacher_proba holds what is no number: {error}") from error
+        raise ValueError(f"teacher_proba holds something that is not a number: {error}") from error
 
 
 def unanswered(failures, error, replies=None):

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skllmreg.exceptions import NoAnswerWarning, UnkeptPromiseWarning
+from skllmreg.llm._quote import Quotes
 from skllmreg.selection._answers import Answers, find_source, fitted_teacher
 from skllmreg.selection._deferral import (
     DeferredPredictions,
@@ -22,6 +23,7 @@ from skllmreg.selection._selector import LLKDSelector
 from skllmreg.selection._unlabeled import check_labels
 from skllmreg.students._fitting import is_net
 from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._progress import verbosity
 from skllmreg.utils._validation import check_rows
 from skllmreg.utils._warn import warn
 
@@ -34,6 +36,7 @@ NOTHING_TO_CALIBRATE = (
 class LLMCascadeClassifier(
     DeferredPredictions,
     AnswerReport,
+    Quotes,
     DocLinkMixin,
     ClassifierMixin,
     MetaEstimatorMixin,
@@ -81,6 +84,9 @@ class LLMCascadeClassifier(
         - "raise": the teacher's answer; an error where there is none, also if it abstains.
     random_state : int, RandomState instance or None, default=None
         Draws the calibration rows; also of a selector or student that has none of its own.
+    verbose : bool, default=None
+        Whether progress is shown. None: a bar where stderr is a terminal or a notebook's and the
+        work takes more than two seconds, elsewhere a line every minute.
 
     Attributes
     ----------
@@ -159,6 +165,7 @@ class LLMCascadeClassifier(
         "max_teacher_calls": [Interval(Integral, 1, None, closed="left"), None],
         "fallback": [StrOptions({"teacher", "student", "abstain", "raise"})],
         "random_state": ["random_state"],
+        "verbose": ["boolean", None],
     }
 
     def __init__(
@@ -172,6 +179,7 @@ class LLMCascadeClassifier(
         max_teacher_calls=None,
         fallback="teacher",
         random_state=None,
+        verbose=None,
     ):
         self.estimator = estimator
         self.teacher = teacher
@@ -181,6 +189,7 @@ class LLMCascadeClassifier(
         self.max_teacher_calls = max_teacher_calls
         self.fallback = fallback
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y=None, *, teacher_proba=None, classes=None):
         """Train the student, and find the threshold above which it answers.
@@ -214,7 +223,7 @@ class LLMCascadeClassifier(
             rows = self._draw(candidates, rng)
             return rows
 
-        with Meter(asked) as meter:
+        with Meter(asked) as meter, verbosity(self.verbose):
             if isinstance(self.estimator, FrozenEstimator):
                 self.estimator_ = self.estimator
                 answers = self._compare_frozen(X, asked, teacher_proba, classes, draw)

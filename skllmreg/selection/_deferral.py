@@ -11,9 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllmreg.exceptions import LLMError, NoAnswerWarning
 from skllmreg.selection._answers import Answers, LiveTeacher
-from skllmreg.selection._unlabeled import known_labels
+from skllmreg.selection._unlabeled import labels_to_score
 from skllmreg.students._fitting import is_net, student_proba
-from skllmreg.utils._labels import label_array
 from skllmreg.utils._validation import check_rows
 from skllmreg.utils._warn import warn
 
@@ -371,6 +370,6 @@ class DeferredPredictions:
         -------
         float
         """
-        y = label_array(y)
-        y = known_labels(y, np.zeros(len(y), bool))
+        check_is_fitted(self)
+        y = labels_to_score(y, self.classes_)
         return float(np.average(self.predict(X) == y, weights=sample_weight))

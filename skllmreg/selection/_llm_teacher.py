@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skllmreg.exceptions import InvalidReplyError, NoAnswerError, UndescribedClassWarning
 from skllmreg.llm import LabelProbabilities, as_chat
 from skllmreg.llm._labels import names_tell_apart
+from skllmreg.llm._quote import rehearse
 from skllmreg.selection._answers import unanswered
 from skllmreg.selection._prompts import (
     of_one_kind,
@@ -47,7 +48,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
     llm : ChatModel, default=None
         The model to ask; needed to predict.
     task : str, default=None
-        What is to be told apart, in a sentence.
+        What the classes distinguish, in a sentence.
     class_descriptions : dict of label to str, default=None
         What the labels mean; its keys are the classes where nothing is fitted. Some of
         scikit-learn's tools (:func:`~sklearn.model_selection.cross_val_predict`) number the sorted
@@ -336,6 +337,35 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         self._check_before_asking()
         return self._questions(rows_as_text(X))
 
+    def quote(self, X, y=None):
+        """Estimate what `predict` or `fit` would ask of the LLM; nothing is sent.
+
+        Parameters
+        ----------
+        X : texts, or table of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            None: what ``predict(X)`` takes; otherwise ``fit(X, y)``, which asks only where
+            ``calibrate=True``.
+
+        Returns
+        -------
+        Quote
+
+        Examples
+        --------
+        >>> from skllmreg import ChatModel, LLMTeacherClassifier
+        >>> teacher = LLMTeacherClassifier(
+        ...     ChatModel("gpt-4.1-mini", prices=(0.4, 1.6), cache=None),
+        ...     task="Sort messages to the help desk.",
+        ...     class_descriptions={"refund": "wants money back", "delivery": "asks for a parcel"},
+        ... )
+        >>> teacher.quote(["Where is my parcel?", "Refund me"]).requests
+        2
+        """
+        if y is None:
+            return rehearse(self, lambda teacher: teacher.answers(X))
+        return rehearse(self, lambda teacher: teacher.fit(X, y))
+
     def predict(self, X):
         """Ask for the classes; see `abstain_below`.
 
@@ -435,7 +465,7 @@ class LLMTeacherClassifier(DocLinkMixin, ClassifierMixin, BaseEstimator):
         if self.llm is None or not (self.task or "").strip():
             raise ValueError(
                 "LLMTeacherClassifier needs llm=ChatModel(...) and task=, a sentence that says "
-                "what is to be told apart."
+                "what the classes distinguish."
             )
         if not hasattr(self, "classes_"):
             raise NotFittedError(

@@ -1,4 +1,4 @@
-"""What one fit is about: the rows, which of them have labels, and the student to be trained."""
+"""Hold one training problem: the rows, the known labels, and the student to train."""
 
 import numpy as np
 from sklearn.utils import _safe_indexing, check_random_state

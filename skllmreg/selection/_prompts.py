@@ -1,4 +1,4 @@
-"""Rows and labels as an LLM is shown them, its question, and how its answers are read.
+"""Write rows, labels and questions for an LLM, and read stated probabilities.
 
 Texts of the user are only ever joined to the prompt, never used as a format.
 """
@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from skllmreg.llm import LabelProbabilities, Reply
-from skllmreg.utils._frames import is_frame, iterate_rows
+from skllmreg.utils._frames import check_table, is_frame, iterate_rows
 from skllmreg.utils._labels import is_missing
 from skllmreg.utils._text import on_one_line, sendable, single_line
 from skllmreg.utils._validation import check_texts, is_text
@@ -151,6 +151,8 @@ def rows_as_text(X):
     """Turn rows into what is shown to the LLM: texts as they are, table rows as name: value."""
     if is_text(X):
         return check_texts(X).tolist()
+    if isinstance(X, list | tuple):
+        check_table(X)
     if is_frame(X):
         names, rows = list(X.columns), iterate_rows(X)
     else:

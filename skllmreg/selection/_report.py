@@ -13,6 +13,7 @@ from sklearn.utils.validation import (
 
 from skllmreg.exceptions import NoAnswerWarning
 from skllmreg.selection._unlabeled import with_unlabeled
+from skllmreg.utils._drawing import legend_beside, split_steps
 from skllmreg.utils._warn import warn
 
 
@@ -28,7 +29,7 @@ class Meter:
     ----------
     seconds : float
     used : dict
-        "cached" answers, "tokens" and "dollars"; None where nobody counts them.
+        "cached" answers, "tokens" and "dollars"; None if they are not counted.
     """
 
     def __init__(self, teacher):
@@ -132,7 +133,7 @@ class AnswerReport:
         -------
         dict
             "rows" of X, "calls" of the teacher (of these "recorded" ones, and "cached" ones where
-            the LLM counts them), "tokens" and "dollars" of its LLM (None where nobody counts them),
+            the LLM counts them), "tokens" and "dollars" of its LLM (None if they are not counted),
             "seconds", and "failures": rows without an answer.
         """
         check_is_fitted(self)
@@ -230,7 +231,7 @@ class SelectionDisplay:
         Parameters
         ----------
         estimator : LLKDSelector
-            Fitted with a teacher.
+            Fitted with a teacher; or a pipeline or search that ends with one.
         y_true : array-like of shape (n_samples,), default=None
             True labels of the rows it was fitted on, where these are known after all: adds the
             accuracy of each round's student on the unlabeled rows, against the calls spent.
@@ -246,6 +247,7 @@ class SelectionDisplay:
         ValueError
             If the teacher was asked about no unlabeled row.
         """
+        _, estimator = split_steps(estimator)
         check_is_fitted(estimator, "labeled_iter_")
         rows = np.flatnonzero(
             np.isfinite(estimator.teacher_proba_).all(axis=1) & (estimator.labeled_iter_ != 0)
@@ -258,7 +260,7 @@ class SelectionDisplay:
             truth = column_or_1d(y_true)[estimator.labeled_iter_ != 0]
             unknown = sorted({str(k) for k in set(truth) - set(estimator.classes_)})
             if unknown:
-                raise ValueError(f"y_true holds labels that are no class: {unknown}.")
+                raise ValueError(f"y_true holds labels that are not classes: {unknown}.")
             calls = np.array([entry["calls"] for entry in estimator.history_])
             accuracy = np.array([np.mean(e["predicted"] == truth) for e in estimator.history_])
         display = cls(
@@ -291,7 +293,7 @@ class SelectionDisplay:
 
         n_axes = 1 if self.accuracy is None else 2
         if ax is None:
-            _, ax = plt.subplots(1, n_axes, figsize=(5 * n_axes, 4), layout="constrained")
+            _, ax = plt.subplots(1, n_axes, figsize=(1 + 5 * n_axes, 4), layout="constrained")
         axes = np.ravel(ax)
         if len(axes) != n_axes:
             raise ValueError(f"There are {len(axes)} axes to draw in, {n_axes} are wanted.")
@@ -304,15 +306,17 @@ class SelectionDisplay:
 
     def _plot_rows(self, ax, colormap):
         never = self.round_ < 0
-        gray = {"color": "0.7", "ms": 4, "label": "left out"}
-        ax.plot(self.confidence[never], self.uncertainty[never], "x", **gray)
+        if never.any():
+            gray = {"color": "0.7", "ms": 4, "label": "left out"}
+            ax.plot(self.confidence[never], self.uncertainty[never], "x", **gray)
         rounds = np.unique(self.round_[~never])
         for number, color in zip(rounds, colormap(np.linspace(0, 0.9, len(rounds))), strict=True):
             rows = self.round_ == number
             style = {"color": color, "ms": 3.5, "alpha": 0.7, "label": f"round {number}"}
             ax.plot(self.confidence[rows], self.uncertainty[rows], "o", **style)
         ax.set(xlabel="teacher's confidence", ylabel="student's uncertainty at the end")
-        ax.legend(frameon=False, fontsize="small")
+        if never.any() or len(rounds) > 1:
+            legend_beside(ax)
 
 
 class CascadeDisplay:
@@ -367,7 +371,7 @@ class CascadeDisplay:
         Parameters
         ----------
         estimator : LLMCascadeClassifier
-            Fitted with a teacher.
+            Fitted with a teacher; or a pipeline or search that ends with one.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -380,6 +384,7 @@ class CascadeDisplay:
         ValueError
             If the cascade was fitted without a teacher.
         """
+        _, estimator = split_steps(estimator)
         check_is_fitted(estimator)
         if not len(estimator.calibration_indices_):
             raise ValueError("There is nothing to draw: the cascade was fitted without a teacher.")
@@ -408,20 +413,20 @@ class CascadeDisplay:
         import matplotlib.pyplot as plt
 
         if ax is None:
-            _, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+            _, ax = plt.subplots(figsize=(6.2, 4), layout="constrained")
         ax.step(self.coverage, self.disagreement, where="post", label="calibration rows")
         ax.step(self.coverage, self.bound, where="post", color="0.5", lw=1, label="upper bound")
         if self.max_disagreement is not None:
             ax.axhline(self.max_disagreement, ls=":", color="k", lw=1, label="allowed")
             # Far beyond what is allowed the curve is of no use, and hides the rest.
             ax.set_ylim(0, min(1.0, max(4 * self.max_disagreement, 1.2 * np.min(self.bound))))
-        if self.chosen is not None:
+        if self.chosen is not None and self.chosen[0] > 0:
             ax.plot(*self.chosen, "o", color="tab:red", label="in use")
         ax.set(
             xlabel="share of rows that the student answers",
             ylabel="answered otherwise than by the teacher,\nshare of all rows",
             xlim=(0, 1),
         )
-        ax.legend(frameon=False, fontsize="small", loc="upper left")
+        legend_beside(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

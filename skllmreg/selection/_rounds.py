@@ -1,4 +1,4 @@
-"""The rounds of a fit: ask the teacher, select among its answers, train the student."""
+"""Run the rounds of a fit: ask the teacher, select among its answers, train the student."""
 
 from dataclasses import dataclass, field
 
@@ -106,7 +106,8 @@ class Rounds:
             by_batch=net and rule is not None,
             soft=selector.labels == "soft",
             n_folds=selector.n_folds,
-            tol=selector.tol,
+            # A quote expects no early end: agreement is never more than 1.
+            tol=-1.0 if answers.is_rehearsal else selector.tol,
         )
 
 

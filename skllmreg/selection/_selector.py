@@ -8,24 +8,27 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from skllmreg.llm._quote import Quotes
 from skllmreg.selection._answers import Answers, find_source, warn_if_silent
 from skllmreg.selection._problem import TrainingProblem, make_student
 from skllmreg.selection._report import AnswerReport, Meter, explain, summarize
 from skllmreg.selection._rounds import ask_and_train, train_on_labels
 from skllmreg.selection._strategies import STRATEGIES
-from skllmreg.selection._unlabeled import check_labels, known_labels
+from skllmreg.selection._unlabeled import check_labels, labels_to_score
 from skllmreg.students._fitting import is_net, last_step, torch_seeded
 from skllmreg.students._predictions import StudentPredictions
 from skllmreg.students._stateless import StatelessSteps
 from skllmreg.utils._doc_link import DocLinkMixin
 from skllmreg.utils._frames import labels_like
+from skllmreg.utils._progress import verbosity
 
 
 class LLKDSelector(
     StudentPredictions,
     AnswerReport,
+    Quotes,
     DocLinkMixin,
     ClassifierMixin,
     MetaEstimatorMixin,
@@ -94,6 +97,9 @@ class LLKDSelector(
         with the last round's up to ``kappa >= 1 - tol`` [2]_.
     random_state : int, RandomState instance or None, default=None
         Also of a student and a teacher that have none of their own.
+    verbose : bool, default=None
+        Whether progress is shown. None: a bar where stderr is a terminal or a notebook's and the
+        work takes more than two seconds, elsewhere a line every minute.
 
     Attributes
     ----------
@@ -189,6 +195,7 @@ class LLKDSelector(
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
+        "verbose": ["boolean", None],
     }
 
     def __init__(
@@ -209,6 +216,7 @@ class LLKDSelector(
         n_folds=3,
         tol=0.01,
         random_state=None,
+        verbose=None,
     ):
         self.estimator = estimator
         self.teacher = teacher
@@ -225,6 +233,7 @@ class LLKDSelector(
         self.n_folds = n_folds
         self.tol = tol
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y=None, *, teacher_proba=None, classes=None):
         """Fit the student.
@@ -284,7 +293,7 @@ class LLKDSelector(
         # What learns nothing from the rounds, such as an encoder, is run once.
         split = StatelessSteps(student, X)
         problem = TrainingProblem(split.X, split.estimator, self.classes_, labeled, codes, pool)
-        with Meter(self.teacher_) as meter:
+        with Meter(self.teacher_) as meter, verbosity(self.verbose):
             if answers is None:
                 trained = train_on_labels(problem)
             else:
@@ -338,7 +347,8 @@ class LLKDSelector(
         -------
         float
         """
-        y = known_labels(y, np.zeros(np.shape(y), bool))
+        check_is_fitted(self)
+        y = labels_to_score(y, self.classes_)
         return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):

@@ -1,4 +1,4 @@
-"""Rows without a label: found, told apart from the others, and split for cross-validation."""
+"""Find rows without a label, and split the others for cross-validation."""
 
 from numbers import Integral, Real
 
@@ -12,7 +12,7 @@ from sklearn.utils import (
 )
 from sklearn.utils.multiclass import check_classification_targets
 
-from skllmreg.utils._labels import is_missing, is_string, label_array
+from skllmreg.utils._labels import is_missing, is_string, known_target, label_array
 
 
 def is_unlabeled(y):
@@ -29,7 +29,8 @@ def is_unlabeled(y):
     Raises
     ------
     ValueError
-        If y holds the string "-1" or "nan", which numpy makes of -1 and NaN beside strings.
+        If y holds blank strings, or the string "-1" or "nan", which numpy makes of -1 and NaN
+        beside strings.
     """
     y = label_array(y)
     if y.dtype.kind in "iu":
@@ -49,6 +50,11 @@ def is_unlabeled(y):
                 f"y holds the string {str(label)!r}: with string labels, mark unlabeled rows by "
                 "None or -1 in an array of dtype=object."
             )
+        if any(is_string(label) and not label.strip() for label in y.ravel()):
+            raise ValueError(
+                "y holds blank strings. Rows without a label are marked by None, as by "
+                "[label or None for label in y]; a class needs a name."
+            )
     return found
 
 
@@ -67,6 +73,28 @@ def known_labels(y, unlabeled):
     if labels.dtype.kind == "O" and not any(map(is_string, labels)):
         labels = np.array(labels.tolist())
     return labels
+
+
+def labels_to_score(y, classes):
+    """Labels to compare predictions with; rows without one are an error.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+    classes : ndarray of shape (n_classes,)
+        Of the fitted estimator; -1 may be one of them.
+    """
+    y = label_array(y)
+    without = is_unlabeled(y)
+    if -1 in classes.tolist():
+        without = np.array([is_missing(label) for label in y.tolist()], dtype=bool)
+    if without.any():
+        raise ValueError(
+            f"{without.sum()} of {len(y)} rows to score have no label; the first is row "
+            f"{int(without.argmax())}. In cross-validation, cv=UnlabeledSplit(5) trains on these "
+            "rows and scores the labeled ones."
+        )
+    return known_labels(y, np.zeros(len(y), bool))
 
 
 def with_unlabeled(labels, rows, n_samples):
@@ -125,6 +153,7 @@ def check_labels(y, n_samples, has_teacher):
         unlabeled = np.isnan(y) if y.dtype.kind == "f" else np.zeros(len(y), bool)
     labels = known_labels(y, unlabeled)
     if len(labels):
+        known_target(labels)
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
     if unlabeled.any() and not has_teacher:

@@ -194,7 +194,7 @@ def _load(name, revision, identity, device):
             if Path(name).expanduser().is_dir():
                 what = "the folder holds no model that sentence-transformers can load"
             else:
-                what = "it is no folder, and the Hugging Face hub has no such model or is away"
+                what = "it is not a folder, and the Hugging Face hub has no such model or is away"
             raise ValueError(f"SentenceEncoder cannot load {name!r}: {what}. {error}") from error
 
 

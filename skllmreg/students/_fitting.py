@@ -81,7 +81,7 @@ def student_decision(student, X, classes):
     ndarray of shape (n_samples,) for two classes, or (n_samples, n_classes)
     """
     found = student.decision_function(X)
-    # Of some, such as SVC(decision_function_shape="ovo"), the columns are no classes.
+    # Of some, such as SVC(decision_function_shape="ovo"), the columns are not classes.
     if len(student.classes_) == len(classes) or found.shape[1:] not in ((), student.classes_.shape):
         return found
     if found.ndim == 1:

@@ -81,7 +81,7 @@ def check_net(net):
     net : skorch.NeuralNetClassifier
     """
     if not isinstance(net, NeuralNetClassifier):
-        raise TypeError(f"{type(net).__name__} is no skorch NeuralNetClassifier.")
+        raise TypeError(f"{type(net).__name__} is not a skorch NeuralNetClassifier.")
     make_criterion(net.criterion, **net.get_params_for("criterion"))
     for callback in net.callbacks or []:
         callback = callback[-1] if isinstance(callback, tuple) else callback

@@ -1,5 +1,6 @@
-"""The default text student: raw strings into a linear model, on any CPU."""
+"""`TextClassifier`: a linear model of words and sentence vectors, for texts."""
 
+from copy import copy
 from numbers import Integral, Real
 from typing import Any
 
@@ -24,6 +25,7 @@ from sklearn.utils.validation import (
 from skllmreg.students._sentence_encoder import SentenceEncoder
 from skllmreg.students._soft_logistic import FEW_ROWS, LogisticProblem
 from skllmreg.utils._doc_link import DocLinkMixin
+from skllmreg.utils._labels import known_target
 from skllmreg.utils._shared import SharedByClones
 from skllmreg.utils._validation import is_table, text_columns
 
@@ -163,7 +165,7 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
         self
         """
         self._validate_params()
-        columns, y = text_columns(X), column_or_1d(y, warn=True)
+        columns, y = text_columns(X), column_or_1d(known_target(y), warn=True)
         check_consistent_length(columns[0], y, sample_weight)
         check_classification_targets(y)
         if is_table(X):
@@ -314,11 +316,34 @@ class TextClassifier(DocLinkMixin, ClassifierMixin, SharedByClones):
             )
         return make_pipeline(make_union(*parts), TfidfTransformer(sublinear_tf=True))
 
+    def __getstate__(self):
+        """Save what the texts have touched: of half a million hashed words, a few thousand."""
+        state = dict(super().__getstate__())
+        if "features_" in state:
+            state["features_"] = [_packed(features) for features in state["features_"]]
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        for features in state.get("features_", ()):
+            usual, index, values = features[-1].idf_
+            features[-1].idf_ = np.full(features[-1].n_features_in_, usual)
+            features[-1].idf_[index] = values
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _packed(features):
+    """Copy a pipeline with the weights of words: the usual one, and where another one is."""
+    *before, (name, weights) = features.steps
+    weights, idf = copy(weights), weights.idf_
+    index = np.flatnonzero(idf != idf.max())
+    weights.idf_ = idf.max(), index, idf[index]
+    return Pipeline([*before, (name, weights)])
 
 
 def as_rows(columns):
@@ -336,7 +361,7 @@ def encoder_of(estimator):
 
 
 def as_transformer(encoder):
-    """Make a SentenceEncoder of what is no transformer; None stays None."""
+    """Make a SentenceEncoder of what is not a transformer; None stays None."""
     if encoder is None or hasattr(encoder, "transform"):
         return encoder
     return SentenceEncoder(encoder)

@@ -1,4 +1,4 @@
-"""A pretrained transformer as a student that selects while it trains."""
+"""`TransformerClassifier`: a pretrained transformer that selects rows while it trains."""
 
 from numbers import Integral, Real
 

@@ -41,7 +41,7 @@ class Transformer(torch.nn.Module):
         self.head = torch.nn.Linear(self.encoder.config.hidden_size, n_classes)
 
     def embed(self, attention_mask, **tokens):
-        """Average the last hidden states over the tokens that are no padding."""
+        """Average the last hidden states over the tokens that are not padding."""
         states = self.encoder(attention_mask=attention_mask, **tokens).last_hidden_state
         mask = attention_mask[..., None].to(states)
         return (states * mask).sum(dim=1) / mask.sum(dim=1)

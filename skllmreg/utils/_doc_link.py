@@ -1,4 +1,4 @@
-"""Where an estimator's picture in a notebook links to."""
+"""Link the HTML representation of an estimator to its documentation."""
 
 import skllmreg
 

@@ -9,6 +9,17 @@ def is_frame(X):
     return hasattr(X, "columns")
 
 
+def check_table(X):
+    """Refuse what is nearly a table: names of several levels, and a list of dicts."""
+    if getattr(getattr(X, "columns", None), "nlevels", 1) > 1:
+        raise ValueError(
+            "The columns of X have names of several levels: give them simple ones, as by "
+            "X.columns = X.columns.map('_'.join)."
+        )
+    if isinstance(X, list | tuple) and X and isinstance(X[0], dict):
+        raise TypeError("X is a list of dicts; pandas.DataFrame(X) makes a table of it.")
+
+
 def is_pandas(X):
     """Whether X is a data frame or series of pandas."""
     return hasattr(X, "iloc")
@@ -45,11 +56,7 @@ def column_dtype(X, name):
 def column_values(X):
     """Values of each column of a table, as arrays of objects by the column's name."""
     if is_frame(X):
-        if getattr(X.columns, "nlevels", 1) > 1:
-            raise ValueError(
-                "The columns of X have names of several levels: give them simple ones, as by "
-                "X.columns = X.columns.map('_'.join)."
-            )
+        check_table(X)
         if len(set(X.columns)) < len(X.columns):
             raise ValueError("Two columns of X have the same name.")
         return {name: np.asarray(X[name], dtype=object) for name in X.columns}

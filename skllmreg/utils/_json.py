@@ -1,4 +1,4 @@
-"""JSON out of a reply, checked against a schema, without trusting the model or the server.
+"""Parse the JSON in a reply and check it against a schema.
 
 The part of JSON schema that is known here is small; `check_schema` refuses the rest, so that
 nothing is silently ignored.

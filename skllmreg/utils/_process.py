@@ -1,4 +1,4 @@
-"""State of the process: what is opened once, what was said once, and what a fork must not cut.
+"""Share open files, connections and notices within a process, and keep them intact over a fork.
 
 A forked child has one thread. What the other threads of its parent held at that moment, such as the
 lock of a module that they were importing, is held in the child for ever. So a process forks only

@@ -1,4 +1,4 @@
-"""Clones of an estimator that share what it was given: models, encoders, generators."""
+"""Let clones of an estimator share its models, encoders and generators."""
 
 import copy
 
@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 class SharedByClones(BaseEstimator):
     """Estimator whose clones hold some parameters by reference.
 
-    `clone` copies a parameter that is no estimator. A copy of a model has weights of its own and
+    `clone` copies parameters that are not estimators. A copy of a model has weights of its own and
     breaks on a lock inside, a copy of a fake keeps its history to itself.
     """
 

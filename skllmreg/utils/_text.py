@@ -103,7 +103,7 @@ def clean_text(text):
 
 
 def clean_if_text(value):
-    """Clean a text; what is none stays what it is."""
+    """Clean a text; anything else is returned as it is."""
     return clean_text(value) if isinstance(value, str) else value
 
 

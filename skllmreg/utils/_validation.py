@@ -1,9 +1,9 @@
-"""Rows as users pass them: checked, never copied without need."""
+"""Validate rows as users pass them, without copying where possible."""
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from skllmreg.utils._frames import is_frame
+from skllmreg.utils._frames import check_table, is_frame
 
 
 def check_texts(X, name="X"):
@@ -47,6 +47,8 @@ def check_rows(estimator, X, *, reset, allow_nd=False):
     empty = getattr(X, "ndim", 1) == 1 and hasattr(X, "__len__") and not len(X)
     if is_text(X) or isinstance(X, str) or empty:
         return check_texts(X)
+    if isinstance(X, list | tuple):
+        check_table(X)
     if is_frame(X):
         validate_data(estimator, X, skip_check_array=True, reset=reset)
         return X

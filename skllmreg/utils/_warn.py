@@ -1,4 +1,4 @@
-"""Warn at the line of the user, however deep in the package the reason was found."""
+"""Issue warnings that point at the user's line."""
 
 import sys
 import warnings

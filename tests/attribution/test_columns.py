@@ -142,3 +142,16 @@ def test_scores_for_every_column_warn_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert scores_of(X, scores) == scores
+
+
+def test_a_table_with_gaps_goes_through_skrub_and_an_imputer():
+    skrub = pytest.importorskip("skrub")
+    raw = RAW.assign(age=RAW["age"].where(np.arange(N) % 5 > 0))
+    model = make_pipeline(
+        skrub.TableVectorizer(),
+        SimpleImputer().set_output(transform="pandas"),
+        LLMAttributionRegularizedClassifier(attributions={1: SCORES}),
+    ).fit(raw, Y)
+    fitted = model[-1]
+    scores = dict(zip(fitted.feature_names_in_, fitted.attributions_[0], strict=True))
+    assert scores["age"] == 6

@@ -157,8 +157,7 @@ def test_what_cannot_be_drawn_says_why(cancer):
         AttributionDisplay.from_estimator(LLMAttributionRegularizedClassifier())
     with pytest.raises(ValueError, match="fitted without scores"):
         AttributionDisplay.from_estimator(LLMAttributionRegularizedClassifier().fit(X, y))
-    with pytest.raises(ValueError, match=r"pipeline\[-1\]"):
-        AttributionDisplay.from_estimator(make_pipeline(cancer))
+    assert AttributionDisplay.from_estimator(make_pipeline(cancer)).coef_name
     with pytest.raises(ValueError, match="LogisticRegression is not drawn to"):
         AttributionDisplay.from_estimator(LogisticRegression(max_iter=5000).fit(X, y))
 

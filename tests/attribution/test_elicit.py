@@ -368,7 +368,7 @@ def test_descriptions_reach_their_columns(loopback, llm, name, descriptions, lin
     [
         ({}, "Give X as a data frame"),
         ({"feature_names": []}, "no feature names"),
-        ({"feature_names": ["a", "a"]}, "'a' is doubled"),
+        ({"feature_names": ["a", "a"]}, "'a' is given twice"),
         ({"feature_names": ["x0", "scaler__x1"]}, "made up for an array"),
         ({"feature_names": ["a"], "feature_descriptions": {"b": "B"}}, "describes none"),
         ({"feature_names": ["a"], "feature_descriptions": ["A", "B"]}, "2 items for 1 columns"),

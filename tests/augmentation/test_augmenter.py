@@ -661,7 +661,7 @@ def test_without_a_generator_it_is_the_plain_student():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"feedback_quantiles": (0.8, 0.5)}, "no band"),
+        ({"feedback_quantiles": (0.8, 0.5)}, "not a band"),
         ({"n_samples": {"mony": 3}}, "n_samples names 'mony'.*'money'"),
         ({"n_samples": {"money": 0}}, "n_samples asks for no rows"),
         ({"n_samples": {}}, "n_samples asks for no rows"),
@@ -790,7 +790,7 @@ def test_rejected_rows_and_the_summary_account_for_everything():
     model, _ = fitted(Mixed())
     rejected = model.to_frame(rejected=True)
     assert set(rejected["reason"]) == {"invalid", "duplicate"}
-    assert rejected.loc[rejected["reason"] == "invalid", "detail"].tolist() == ["7 is no text"] * 16
+    assert rejected.loc[rejected["reason"] == "invalid", "detail"].tolist() == ["7 is not a text"] * 16
     summary = model.summary()
     assert summary.index.tolist() == ["money", "parcel", "all"]
     assert summary.loc["all", "requests"] == model.n_requests_ == 16

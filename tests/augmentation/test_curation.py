@@ -59,7 +59,7 @@ def test_invalid_rows_are_not_remembered_and_take_no_quota():
     too_long = "word " * MOST_CHARACTERS
     reasons = admit([5, None, "", "?!", "a\x00b", too_long, "fine"], "aaaaaaa")
     assert [reason.partition(":")[0] for reason in reasons] == ["invalid"] * 6 + [""]
-    assert "5 is no text" in reasons[0]
+    assert "5 is not a text" in reasons[0]
 
 
 def test_longer_labeled_rows_allow_longer_ones():

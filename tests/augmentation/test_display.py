@@ -26,10 +26,12 @@ def heights(container):
 def test_every_row_is_drawn_once():
     model = fitted()
     display = GenerationDisplay.from_estimator(model, TEXTS, X_real=["a parcel", "the bill", "?"])
-    real, generated, seeds = display.ax_[0].collections
-    n = len(model.X_generated_)
-    assert [len(c.get_offsets()) for c in (real, generated, seeds)] == [3, n, len(TEXTS)]
-    np.testing.assert_array_equal(generated.get_array(), model.generation_round_)
+    real, seeds, *rounds = display.ax_[0].collections
+    assert [len(c.get_offsets()) for c in (real, seeds)] == [3, len(TEXTS)]
+    drawn = [len(c.get_offsets()) for c in rounds if len(c.get_offsets())]
+    assert drawn == np.bincount(model.generation_round_).tolist()
+    names = [text.get_text() for text in display.ax_[0].get_legend().get_texts()]
+    assert names == ["real", "labeled", *sorted(set(TOPICS)), "round 0", "round 1", "round 2"]
 
 
 def test_the_histogram_holds_the_scored_rows_and_the_band_the_feedback():
@@ -59,7 +61,32 @@ def test_accepted_rejected_and_cost_are_drawn_by_round():
 def test_without_feedback_there_are_no_scores_to_draw():
     model = fitted(strategy="no-feedback")
     display = GenerationDisplay.from_estimator(model, TEXTS)
-    assert display.ax_[1].texts[0].get_text() == "no feedback, no scores"
+    assert [ax.get_title(loc="left") for ax in display.ax_][1:] == ["Accepted and refused"]
+
+
+def test_nothing_is_named_that_is_not_there():
+    display = GenerationDisplay.from_estimator(fitted(n_rounds=1, strategy="no-feedback"), TEXTS)
+    names = [text.get_text() for text in display.ax_[0].get_legend().get_texts()]
+    assert names == ["labeled", *sorted(set(TOPICS))]
+    assert not [ax for ax in display.figure_.axes if "dollars" in ax.get_ylabel()]
+
+
+def test_many_classes_share_a_color_and_many_rounds_a_marker():
+    model = fitted()
+    display = GenerationDisplay.from_estimator(model, TEXTS)
+    display.labels = np.arange(len(display.generated)) % 13
+    display.round_ = np.arange(len(display.generated)) % 8
+    names = [t.get_text() for t in display.plot().ax_[0].get_legend().get_texts()]
+    assert "4 others" in names
+    assert names[-1] == "round 4 and later"
+
+
+def test_rows_pass_through_the_steps_of_a_pipeline():
+    X, y = table()
+    augmenter = GOLDAugmenter(generator=TableWriter(), n_rounds=1, random_state=0)
+    model = make_pipeline(FunctionTransformer(lambda X: X.assign(age=X["age"] + 1)), augmenter)
+    display = GenerationDisplay.from_estimator(model.fit(X, y), X)
+    assert display.seeds.shape == (len(X), 2)
 
 
 @pytest.mark.parametrize("as_frame", [True, False])

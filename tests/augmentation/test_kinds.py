@@ -87,7 +87,7 @@ def test_declared_categories_and_named_texts_need_no_warning():
 
 @pytest.mark.parametrize(
     ("columns", "message"),
-    [(["prem"], "names 'prem', which is no column"), (["n"], "names 'n', which holds 0")],
+    [(["prem"], "names 'prem', which is not a column"), (["n"], "names 'n', which holds 0")],
 )
 def test_text_columns_that_are_none_are_named(columns, message):
     X = pd.DataFrame({"premise": ["It rains."] * 2, "n": [0, 1]})

@@ -101,8 +101,8 @@ def test_rows_make_the_same_table_again(X):
         ({"grade": "=1+1"}, "not one of its categories"),
         ({"note": "\u200b \x00"}, "note is '', not a text"),
         ({"note": 3}, "note is 3, not a text"),
-        ({"extra": 1}, "'extra' is no column"),
-        ({5: 1}, "5 is no column"),
+        ({"extra": 1}, "'extra' is not a column"),
+        ({5: 1}, "5 is not a column"),
     ],
     ids=short_repr,
 )
@@ -276,5 +276,5 @@ def test_columns_that_cannot_be_written_are_refused(X, message):
 
 
 def test_a_description_of_no_column_is_an_error():
-    with pytest.raises(ValueError, match="'agee', which is no column"):
+    with pytest.raises(ValueError, match="'agee', which is not a column"):
         TableSchema.from_frame(frame(), {"agee": "in years"})

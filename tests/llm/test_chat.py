@@ -144,7 +144,7 @@ def test_prompts_may_be_any_iterable_of_strings(loopback):
         (["a", []], TypeError, "Prompt 1 is neither"),
         ([[{"role": "user"}]], TypeError, "Prompt 0 is neither"),
         ([[{"role": "robot", "content": "a"}]], ValueError, "role 'robot'"),
-        ([[{"role": "user", "content": 3}]], TypeError, "content that is no str"),
+        ([[{"role": "user", "content": 3}]], TypeError, "content that is not a string"),
         (["a", "\ud800"], ValueError, "Prompt 1 holds a character"),
     ],
 )

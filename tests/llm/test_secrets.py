@@ -82,7 +82,7 @@ def log():
 
 
 def everything_in(error):
-    """Messages, attributes and local variables of an exception and all that hangs on it."""
+    """Messages, attributes and local variables of an exception and of its causes."""
     seen = []
     while error is not None:
         seen += [traceback.format_exception(error), repr(vars(error)), pickle.dumps(error)]

@@ -40,7 +40,7 @@ def test_true_labels_add_accuracy_against_calls():
 
 def test_true_labels_that_are_no_class_are_an_error():
     model = LLKDSelector(random_state=0).fit(X, y, teacher_proba=proba)
-    with pytest.raises(ValueError, match="no class: \\['-1'\\]"):
+    with pytest.raises(ValueError, match="not classes: \\['-1'\\]"):
         SelectionDisplay.from_estimator(model, y_true=y)
 
 

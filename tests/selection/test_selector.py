@@ -316,7 +316,7 @@ def test_columns_of_a_frame_and_classes_name_the_columns():
         ({"teacher_proba": proba, "classes": [0, 1, 5]}, "does not know"),
         ({"teacher_proba": proba, "classes": [0, 1, 1]}, "3 columns"),
         ({"teacher_proba": proba, "classes": 3}, "a class for each column"),
-        ({"teacher_proba": pd.DataFrame(proba).assign(name="x")}, "is no number: .*'x'"),
+        ({"teacher_proba": pd.DataFrame(proba).assign(name="x")}, "is not a number: .*'x'"),
         ({"teacher_proba": pd.DataFrame(proba), "classes": [0, 1, 5]}, "columns"),
         (
             {"teacher_proba": np.where(np.arange(400)[:, None] == 99, [0, 1, np.nan], proba)},

@@ -225,3 +225,13 @@ def test_soft_labels_of_a_selection_encode_each_text_once():
     model.fit(TEXTS, teacher_proba=proba, classes=np.unique(LABELS))
     assert sorted(seen) == sorted(TEXTS)
     assert model.score(TEXTS, LABELS) > 0.9
+
+
+def test_a_saved_model_holds_the_words_of_its_texts_alone():
+    texts = [f"Where is parcel {i}?" if i % 2 else f"My money back, case {i}" for i in range(40)]
+    model = TextClassifier().fit(texts, ["parcel", "money"] * 20)
+    saved = pickle.dumps(model)
+    assert len(saved) < 200_000
+    again = pickle.loads(saved)
+    np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))
+    assert len(pickle.dumps(again)) < 200_000
