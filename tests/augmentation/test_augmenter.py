@@ -790,7 +790,9 @@ def test_rejected_rows_and_the_summary_account_for_everything():
     model, _ = fitted(Mixed())
     rejected = model.to_frame(rejected=True)
     assert set(rejected["reason"]) == {"invalid", "duplicate"}
-    assert rejected.loc[rejected["reason"] == "invalid", "detail"].tolist() == ["7 is not a text"] * 16
+    assert (
+        rejected.loc[rejected["reason"] == "invalid", "detail"].tolist() == ["7 is not a text"] * 16
+    )
     summary = model.summary()
     assert summary.index.tolist() == ["money", "parcel", "all"]
     assert summary.loc["all", "requests"] == model.n_requests_ == 16
