@@ -57,8 +57,8 @@ docs: .venv/stamp-docs
 	@echo "docs/_build/html/index.html"
 
 # Those that need a language model, a sentence encoder or marks by hand are run by hand; each says how.
-WITH_MODELS := generation_curation generation_live record_rows record_teachers selection_real \
-	selection_teacher text_cache text_finetuning text_helpdesk text_students
+WITH_MODELS := attribution_live generation_curation generation_live record_rows record_teachers \
+	selection_real selection_teacher text_cache text_finetuning text_helpdesk text_students
 
 bench: .venv/stamp-benchmark
 	@set -e; for script in $(filter-out $(WITH_MODELS:%=benchmarks/%.py),$(wildcard benchmarks/[!_]*.py)); do \
