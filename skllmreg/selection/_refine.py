@@ -180,7 +180,7 @@ class Trials:
                 if ahead < 0:
                     return None
         loss = log_loss(proba, self.target)
-        return Trial(weights, loss, mean_recall(proba, self.target), proba)
+        return Trial(weights, loss, recall_by_row(proba, self.target), proba)
 
     def choose(self):
         """Choose weights, each step of which lowers the log-loss.
@@ -204,7 +204,7 @@ class Trials:
             if best is not first:
                 break
         best = self._with_balance(best)
-        if best.recall < first.recall:
+        if gain(first.recall, best.recall) > 0:
             # Surer of the frequent classes, at the cost of the rare ones.
             best = self._with_balance(first)
         if LEAST_KNOWN <= self.is_labeled.sum() < len(self.is_labeled):
@@ -247,25 +247,23 @@ class Trial:
     ----------
     weights : Weights
     loss : ndarray of shape (n_samples,)
-    recall : float
-        Mean over the classes.
+    recall : ndarray of shape (n_samples,)
+        What each row adds to the classes' mean recall; the mean of the rows is that.
     proba : ndarray of shape (n_samples, n_classes)
     """
 
     weights: Weights
     loss: np.ndarray
-    recall: float
+    recall: np.ndarray
     proba: np.ndarray
 
 
-def mean_recall(proba, target):
-    """Mean over the classes of the share of their rows that are recognized; rows are shared out."""
-    found = np.bincount(
-        proba.argmax(axis=1),
-        weights=target[np.arange(len(target)), proba.argmax(axis=1)],
-        minlength=target.shape[1],
-    )
-    return float(np.mean(found / np.maximum(target.sum(axis=0), 1e-9)))
+def recall_by_row(proba, target):
+    """What each row adds to the mean of the classes' recalls; rows are shared out to classes."""
+    predicted = proba.argmax(axis=1)
+    share = target[np.arange(len(target)), predicted]
+    mass = np.maximum(target.mean(axis=0), 1e-9)
+    return share / (mass[predicted] * target.shape[1])
 
 
 def tunable(estimator):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from skllmreg import LLKDSelector
@@ -16,6 +17,7 @@ from skllmreg.selection._refine import (
     balanced,
     choose_opinion,
     random_folds,
+    recall_by_row,
     second_opinion,
     tunable,
 )
@@ -184,3 +186,10 @@ def test_what_a_first_fold_speaks_against_is_not_tried_on_the_others():
     assert attempt(Weights(scale=1e-6), first) is None
     assert len(fits) == 4
     assert attempt(Weights(scale=1e-6)) is not None
+
+
+def test_what_rows_add_to_the_recall_has_the_mean_recall_of_the_classes_as_its_mean():
+    rng = np.random.default_rng(0)
+    codes, proba = rng.choice(3, 50, p=[0.6, 0.3, 0.1]), rng.dirichlet(np.ones(3), 50)
+    expected = balanced_accuracy_score(codes, proba.argmax(axis=1))
+    assert recall_by_row(proba, np.eye(3)[codes]).mean() == pytest.approx(expected)

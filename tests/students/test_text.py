@@ -56,6 +56,13 @@ def test_weight_zero_is_as_good_as_absent():
     assert clone(small).fit(TEXTS * 2, wrong, sample_weight=weight).score(TEXTS, LABELS) == 1
 
 
+def test_only_words_that_occur_have_coefficients():
+    model = clone(small).fit(TEXTS, LABELS)
+    occurring = model.features_[0].transform(TEXTS).getnnz(axis=0) > 0
+    assert model.linear_.coef_.shape == (3, occurring.sum())
+    assert model.predict(["parcel zzz", "qqq"])[0] == "delivery"
+
+
 @pytest.mark.parametrize("wrong", ["one text", [["a"], ["b"]], ["a", None], [1.0, 2.0]])
 def test_anything_but_texts_is_an_error(wrong):
     with pytest.raises(ValueError, match="str"):
