@@ -133,8 +133,11 @@ def measure_dask(folder, args):
 
 
 def read_emotion(folder, name):
-    lines = (Path(folder) / "text" / "emotion" / f"{name}.txt").read_text("utf-8").splitlines()
-    pairs = [line.rpartition(";") for line in lines if ";" in line]
+    path = Path(folder) / "text" / "emotion" / f"{name}.txt"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: --data names the folder of text/emotion/.")
+    lines = path.read_text("utf-8").splitlines()
+    pairs = [line.rpartition(";") for line in lines if line.rpartition(";")[2] in EMOTIONS]
     return [text for text, _, _ in pairs], np.array([label for _, _, label in pairs])
 
 
@@ -142,7 +145,7 @@ def noisy(truth):
     """Answer with the label that a text has, or in a quarter of the texts with another."""
 
     def reply(body):
-        text = message(body)
+        text = " ".join(message(body).split())
         number = int(hashlib.sha256(text.encode()).hexdigest(), 16)
         labels = sorted(EMOTIONS)
         right = labels.index(truth[text])
@@ -169,7 +172,8 @@ def measure_parquet(folder, args):
     )
 
     loopback = Loopback()
-    loopback.reply = noisy(dict(zip(texts, labels.tolist(), strict=True)))
+    words = [" ".join(text.split()) for text in texts]
+    loopback.reply = noisy(dict(zip(words, labels.tolist(), strict=True)))
     batches = Batches(loopback)
     batches.looks, _batch.FIRST_POLL = 1, 0.05
     # From here on it is the code of the guide.
@@ -256,8 +260,14 @@ def main():
     kept = folder / "scaling_out.json" if folder else None
     results = json.loads(kept.read_text())["results"] if kept and kept.exists() else {}
     for section in args.sections:
-        with tempfile.TemporaryDirectory() as name:
-            results[section] = dict(SECTIONS[section](Path(name), args))
+        try:
+            with tempfile.TemporaryDirectory() as name:
+                results[section] = dict(SECTIONS[section](Path(name), args))
+        except (FileNotFoundError, ImportError) as error:
+            if not args.quick:
+                raise
+            print(f"Not run. {error}")  # the quick benchmarks run wherever the code was cloned
+            continue
         print(tables({section: results[section]}), flush=True)
     if folder:
         made = made_by("openai", "dask", "pandas", "pyarrow")

@@ -170,9 +170,9 @@ class Batches:
 
     def _finish(self, batch, status):
         """Answer what is answered, and write both files."""
-        batch["status"] = status
         items = batch["_items"]
         if status == "failed":
+            batch["status"] = status
             batch["errors"] = {"data": [{"code": "invalid", "message": "no such model", "line": 2}]}
             return
         n = len(items)
@@ -192,6 +192,7 @@ class Batches:
         for item in items[n:]:
             why = {"code": code, "message": "not answered in time"}
             files["error"].append({"custom_id": item["custom_id"], "response": None, "error": why})
+        batch["status"] = status
         batch["request_counts"]["completed"] = len(files["output"])
         for kind, lines in files.items():
             if lines:

@@ -333,14 +333,14 @@ class Driver:
         status = "lost" if gone else str(batch.get("status"))
         unsent = {"expired": EXPIRED, "cancelled": CANCELLED}.get(status)
         job, left = self.give_up(job, status, billed=unsent is None)
+        text = f"Batch job {job.name} has ended ({status}) without an answer."
+        failure = RequestError(text, code=unsent or "", transient=True, sent=False)
         if gone:
-            text = (
-                f"The answers of batch job {job.name} are no longer at {job.url}: {len(left):,} "
-                "are lost. Run again to ask for them anew."
-            )
-        else:
-            text = f"Batch job {job.name} has ended ({status}) without an answer."
-        failure = RequestError(text, code=unsent or "", transient=not gone, sent=not unsent)
+            text = f"The answers of batch job {job.name} are no longer at {job.url}"
+            text += f": {len(left):,} are lost. Run again to ask for them anew."
+            failure = RequestError(text, sent=True)
+        elif unsent is None:  # perhaps on the bill: asked for again by another run only
+            failure = RequestError(text, status=200, sent=True)
         return job, outcomes + [(key, failure) for key in left]
 
     def _store(self, job: Job, lines: list[bytes], hide: Any) -> Outcomes:
