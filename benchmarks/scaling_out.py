@@ -269,12 +269,16 @@ def main():
             print(f"Not run. {error}")  # the quick benchmarks run wherever the code was cloned
             continue
         print(tables({section: results[section]}), flush=True)
-    if folder:
-        made = made_by("openai", "dask", "pandas", "pyarrow")
-        rest = ", ".join(f"{key} {value}" for key, value in made.items() if key != "command")
-        kept.write_text(json.dumps({"made_by": made, "results": results}, indent=1) + "\n")
-        text = f"{TITLE}\nMade by `{made['command']}` ({rest}).\n{tables(results)}"
-        kept.with_suffix(".md").write_text(text)
+        if folder:
+            write(kept, results)
+
+
+def write(path, results):
+    made = made_by("openai", "dask", "pandas", "pyarrow")
+    rest = ", ".join(f"{key} {value}" for key, value in made.items() if key != "command")
+    path.write_text(json.dumps({"made_by": made, "results": results}, indent=1) + "\n")
+    text = f"{TITLE}\nMade by `{made['command']}` ({rest}).\n{tables(results)}"
+    path.with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":
