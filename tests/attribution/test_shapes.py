@@ -237,10 +237,10 @@ def test_json_without_shapes_is_as_it_was():
     ("shapes", "problem"),
     [
         ({"age": [[[1, 0], [0, 1]]]}, "values must increase"),
-        ({"age": []}, "no list of shapes"),
+        ({"age": []}, "a list of shapes"),
         ({"age": {"shape": [[1, 0], [2, 1]]}}, 'needs "shape", "by"'),
         ({"height": [[[1, 0], [2, 1]]]}, "'height'.* has no score"),
-        ([1], "no object"),
+        ([1], "not an object"),
         ({"age": [{"a": 1}, [[1, 0], [2, 1]]]}, "others of categories"),
     ],
 )
