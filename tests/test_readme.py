@@ -36,6 +36,7 @@ def test_the_first_lines_print_what_they_say_and_win(tmp_path):
     assert with_scores > without
 
 
+@pytest.mark.slow
 def test_lines_for_a_real_llm_fit(loopback, monkeypatch):
     def reply(body):
         names = body["response_format"]["json_schema"]["schema"]["properties"]

@@ -1,5 +1,6 @@
 import json
 import string
+import threading
 
 import numpy as np
 import pandas as pd
@@ -217,10 +218,16 @@ def test_one_question_per_scored_class(loopback, llm, classes, n_questions, keys
 
 
 def test_all_questions_are_asked_at_the_same_time(loopback, llm):
-    loopback.latency = 0.1
+    reply, all_are_here = loopback.reply, threading.Barrier(15)
+
+    def reply_when_all_have_asked(body):
+        all_are_here.wait(timeout=30)
+        return reply(body)
+
+    loopback.reply = reply_when_all_have_asked
     llm.max_concurrency = 15
     elicit_attributions(llm, task=TASK, feature_names=["age"], classes=list("abc"))
-    assert loopback.most_busy == 15
+    assert len(loopback.requests) == 15
 
 
 def test_answers_go_to_their_class_and_estimate(loopback, llm):

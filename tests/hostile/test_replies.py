@@ -116,7 +116,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind.startswith("ten megabytes") else [])
+        for kind in HOSTILE
+    ],
+)
 def test_the_error_about_a_hostile_reply_is_short_and_printable(loopback, kind):
     loopback.reply = lambda body: HOSTILE[kind]
     llm = ChatModel("tiny", base_url=loopback.base_url, cache=None)

@@ -88,6 +88,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", COLUMNS)
 def test_values_of_odd_types_are_an_error_or_ignored(loopback, path, capsys, table):
     """Whatever stands in a cell, nothing but the package's own errors comes out."""
