@@ -17,7 +17,10 @@ from skllmreg.llm import _ledger
 from skllmreg.llm._chat import ChatModel
 from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._jobs import OVER, Driver, Job, load_jobs
+from skllmreg.llm._labels import Labels
+from skllmreg.llm._probabilities import ask_for_label
 from skllmreg.llm._secrets import hide_keys, is_openai, resolve_url, without_secrets
+from skllmreg.llm._settings import Messages, as_conversations
 from skllmreg.llm._store import HELD, Store, default_path, open_store
 from skllmreg.llm._transport import ChatCompletions
 from skllmreg.llm._values import Obtained, Question, Task
@@ -33,7 +36,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 YES = "Answer with the single word: yes."
-LETTER = "Answer with one letter: A or B?"
+LABELS = ["yes", "no"]
+CHOICE = "Is water wet?"
 DIGITS = "Write ten random digits and nothing else."
 
 
@@ -343,7 +347,7 @@ def _check_model(model: str, args: argparse.Namespace) -> None:
     options: dict[str, Any] = {"max_tokens": 100}  # small models ramble
     refused: list[RequestError] = []  # of streams
 
-    def ask(question: Question, prompt: str, **more: Any) -> Obtained:
+    def ask(question: Question, prompt: str | Messages, **more: Any) -> Obtained:
         obtain = ChatModel(
             model,
             base_url=args.base_url,
@@ -356,7 +360,7 @@ def _check_model(model: str, args: argparse.Namespace) -> None:
         )._obtain(question)
         if refused:
             obtain.additions.come_whole()
-        messages = [{"role": "user", "content": prompt}]
+        messages = as_conversations([prompt])[0]
         return obtain.ask(Task(0, messages, 0, obtain.key(messages, 0)))
 
     try:
@@ -377,8 +381,12 @@ def _check_model(model: str, args: argparse.Namespace) -> None:
     if _report("json_schema", lambda: _keeps_to_schema(ask(Question(SCHEMA), PROSE))) != "yes":
         print("             -> every reply is checked all the same: a wrong one costs up to 2 more")
         print("                requests; where the form is refused, the schema is in the prompt")
+    reader = Labels(LABELS, [])
+    choice = ask_for_label(as_conversations([CHOICE])[0], reader)
+    if _report("system turn", lambda: _takes_system(lambda: ask(Question(), choice))) != "yes":
+        print("             -> what stands in it begins the user's turn")
     logprobs = Question(top_logprobs=20)
-    if _report("logprobs", lambda: _tells_logprobs(ask(logprobs, LETTER))) != "yes":
+    if _report("logprobs", lambda: _tells_logprobs(ask(logprobs, choice), reader)) != "yes":
         print("             -> label probabilities are shares of votes: n_samples requests a row,")
         print("                5 by default, in place of 1")
     if _report("seed", lambda: _keeps_seed(lambda: ask(Question(), DIGITS, seed=1))) != "yes":
@@ -405,13 +413,20 @@ def _keeps_to_schema(answer: Obtained) -> str:
     return "yes"
 
 
-def _tells_logprobs(answer: Obtained) -> str:
-    if answer.record.logprobs is None:
-        if answer.refused:
-            return f"refused with status {answer.refused[0].status}"
-        return "taken, but none are given"
-    some = answer.record.logprobs[0]["top_logprobs"]
-    return "yes" if some else "only of the token that was chosen"
+def _takes_system(ask: Callable[[], Obtained]) -> str:
+    answer = ask()
+    if answer.refused and answer.refused[-1].transient:
+        answer = ask()  # it has to happen twice
+    return f"refused with status {answer.refused[0].status}" if answer.refused else "yes"
+
+
+def _tells_logprobs(answer: Obtained, reader: Labels) -> str:
+    if answer.record.logprobs is None and answer.refused:
+        return f"refused with status {answer.refused[0].status}"
+    complaint = reader.complaint(answer.record)
+    if complaint is None:
+        return f"given, but {short_line(answer.record.text or '', 40)!r} is no label"
+    return f"taken, but it {complaint}" if complaint else "yes"
 
 
 def _keeps_seed(ask: Callable[[], Obtained]) -> str:

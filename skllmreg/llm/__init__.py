@@ -1,6 +1,7 @@
 """Ask language models: pay once, never lose an answer, never show a key."""
 
-from skllmreg.llm._chat import ChatModel, as_chat
+from skllmreg.llm._adapt import as_chat
+from skllmreg.llm._chat import ChatModel
 from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._local import LocalServer
 from skllmreg.llm._quote import quote_search

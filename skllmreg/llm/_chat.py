@@ -1,6 +1,5 @@
 """Ask a chat model: `ChatModel`, the public value that holds which model, how, and for how much."""
 
-import inspect
 import math
 import uuid
 from collections.abc import Callable, Iterable
@@ -9,9 +8,9 @@ from typing import Any
 
 from skllmreg.llm import _ledger
 from skllmreg.llm._batch import BatchJobs
-from skllmreg.llm._engine import Answering, Whole
-from skllmreg.llm._labels import label_probabilities
+from skllmreg.llm._engine import Answering
 from skllmreg.llm._obtain import Live
+from skllmreg.llm._probabilities import label_probabilities
 from skllmreg.llm._settings import (
     Settings,
     as_conversations,
@@ -202,7 +201,7 @@ class ChatModel(ModelValue):
             schema, or within its JSON), or is a refusal, or if the server refuses a prompt (it is
             too long, or filtered) while it answers others; the other prompts are answered first.
         NoAnswerError
-            After the first 20 replies, if all of them are unusable; an `InvalidReplyError`.
+            After some 20 replies, if all of them are unusable; an `InvalidReplyError`.
         BatchPendingError
             With ``batch_wait=False``, while jobs are not done.
         BudgetExceededError, CacheError, ReplayMissError, RequestError
@@ -357,8 +356,7 @@ class ChatModel(ModelValue):
         >>> ChatModel("tiny", cache=None).refused()
         {}
         """
-        obtain = self._obtain(Question())
-        levels = _ledger.refused(obtain.store, obtain.settings)
+        levels = self._obtain(Question()).additions.refused()
         return {name: _ledger.LESS[name][level] for name, level in levels.items()}
 
     def _obtain(self, question: Question, *, live: bool = False) -> Live:
@@ -385,76 +383,3 @@ class ChatModel(ModelValue):
         if n and mean:
             return math.ceil(mean), f"the mean of {n:,} earlier requests"
         return GUESSED_COMPLETION, f"a guess of {GUESSED_COMPLETION} for each answer"
-
-
-class _Adapted(ChatModel):
-    """An object with nothing but `complete`, with all that the families ask of a model."""
-
-    def __init__(self, llm: Any) -> None:
-        super().__init__(str(getattr(llm, "model", type(llm).__name__)) or "model", cache=None)
-        self._llm = llm
-
-    def _params(self) -> dict[str, Any]:
-        params = super()._params()
-        del params["_llm"]
-        return params
-
-    def _obtain(self, question: Question, *, live: bool = False) -> Any:
-        if question.top_logprobs:
-            raise ValueError(
-                f"{type(self._llm).__name__} has no label_probabilities, and its answers no "
-                'log-probabilities: count votes, as with method="votes" or confidence="votes".'
-            )
-        return Whole(Settings(**self._params()), question, self._llm)
-
-    def refused(self) -> dict[str, str]:
-        return {}
-
-    def label_probabilities(self, prompts: Iterable[Any], labels: list[str], **options: Any) -> Any:
-        if hasattr(self._llm, "label_probabilities"):
-            return self._llm.label_probabilities(prompts, labels, **options)
-        if options.get("method", "auto") == "auto":
-            options["method"] = "votes"
-        return super().label_probabilities(prompts, labels, **options)
-
-
-def as_chat(llm: Any) -> ChatModel:
-    """Give a :class:`LanguageModel` what the estimators need: checks, repairs, probabilities.
-
-    Parameters
-    ----------
-    llm : ChatModel or LanguageModel
-        An object whose method ``complete(prompts, *, schema=None)`` answers prompts.
-
-    Returns
-    -------
-    ChatModel
-        `llm` itself if it is one.
-
-    Raises
-    ------
-    TypeError
-        `llm` lacks what is needed; nothing has been asked.
-
-    Examples
-    --------
-    >>> from skllmreg.llm import as_chat
-    >>> class Echo:
-    ...     def complete(self, prompts, *, schema=None):
-    ...         return [f"You said: {prompt}" for prompt in prompts]
-    >>> as_chat(Echo()).complete(["Hello"])[0].text
-    'You said: Hello'
-    """
-    if isinstance(llm, ChatModel):
-        return llm
-    complete = getattr(llm, "complete", None)
-    try:
-        inspect.signature(complete).bind([], schema=None)  # type: ignore[arg-type]
-    except ValueError:
-        pass  # of something compiled, which tells no signature
-    except TypeError:
-        raise TypeError(
-            f'llm is a ChatModel, as in llm=ChatModel("gpt-4o"); got {llm!r:.100}. Any object '
-            "does that has a method complete(prompts, *, schema=None)."
-        ) from None
-    return _Adapted(llm)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,17 +16,19 @@ from skllmreg.exceptions import (
     RequestError,
 )
 from skllmreg.llm._obtain import StoppedError
-from skllmreg.llm._settings import Messages, Settings, number_samples
+from skllmreg.llm._settings import Messages, number_samples
 from skllmreg.llm._store import prune_command
-from skllmreg.llm._values import PROMPT_CODES, Obtained, Question, Record, Reply, Task
+from skllmreg.llm._values import PROMPT_CODES, Obtained, Record, Reply, Task
 from skllmreg.utils._json import UnusableError, map_strings, parse_json
 from skllmreg.utils._process import process
 from skllmreg.utils._progress import progress_bar
 from skllmreg.utils._text import short_line
 
 MAX_REPAIRS = 2
-# So many prompts without a single answer of use end a call.
+# So many prompts without a single answer of use end a call. Where rows are sorted, the first may
+# fail and others not: after some failures a sample of the others is asked, and has to fail, too.
 ENOUGH = 20
+SOME, SAMPLE = 5, 5
 # Seconds; a shorter call has no progress bar.
 NO_BAR = 1.0
 MOST_PROBLEMS = 20  # in a message
@@ -45,14 +47,17 @@ class Answering:
         What an answer is checked against; laxer than what was asked for, perhaps.
     validate : callable or None
         Further checks of the value that the schema lets pass.
-    first_token : bool
-        Whether the first token is all that is wanted: an answer may be cut off after it.
+    validate_cut_off : callable or None
+        As `validate`, for answers that are cut off, where their beginning may be enough.
+    others_answered : bool
+        Whether other prompts of the same question are answered: then nothing ends the call early.
     """
 
     obtain: Any
     schema: dict[str, Any] | None = None
     validate: Callable[[Any], Any] | None = None
-    first_token: bool = False
+    validate_cut_off: Callable[[Any], Any] | None = None
+    others_answered: bool = False
     replies: list[Reply | None] = field(default_factory=list)
     failures: dict[int, InvalidReplyError] = field(default_factory=dict)
     # Refusals of which it is not clear yet whether they are about the prompt.
@@ -63,12 +68,13 @@ class Answering:
     n_answered: int = 0
     n_cached: int = 0
     dollars: float = 0.0
+    sample: list[int] | None = None
 
     def __post_init__(self) -> None:
         settings = self.obtain.settings
         shared = (str(settings.options), str(self.obtain.question))
         # What has been answered once is answered: what is refused then is a prompt.
-        self._answered = ("answered", *settings.identity, *shared)
+        self._answered = ("answered", settings.peer, *shared)
 
     def run(
         self,
@@ -179,9 +185,12 @@ class Answering:
         """Whether nothing more is to be asked for."""
         if self.fatal is not None:
             return True
-        # A prompt that is too long, or filtered, says nothing about the others.
-        n_failed = len(self.unclear) + sum(not f.is_refused_prompt for f in self.failures.values())
-        return n_failed >= ENOUGH and not self.n_answered
+        if self.n_answered or self.others_answered:
+            return False
+        failed = self.failures.keys() | self.unclear.keys()
+        if len(failed) >= SOME and self.sample is None:
+            self.sample = self.obtain.spread(SAMPLE)
+        return len(failed) >= ENOUGH and failed.issuperset(self.sample or [])
 
     def check(self, record: Record) -> Any:
         """The value of a reply; UnusableError where another try may help."""
@@ -191,18 +200,21 @@ class Answering:
             raise invalid(record, [problem], "the model refuses to answer")
         if record.is_blank:
             what = "it is empty"
-            if record.thoughts:
+            if record.thoughts or text.strip():
                 what = "the model has thought and not answered"
             if record.is_cut_off:
                 what += ": a larger max_tokens in request_options may help"
                 raise invalid(record, [f"finish_reason {reason!r}"], what)
             raise UnusableError([f"{what} (finish_reason {reason!r})"])
         cut_off = "it was cut off: raise max_tokens in request_options"
-        if record.is_cut_off and self.schema is None and not self.first_token:
-            raise invalid(record, [f"finish_reason {reason!r}"], cut_off)
+        validate = self.validate
+        if record.is_cut_off and self.schema is None:
+            validate = self.validate_cut_off
+            if validate is None:
+                raise invalid(record, [f"finish_reason {reason!r}"], cut_off)
         try:
             value = text if self.schema is None else parse_json(text, self.schema)
-            return value if self.validate is None else self.validate(value)
+            return value if validate is None else validate(value)
         except ValueError as error:
             problems = error.problems if isinstance(error, UnusableError) else [str(error)]
             if record.is_cut_off:
@@ -253,7 +265,7 @@ class Answering:
 
     def raise_failures(self) -> None:
         """Decide what refusals were about, and raise one error for all."""
-        some = self.n_answered > 0 or self._answered in process.noted
+        some = self.n_answered > 0 or self.others_answered or self._answered in process.noted
         if self.fatal is None and self.down and not some:
             self.fatal = next(iter(self.down.items()))
         if self.fatal is not None:
@@ -299,95 +311,15 @@ class Answering:
         return error
 
 
-@dataclass
-class Whole:
-    """Answers of an object that has nothing but `complete`: all prompts at once, no cache.
-
-    Parameters
-    ----------
-    settings : Settings
-    question : Question
-    llm : LanguageModel
-    """
-
-    settings: Settings
-    question: Question
-    llm: Any
-    store: None = None
-    last_failure: None = None
-
-    def __post_init__(self) -> None:
-        self._todo: list[Task] = []
-
-    def key(self, messages: Messages, sample: int) -> str:
-        return ""
-
-    def known(self, keys: Iterable[str]) -> dict[str, Record]:
-        return {}
-
-    def pending(self, keys: Iterable[str]) -> set[str]:
-        return set()
-
-    def count_cached(self, n: int) -> None:
-        pass
-
-    def warn_of_news(self) -> None:
-        pass
-
-    def warn_of_cost(self, tasks: list[Task]) -> None:
-        pass
-
-    def submit(self, task: Task) -> None:
-        self._todo.append(task)
-
-    def halt(self) -> None:
-        self._todo.clear()
-
-    def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
-        while tasks := self._todo:
-            self._todo = []
-            prompts = [
-                task.messages[0]["content"]
-                if len(task.messages) == 1 and task.messages[0]["role"] == "user"
-                else task.messages
-                for task in tasks
-            ]
-            failures: dict[int, InvalidReplyError] = {}
-            try:
-                answers = self.llm.complete(prompts, schema=self.question.schema)
-            except InvalidReplyError as error:
-                answers, failures = error.replies, error.failures
-            if len(answers) != len(tasks):
-                raise LLMError(
-                    f"{type(self.llm).__name__}.complete gave {len(answers)} answers to "
-                    f"{len(tasks)} prompts."
-                )
-            for i, (task, answer) in enumerate(zip(tasks, answers, strict=True)):
-                if answer is None:
-                    nothing = InvalidReplyError("The model gave no answer.", problems=["no answer"])
-                    yield task, failures.get(i, nothing)
-                else:
-                    yield task, Obtained(_record_of(answer), None, False, "")
-
-
-def _record_of(answer: Any) -> Record:
-    """The record of what an object with `complete` returns for a prompt."""
-    text = answer if isinstance(answer, str) else getattr(answer, "text", None)
-    if not isinstance(text, str):
-        text = json.dumps(getattr(answer, "value", answer))
-    model = getattr(answer, "model", None)
-    return Record(text, model=model if isinstance(model, str) else None)
-
-
 def may_be_about_prompt(error: RequestError) -> bool:
     """Whether others may be answered that ask the same server.
 
     Not where the key, the account, the address or the server is at fault.
     """
     status = error.status or 0
-    return not error.transient and (
-        status == 200 or 400 <= status < 600 and status not in (401, 402, 407, 408, 409, 429)
-    )
+    if error.transient or status in (401, 402, 407, 408, 409, 429):
+        return status == 200
+    return status == 200 or 400 <= status < 600
 
 
 def refused_prompt(error: RequestError) -> InvalidReplyError:

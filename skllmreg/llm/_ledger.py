@@ -56,8 +56,8 @@ LESS = {
         "",
         "The server tells the log-probabilities of few tokens at once: labels beyond them get "
         "probability 0.",
-        "The server tells no log-probabilities: label probabilities are shares of votes, which "
-        "take n_samples requests a row in place of one.",
+        "The server tells no log-probabilities of use: label probabilities are shares of votes, "
+        "which take n_samples requests a row in place of one.",
     ),
 }
 
@@ -440,7 +440,7 @@ def _read_refused(state: str) -> dict[str, dict]:
 
 
 def _refused_name(settings: Settings) -> str:
-    return f"refused {settings.server} {settings.model}"
+    return f"refused {settings.peer}"
 
 
 def count_cached(store: Store, settings: Settings, n: int) -> None:

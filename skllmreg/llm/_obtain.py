@@ -25,13 +25,21 @@ from skllmreg.exceptions import (
     AnswerNotStoredWarning,
     BudgetExceededError,
     CacheError,
+    LLMError,
     NoBudgetWarning,
     ReplayMissError,
     RequestError,
 )
 from skllmreg.llm import _ledger, _store
 from skllmreg.llm._miss import describe_miss
-from skllmreg.llm._replies import FEW_LOGPROBS, Additions, may_be_about_additions, may_be_billed
+from skllmreg.llm._replies import (
+    FEW_LOGPROBS,
+    Additions,
+    is_about_key,
+    may_be_about_additions,
+    may_be_billed,
+    may_pass_soon,
+)
 from skllmreg.llm._settings import (
     Messages,
     Settings,
@@ -180,6 +188,16 @@ class Live:
         else:
             self._todo.append(task)
 
+    def spread(self, n: int) -> list[int]:
+        """Ask next about `n` prompts spread over those not asked yet, the last among them."""
+        size = len(self._todo)
+        places = sorted({(i + 1) * size // n - 1 for i in range(n)}, reverse=True) if size else []
+        chosen = [self._todo[place] for place in places if place >= 0]
+        for task in chosen:
+            self._todo.remove(task)
+        self._todo.extendleft(reversed(chosen))
+        return [task.index for task in chosen]
+
     def halt(self) -> None:
         self._end()
         self._todo.clear()
@@ -301,6 +319,9 @@ class Live:
             asked: list[Request] = []
             refused: list[RequestError] = []
             for form in self._forms(task.messages):
+                # A wrong key is not tried in all forms: with what was asked, and with no more.
+                if refused and is_about_key(refused[-1]) and form.has_additions:
+                    continue
                 request = replace(form, timeout=form.timeout * patience)
                 asked.append(request)
                 # An answer without log-probabilities is that of the request without them.
@@ -311,9 +332,7 @@ class Live:
                     record, cost = self._send(request)
                 except RequestError as error:
                     refused.append(error)
-                    # A failure that may pass is not asked about twice in all forms.
-                    passing = error.transient and n_failures > 0
-                    if passing or not may_be_about_additions(error):
+                    if not self._may_take_less(request, error, n_failures):
                         break
                 else:
                     self._n_answers += 1
@@ -322,7 +341,9 @@ class Live:
             last = refused[-1]
             if len(refused) > 1 and not last.transient:
                 self.additions.come_whole()  # it is not the stream that is refused
-            if not last.transient or n_failures == self.settings.max_retries:
+            most = self.settings.max_retries
+            # An error within an answer may as well be about the prompt.
+            if not last.transient or n_failures >= (min(most, 1) if last.status == 200 else most):
                 raise last
             self.last_failure = last
             if last.code == "timeout":
@@ -330,6 +351,13 @@ class Live:
             self._wait_after(last, n_failures)
             # While a server answers others, its refusals are about the pace alone.
             n_failures += not (last.status == 429 and self._n_answers > n_answers)
+
+    def _may_take_less(self, request: Request, error: RequestError, n_failures: int) -> bool:
+        """Whether to ask once with less; a failure that may pass, for one of its repetitions."""
+        if not may_be_about_additions(error) or (is_about_key(error) and not request.has_additions):
+            return False
+        turn = min(1, self.settings.max_retries) if may_pass_soon(error) else 0
+        return not error.transient or n_failures == turn
 
     def _send(self, request: Request) -> tuple[Record, float | None]:
         """One request, counted before it goes out and corrected afterwards."""
@@ -340,6 +368,10 @@ class Live:
             began = time.monotonic()
             try:
                 record = self.transport.send(request)
+                if not isinstance(record, Record):
+                    settle((0, 0))
+                    name = type(self.transport).__name__
+                    raise LLMError(f"{name}.send returned {record!r:.100}; a Record is wanted.")
             except RequestError as error:
                 if error.code == "timeout":
                     self.additions.took(math.inf)

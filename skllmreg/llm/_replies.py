@@ -16,7 +16,7 @@ from typing import Any
 from skllmreg.exceptions import CacheError, RequestError, ServerLimitWarning
 from skllmreg.llm import _ledger
 from skllmreg.llm._settings import Messages, Settings, without_system_turn
-from skllmreg.llm._store import Store
+from skllmreg.llm._store import Store, open_store
 from skllmreg.llm._values import (
     CUT_OFF,
     ENDED,
@@ -171,26 +171,29 @@ def read_record(payload: dict[str, Any], url: str, hide: Callable[[str], str]) -
 
     A RequestError where the server says, with status 200, that there is no answer.
     """
-    choices = payload.get("choices")
+    # Some servers send null for a prompt that they block.
+    choices = payload.get("choices") if payload.get("choices", ...) is not None else []
     some = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
     choice = choices[0] if some and choices else {}
     # Some gateways report errors with status 200, beside the choices or in one.
     if error := payload.get("error") or choice.get("error"):
         codes = (error.get("code") if isinstance(error, dict) else None, payload.get("code"))
         statuses = [code for code in codes if isinstance(code, int) and 400 <= code < 600]
-        raise refusal(url, statuses[0] if statuses else None, error, {}, hide)
+        raise refusal(url, statuses[0] if statuses else 200, error, {}, hide)
     if not some:
         said = short_line(hide(json.dumps(payload)), 200)
         raise RequestError(
             f"{url} answered without a list of choices: {said}. Is it the chat completions API?",
             sent=True,
         )
-    reason = hide(_text(choice.get("finish_reason")) or "")
+    # What is sent whole is whole where no reason to end is given, as some servers never do.
+    reason = choice.get("finish_reason")
+    reason = "" if reason is None else hide(reason if isinstance(reason, str) else repr(reason))
     if unfinished := _unfinished(reason, url):
         raise unfinished
     message, usage = _dict(choice.get("message")), _dict(payload.get("usage"))
     return Record(
-        text=as_text(message.get("content"), hide),
+        text=as_text(message.get("content") if message else choice.get("text"), hide),
         refusal=as_text(message.get("refusal"), hide) or None,
         finish_reason=(reason or None) if choices else "no choices",
         model=as_text(payload.get("model"), hide) or None,
@@ -269,7 +272,7 @@ def refusal(
         code = fields["type"]  # llama.cpp repeats the status as the code
     pause = _retry_after(headers)
     too_long = (pause or 0.0) > LONGEST_PAUSE
-    head = "an error" if status is None else f"status {status}"
+    head = "an error" if status in (None, 200) else f"status {status}"
     what = short_line(hide(message), 500) or "no message"
     if is_web_page(message):
         what = f"a web page, perhaps of a proxy on the way: {page_text(hide(message))!r}"
@@ -281,7 +284,7 @@ def refusal(
         code=hide(str(code)) if isinstance(code, (str, int)) else "",
         retry_after=pause,
         transient=_is_transient(status or 0)
-        and code not in _FINAL_CODES
+        and code not in _FINAL_CODES | PROMPT_CODES
         and headers.get("x-should-retry") != "false"
         and not too_long,
         sent=True,
@@ -289,7 +292,7 @@ def refusal(
 
 
 def _is_transient(status: int) -> bool:
-    return status in (408, 409, 429) or (status >= 500 and status not in (501, 505))
+    return status in (200, 408, 409, 429) or (status >= 500 and status not in (501, 505))
 
 
 def _hint(status: int, url: str) -> str:
@@ -325,14 +328,22 @@ def _retry_after(headers: Any) -> float | None:
 def may_be_about_additions(error: RequestError) -> bool:
     """Whether a refusal can be about what this package adds to a request.
 
-    Keys, quotas, limits and gateways have statuses of their own, and some codes name the prompt.
+    Codes that name the prompt cannot; nor can a proxy's login, slowness, conflicts and the pace.
     """
     status = error.status or 0
-    return (
-        400 <= status < 520
-        and status not in (401, 402, 407, 408, 409, 429, 502, 503, 504)
-        and error.code not in PROMPT_CODES
-    )
+    refused = status == 200 or 400 <= status < 600
+    return refused and status not in (407, 408, 409, 429) and error.code not in PROMPT_CODES
+
+
+def is_about_key(error: RequestError) -> bool:
+    """Whether a refusal is about the key or its account, if it is not about an addition."""
+    return error.status in (401, 402)
+
+
+def may_pass_soon(error: RequestError) -> bool:
+    """Whether a failure is usually over at the next try: of a gateway, or within an answer."""
+    status = error.status or 0
+    return status in (200, 502, 503, 504) or status >= 520
 
 
 def may_be_billed(status: int | None) -> bool:
@@ -361,15 +372,21 @@ class Additions:
     def __init__(
         self, settings: Settings, question: Question, store: Store, streams: bool, news: list
     ) -> None:
-        self.settings, self.question, self.store, self.news = settings, question, store, news
+        self.settings, self.question, self.news = settings, question, news
+        # What is no server's stays in the process: no other object asks the same model.
+        self.store = store = store if settings.has_server else open_store(None)
         # A replay looks for what was asked then, whatever is known of the server by now.
-        self.less = {} if settings.replay else _ledger.refused(store, settings)
+        self.less = {} if settings.replay else self.refused()
         self._takes_system = settings.replay or _ledger.takes_system_turns(store, settings)
         self._lock = threading.Lock()
         self._streams = streams
-        self._taken = ("streams", settings.url, settings.model)
+        self._taken = ("streams", settings.peer)
         # Labels come at once, most of the time.
         self._quick = question.top_logprobs > 0
+
+    def refused(self) -> dict[str, int]:
+        """What the model is known not to take: levels of `LESS`, by name."""
+        return _ledger.refused(self.store, self.settings)
 
     def took(self, seconds: float) -> None:
         """Note how long an answer has taken: reading a stream is worth it if it is long."""
@@ -427,7 +444,7 @@ class Additions:
         record : Record
         """
         first, request = asked[0], asked[-1]
-        name, level = "schema", request.schema_form
+        name, level = "", 0
         if first.stream and not request.stream and request.messages == first.messages:
             name, level = "stream", 3 - first.stream
         elif refused and request.messages != messages and not self.less.get("system"):
@@ -435,18 +452,25 @@ class Additions:
         elif top := self.question.top_logprobs:
             got = request.top_logprobs
             name, level = "logprobs", 0 if got == top else 1 if got else 2
-        suspicion = ("refused once", self.settings.url, self.settings.model, name)
+        elif self.question.schema is not None:
+            name, level = "schema", request.schema_form
+        peer, judge = self.settings.peer, self.question.judge
+        suspicion, taken = ("refused once", peer, name), ("taken", peer, name)
         if not refused:
             process.noted.discard(suspicion)
+            if not level:
+                process.noted.add(taken)
         elif not record.is_blank:
-            if refused[-1].transient and suspicion not in process.noted:
+            if refused[-1].transient and (suspicion not in process.noted or taken in process.noted):
                 process.noted.add(suspicion)  # a passing failure must not switch anything off
             else:
                 self.note(name, level, str(refused[-1]))
+        if request.top_logprobs and judge is not None and (why := judge(record)):
+            self.note("logprobs", 2, why)
         # What is refused from now on is something else.
         if request.stream:
             process.noted.add((*self._taken, request.stream))
-            tells = ("tells log-probabilities", self.settings.url, self.settings.model)
+            tells = ("tells log-probabilities", peer)
             if request.top_logprobs and not record.logprobs and tells in process.noted:
                 self.note("stream", 2, "Its streams have no log-probabilities.")
         if not self._takes_system and request.messages[0]["role"] in ("system", "developer"):

@@ -149,6 +149,16 @@ class Settings:
         return self.url, self.model
 
     @property
+    def has_server(self) -> bool:
+        """Whether a server is asked; another transport may be anybody, unless it has an address."""
+        return self.transport is None or self.base_url is not None
+
+    @property
+    def peer(self) -> str:
+        """Whom what is found out about a model is remembered of."""
+        return f"{self.server} {self.model}" + ("" if self.has_server else f" {self.run}")
+
+    @property
     def server(self) -> str:
         """The server as the cache and the ledger know it."""
         return self.identity[0]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from skllmreg.exceptions import RequestError
 from skllmreg.llm._secrets import without_secrets
 from skllmreg.llm._settings import Messages, Settings
+from skllmreg.utils._thoughts import split_thoughts
 
 # Words for how an answer has ended, in lower case. OpenAI says "stop", "length", "content_filter".
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls"}
@@ -27,6 +28,7 @@ PROMPT_CODES = {
     "model_length",
     "model_context_window_exceeded",
 }
+_THOUGHT_PARTS = {"reasoning", "thinking", "thought"}
 # No answer has more tokens; what is above would also be too much for the ledger.
 MOST_TOKENS = 2**31
 
@@ -103,6 +105,11 @@ class Request:
     top_logprobs: int = 0
     stream: int = 0
 
+    @property
+    def has_additions(self) -> bool:
+        """Whether anything but the prompt is asked with, beside the user's options."""
+        return self.top_logprobs > 0 or (self.schema is not None and self.schema_form < 2)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -147,8 +154,10 @@ class Record:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing to read; such an answer is not kept."""
-        return not self.is_refusal and not (self.text or "").strip()
+        """Whether there is nothing to read but thoughts; such an answer is not kept."""
+        text = (self.text or "").strip()
+        thoughts = text[:1] in ("<", "[", "◁") and split_thoughts(text) is None
+        return not self.is_refusal and (not text or thoughts)
 
     def used_tokens(self, prompt_tokens: int) -> tuple[int, int]:
         """Tokens as counted by the server; estimated where it does not count."""
@@ -161,7 +170,7 @@ class Record:
         return {name: getattr(self, name) for name in RECORD_FIELDS}
 
 
-RECORD_FIELDS = [field.name for field in fields(Record) if field.name != "thoughts"]
+RECORD_FIELDS = [one.name for one in fields(Record) if one.name != "thoughts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +308,14 @@ class LabelProbabilities:
 
 @dataclass(frozen=True)
 class Question:
-    """What a call asks for with each prompt: a schema, so many likely tokens per position."""
+    """What a call asks for with each prompt: a schema, so many likely tokens per position.
+
+    `judge` is shown each record with log-probabilities; the reason that it gives ends the asking.
+    """
 
     schema: dict[str, Any] | None = None
     top_logprobs: int = 0
+    judge: Callable[[Record], str] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -344,6 +357,9 @@ class Obtains(Protocol):
 
     def outcomes(self) -> Iterator[tuple[Task, Obtained | Exception]]:
         """Yield answers and errors as they come, until there is nothing left to do."""
+
+    def spread(self, n: int) -> list[int]:
+        """Ask next about `n` prompts spread over those not asked yet; their numbers."""
 
     def halt(self) -> None:
         """Ask for nothing more; what is under way is waited for."""
@@ -404,9 +420,12 @@ def read_stored(value: Any) -> Record | None:
 
 
 def as_text(value: Any, hide: Callable[[str], str]) -> str | None:
-    """A text that can be encoded, which some servers send in parts."""
+    """A text that can be encoded, which some servers send in parts, thoughts among them."""
+    if isinstance(value, dict):
+        value = [value]
     if isinstance(value, list):
-        texts = [part.get("text") for part in value if isinstance(part, dict)]
+        parts = [part if isinstance(part, dict) else {"text": part} for part in value]
+        texts = [part.get("text") for part in parts if part.get("type") not in _THOUGHT_PARTS]
         value = "".join(text for text in texts if isinstance(text, str))
     if not isinstance(value, str):
         return None

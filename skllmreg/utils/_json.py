@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from skllmreg.utils._thoughts import split_thoughts
+
 _KEYWORDS = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items", "minItems", "maxItems"},
@@ -20,8 +22,6 @@ _KEYWORDS = {
     "boolean": set(),
 }
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
-# Where a model that thinks aloud comes to its answer, as servers pass it on.
-THOUGHT = "</think>"
 # Bytes that the values of a reply, and of a whole response of a server, may take: three characters
 # of JSON make seventy bytes.
 LARGEST, LARGEST_RESPONSE = 2**26, 2**28
@@ -178,6 +178,7 @@ def _find(text: str, schema: dict[str, Any], repeated: list[str]) -> Any:
     decoder = json.JSONDecoder(object_pairs_hook=read_object, parse_constant=refuse)
     wanted = {"object": dict, "array": list}.get(schema["type"])
     values: list[Any] = []
+    reason = "there are thoughts alone"
     for part in _answers(text):
         fenced = _FENCE.findall(part)
         for candidate in dict.fromkeys((text, part, *(fenced if len(fenced) == 1 else ()))):
@@ -200,12 +201,11 @@ def _find(text: str, schema: dict[str, Any], repeated: list[str]) -> Any:
 
 def _answers(text: str) -> list[str]:
     """What stands after the thoughts, and the whole where these may end within the answer."""
-    thoughts, _, answer = text.rpartition(THOUGHT)
-    if not thoughts:
-        return [answer]
-    cut = "]" in answer or "}" in answer
-    stray = not answer.strip() and not text.lstrip().startswith("<think>")
-    return [answer, text] if cut or stray else [answer]
+    found = split_thoughts(text)
+    if found is None:
+        return []
+    begin, answer = found
+    return [answer, text] if begin and ("]" in answer or "}" in answer) else [answer]
 
 
 def _scan(text: str, decoder: json.JSONDecoder, wanted: type, repeated: list[str]) -> list[Any]:

@@ -114,8 +114,8 @@ HANDLING = {
     "a reply that is cut off": [
         (
             "_engine.py",
-            "schema is None and not self.first_token",
-            "schema is None and self.first_token",
+            "if record.is_cut_off and self.schema is None:",
+            "if False:",
         ),
         (
             "_engine.py",

@@ -1,7 +1,8 @@
 import pytest
 
 from skllmreg._cli import doctor as main
-from tests.loopback import Behavior, _Handler, completion, error, last
+from skllmreg.llm import ChatModel
+from tests.loopback import Behavior, _Handler, as_in_a_new_process, completion, error, last
 
 
 def able(body):
@@ -9,8 +10,8 @@ def able(body):
     if "response_format" in body:
         return '{"degrees": 25}'
     if body.get("logprobs"):
-        token = {"token": "A", "logprob": -0.1}
-        return completion("A", logprobs={"content": [{**token, "top_logprobs": [token]}]})
+        top = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": -2.4}]
+        return completion("yes", logprobs={"content": [{**top[0], "top_logprobs": top}]})
     return "yes"
 
 
@@ -30,7 +31,7 @@ def ignorant():
 @pytest.mark.parametrize(
     ("reply", "findings"),
     [
-        (able, ["json_schema  yes", "logprobs     yes", "seed         yes"]),
+        (able, ["json_schema  yes", "system turn  yes", "logprobs     yes", "seed         yes"]),
         (
             unable,
             [
@@ -47,7 +48,7 @@ def ignorant():
             ignorant(),
             [
                 "json_schema  taken, but not kept to",
-                "logprobs     taken, but none are given",
+                "logprobs     taken, but it gave none",
                 "seed         taken, but two answers differ",
             ],
         ),
@@ -113,3 +114,66 @@ def test_embeddings_are_checked_when_asked_for(loopback, capsys, number, hint):
     loopback.reply = lambda body: error(501, "does not support embeddings")
     assert main(["--base-url", loopback.base_url, "--embeddings"]) == 1
     assert "does not support embeddings" in capsys.readouterr().err
+
+
+def alone(body):
+    """A server that tells the log-probability of the chosen token alone."""
+    told = {"content": [{"token": "yes", "logprob": -0.7, "top_logprobs": []}]}
+    return completion("yes", logprobs=told if body.get("logprobs") else None)
+
+
+def misspelled(body):
+    """A server that tells numbers of tokens in place of the tokens."""
+    top = [{"token": f"token_id:{i}", "logprob": -0.7} for i in (5, 6)]
+    told = {"content": [{**top[0], "top_logprobs": top}]}
+    return completion("yes", logprobs=told if body.get("logprobs") else None)
+
+
+def refusing(field, status):
+    """A server that answers everything but requests with a field."""
+
+    def reply(body):
+        roles = {message["role"] for message in body["messages"]}
+        return error(status) if field in body or field in roles else able(body)
+
+    return reply
+
+
+SERVERS = {
+    "able": (able, "logprobs     yes", []),
+    "ignorant": (lambda body: "yes", "logprobs     taken, but it gave none", ["logprobs"]),
+    "chosen alone": (alone, "logprobs     taken, but it gave only those of", ["logprobs"]),
+    "misspelled": (misspelled, "logprobs     taken, but it gave those of tokens", ["logprobs"]),
+    **{
+        str(status): (
+            refusing("logprobs", status),
+            f"logprobs     refused with status {status}",
+            ["logprobs"],
+        )
+        for status in (400, 401, 402, 403, 500, 502, 503)
+    },
+    **{
+        f"system {status}": (
+            refusing("system", status),
+            f"system turn  refused with status {status}",
+            ["system"],
+        )
+        for status in (400, 500)
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimitWarning")
+@pytest.mark.parametrize("server", SERVERS)
+def test_it_says_what_a_teacher_finds_out(loopback, monkeypatch, capsys, server):
+    monkeypatch.setattr("skllmreg.llm._obtain.FIRST_PAUSE", 0.01)
+    loopback.reply, finding, refused = SERVERS[server]
+    assert main(["--base-url", loopback.base_url]) == 0
+    out = capsys.readouterr().out
+    assert finding in out
+    as_in_a_new_process()
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_retries=1, max_concurrency=1)
+    found = chat.label_probabilities([str(i) for i in range(6)], ["yes", "no"], n_samples=1)
+    assert list(chat.refused()) == refused
+    votes = "shares of votes" in out
+    assert found.method[-1] == ("votes" if votes else "logprobs")

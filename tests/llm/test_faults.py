@@ -26,6 +26,7 @@ HEALED = {
     "malformed JSON": Behavior('{"choices": ['),
     "slow": Behavior(completion("late"), delay=1.0),
     "never-ending": Behavior(drip=0.01),
+    "an error with status 200": Behavior({"error": {"message": "odd"}}),
     "429 with status 200": Behavior({"error": {"message": "slow down", "code": 429}}),
     "too deep": Behavior("[" * 100_000),
 }
@@ -37,7 +38,6 @@ FATAL = {
     "no quota": (error(429, "pay", code="insufficient_quota"), "status 429: pay"),
     "told not to": (error(500, headers={"x-should-retry": "false"}), "status 500"),
     "HTML with status 200": (HTML, "a web page in place of JSON"),
-    "error with status 200": (Behavior({"error": {"message": "odd"}}), "an error: odd"),
     "another API": (Behavior({"result": 3}), "without a list of choices"),
     "choices of no use": (Behavior({"choices": [3]}), "without a list of choices"),
 }
@@ -59,9 +59,10 @@ def chat(loopback):
 def test_passing_faults_are_tried_again(loopback, chat, fault):
     if fault in ("slow", "never-ending"):
         chat.timeout = 0.3
-    loopback.failures.extend([HEALED[fault]] * 2)
+    n = 1 if fault == "an error with status 200" else 2
+    loopback.failures.extend([HEALED[fault]] * n)
     assert chat.complete(["a"])[0].text == "reply to a"
-    assert loopback.prompts == ["a"] * 3
+    assert loopback.prompts == ["a"] * (n + 1)
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

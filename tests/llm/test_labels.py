@@ -13,7 +13,7 @@ from skllmreg.exceptions import (
     ServerLimitWarning,
 )
 from skllmreg.llm import ChatModel
-from skllmreg.llm._labels import Labels, _codes, names_tell_apart
+from skllmreg.llm._labels import Labels, codes_of, names_tell_apart
 from tests.loopback import as_in_a_new_process, completion, error, last
 
 # Asked for by letters, for one name begins another.
@@ -92,6 +92,7 @@ def test_that_a_server_tells_no_logprobs_is_said_once_and_remembered(loopback, c
 
 def test_a_server_that_tells_none_is_found_out_with_the_first_prompts(loopback, chat):
     loopback.reply = lambda body: "B"
+    chat.max_concurrency = 1
     with pytest.warns(ServerLimitWarning, match="gave none"):
         chat.label_probabilities([str(i) for i in range(50)], LABELS, n_samples=1)
     assert sum("logprobs" in body for body in loopback.requests) == 20
@@ -107,7 +108,7 @@ def test_a_refusal_that_is_not_about_logprobs_is_raised_and_not_remembered(loopb
 def test_a_refused_row_amid_answers_is_asked_for_no_votes(loopback):
     chat = ChatModel("tiny", base_url=loopback.base_url, max_concurrency=1)
     loopback.reply = lambda body: (
-        error(400, "too long") if "long" in last(body) else told(("A", 0.9))
+        error(400, "too long") if "long" in last(body) else told(("A", 0.9), ("no", 0.1))
     )
     with pytest.raises(InvalidReplyError, match="Prompt 2: .*too long") as caught:
         chat.label_probabilities(["a", "b", "long", "c"], LABELS)
@@ -135,7 +136,9 @@ def test_a_row_whose_answer_is_no_letter_is_asked_for_votes(loopback, chat):
     def reply(body):
         if "logprobs" not in body:
             return "C"
-        return told(("Hmm", 0.9), ("A", 0.1)) if "odd" in last(body) else told(("A", 0.9))
+        return (
+            told(("Hmm", 0.9), ("A", 0.1)) if "odd" in last(body) else told(("A", 0.9), ("x", 0.1))
+        )
 
     loopback.reply = reply
     found = chat.label_probabilities(["plain", "odd"], LABELS, n_samples=2)
@@ -226,6 +229,7 @@ def test_logprobs_on_demand_raise_where_there_are_none(loopback, chat, answer):
     [
         ({"labels": ["a"]}, "two or more different"),
         ({"labels": ["a", "a"]}, "two or more different"),
+        ({"labels": ["a", " "]}, "none of them blank"),
         ({"method": "guess"}, "method is"),
         ({"n_samples": 0}, "n_samples is 1 or more"),
     ],
@@ -249,7 +253,7 @@ def test_no_prompts_have_no_probabilities(chat):
     ],
 )
 def test_a_label_that_is_a_code_is_its_own(labels, codes):
-    assert _codes(labels) == codes
+    assert codes_of(labels) == codes
 
 
 def test_an_answer_that_is_a_label_and_a_code_means_the_label(loopback, chat):
@@ -416,7 +420,7 @@ def test_a_token_that_was_not_written_is_shared_among_the_names_it_begins(loopba
 
 def test_the_error_has_the_probabilities_of_the_other_prompts(loopback, chat):
     loopback.reply = lambda body: (
-        error(400, "no") if "bad" in last(body) else spelled("anger", ("anger",))
+        error(400, "no") if "bad" in last(body) else spelled("anger", ("anger", ("x", 0.5)))
     )
     with pytest.raises(InvalidReplyError) as caught:
         chat.label_probabilities(["good", "bad"], EMOTIONS)
@@ -455,3 +459,108 @@ def test_labels_of_several_lines_are_not_asked_for_by_name(loopback):
     with pytest.raises(ValueError, match="line end.*use answer_with"):
         llm.label_probabilities(["a"], FORGED, answer_with="name")
     assert not loopback.seen
+
+
+def placed(text, *places, finish_reason="stop"):
+    """A reply of one token or more, each with all that was likely at its place."""
+    content = []
+    for likely in places:
+        top = [{"token": token, "logprob": math.log(p)} for token, p in likely.items()]
+        content.append({**top[0], "top_logprobs": top})
+    return completion(text, logprobs={"content": content}, finish_reason=finish_reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "places", "expected"),
+    [
+        ("card", [{"card": 0.9}, {"<|im_end|>": 0.6, " linking": 0.4}], [0.6, 0.4]),
+        ("card", [{"card": 0.9}, {"": 0.6, " linking": 0.4}], [0.6, 0.4]),
+        ("card\n", [{"card": 0.9}, {"\n": 0.6, " linking": 0.3, "s": 0.1}], [2 / 3, 1 / 3]),
+        ("card linking", [{"card": 0.9}, {" linking": 0.6, "<|im_end|>": 0.4}], [0.4, 0.6]),
+    ],
+)
+def test_what_follows_decides_whether_a_label_ends_or_goes_on(
+    loopback, chat, text, places, expected
+):
+    places = [{**place, "x": 0.01} for place in places]
+    loopback.reply = lambda body: placed(text, *places)
+    found = chat.label_probabilities(["?"], ["card", "card linking"], answer_with="name")
+    assert found.method.tolist() == ["logprobs"]
+    np.testing.assert_allclose(found.probabilities, [expected])
+
+
+def test_a_cut_off_beginning_of_two_labels_is_no_vote(loopback, chat):
+    loopback.reply = lambda body: completion("card", finish_reason="length")
+    with pytest.raises(InvalidReplyError, match="cut off"):
+        chat.label_probabilities(
+            ["?"], ["card", "card linking"], answer_with="name", method="votes"
+        )
+    loopback.reply = lambda body: completion("card l", finish_reason="length")
+    found = chat.label_probabilities(
+        ["!"], ["card", "card linking"], answer_with="name", method="votes"
+    )
+    assert found.probabilities.tolist() == [[0, 1]]
+
+
+SPELLED = {
+    "SentencePiece": {"▁refund": 0.6, "▁delivery": 0.2},
+    "bytes": {"Ġrefund": 0.6, "Ġdelivery": 0.2},
+    "white space": {" refund": 0.6, " delivery": 0.2},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_tokens_are_read_in_the_spelling_of_their_vocabulary(loopback, chat, spelling):
+    loopback.reply = lambda body: placed("refund", SPELLED[spelling])
+    found = chat.label_probabilities(["?"], ["refund", "delivery"])
+    assert found.method.tolist() == ["logprobs"]
+    np.testing.assert_allclose(found.probabilities, [[0.75, 0.25]])
+
+
+def test_letters_beyond_ascii_are_read_from_byte_level_tokens(loopback, chat):
+    loopback.reply = lambda body: placed(
+        "Grüße: B", {"GrÃ¼ÃŁe": 0.9, "x": 0.1}, {":": 0.9, "y": 0.1}, {"ĠB": 0.6, "ĠA": 0.2}
+    )
+    labels = Labels(["Grüße", "B"], [])
+    loopback.reply = lambda body: placed("Grüße", {"Gr": 0.5, "B": 0.25}, {"Ã¼ÃŁe": 1.0, "z": 0.1})
+    found = chat.label_probabilities(["?"], labels.labels, answer_with="name")
+    np.testing.assert_allclose(found.probabilities, [[2 / 3, 1 / 3]])
+
+
+UNUSABLE = {
+    "numbers of tokens": {"token_id:5": 0.6, "token_id:6": 0.3},
+    "tokens of another text": {"parcel": 0.6, "money": 0.3},
+    "the chosen token alone": {"refund": 0.5},
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_log_probabilities_of_no_use_are_said_once_and_not_asked_for_again(loopback, chat, what):
+    """The probability of a token whose rivals are not told says nothing about the labels."""
+    loopback.reply = lambda body: placed("refund", UNUSABLE[what])
+    with pytest.warns(ServerLimitWarning, match="n_samples requests a row.*It took the parameter"):
+        found = chat.label_probabilities([str(i) for i in range(3)], ["refund", "delivery"])
+    assert found.method.tolist() == ["votes"] * 3
+    assert list(chat.refused()) == ["logprobs"]
+    n_asked = sum("logprobs" in body for body in loopback.requests)
+    as_in_a_new_process()
+    chat.label_probabilities(["new"], ["refund", "delivery"])
+    assert sum("logprobs" in body for body in loopback.requests) == n_asked
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "place", "expected"),
+    [
+        (["Good", "good"], "good", {"good": 0.6, "Good": 0.2}, [0.25, 0.75]),
+        (["$5", "$10"], "$5", {"$5": 0.6, "$10": 0.2}, [0.75, 0.25]),
+    ],
+)
+def test_the_exact_text_of_a_label_is_that_label(loopback, chat, labels, text, place, expected):
+    loopback.reply = lambda body: placed(text, place)
+    found = chat.label_probabilities(["?"], labels, answer_with="name")
+    assert found.method.tolist() == ["logprobs"]
+    np.testing.assert_allclose(found.probabilities, [expected])
+
+
+def test_a_label_of_several_lines_that_is_repeated_is_that_label():
+    assert Labels(["first\nline", "second"], ["A", "B"]).find("first\nline").index == 0
