@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from skllmreg.llm._engine import ENOUGH
 from skllmreg.llm._values import CUT_OFF, Record, Reply
 from skllmreg.utils._process import process
 from skllmreg.utils._thoughts import split_thoughts
 
 # Capital letters are single tokens of every vocabulary in use.
 LETTERS = string.ascii_uppercase
-# Answers whose log-probabilities cannot be matched with them, before that is taken for a trait.
-FEW_UNMATCHED = 3
+# Answers without log-probabilities of use that end the asking for them; and how many with some that
+# cannot be matched with the answer are needed, before that is taken for a trait of the server.
+ENOUGH_WITHOUT, FEW_UNMATCHED = 5, 3
 # Letters that names may have in common at their beginning, see `names_tell_apart`.
 MOST_SHARED = 2
 # What may stand around a label without changing what is said.
@@ -287,7 +287,7 @@ class Judge:
             process.noted.add(self.name)
         elif complaint:
             self.complaints.append(complaint)
-        return self.reason() if len(self.complaints) >= ENOUGH else ""
+        return self.reason() if len(self.complaints) >= ENOUGH_WITHOUT else ""
 
     def reason(self) -> str:
         """Why not to ask for any; "" where there is some use, or too little is known."""

@@ -36,6 +36,7 @@ from skllmreg.llm._replies import (
     FEW_LOGPROBS,
     Additions,
     is_about_key,
+    is_error_in_answer,
     may_be_about_additions,
     may_be_billed,
     may_pass_soon,
@@ -343,7 +344,8 @@ class Live:
                 self.additions.come_whole()  # it is not the stream that is refused
             most = self.settings.max_retries
             # An error within an answer may as well be about the prompt.
-            if not last.transient or n_failures >= (min(most, 1) if last.status == 200 else most):
+            most = min(most, 1) if is_error_in_answer(last) else most
+            if not last.transient or n_failures >= most:
                 raise last
             self.last_failure = last
             if last.code == "timeout":

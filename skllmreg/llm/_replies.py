@@ -48,7 +48,8 @@ _FIELD = re.compile(r"\s*(data|event|id|retry|error)?:")
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\n|\r|$)")
 # Characters of a stream with log-probabilities, which are kept.
 _MOST_LOGPROBS = 2**24
-# How an answer ends that the server could not finish.
+# The code of an answer that did not end as one, and how it ends that the server could not finish.
+_UNFINISHED = "unfinished: "
 _BROKEN = {"error", "network_error", "insufficient_system_resource", "abort", "cancelled"}
 
 
@@ -215,7 +216,7 @@ def _unfinished(reason: str, url: str) -> RequestError | None:
         return RequestError(f"{how}: {hint}.", code=word, status=200, sent=True)
     return RequestError(
         f"{how}, which is not the end of an answer.",
-        code=word[:40],
+        code=f"{_UNFINISHED}{word[:40]}",
         status=200,
         transient=word in _BROKEN,
         sent=True,
@@ -331,8 +332,13 @@ def may_be_about_additions(error: RequestError) -> bool:
     Codes that name the prompt cannot; nor can a proxy's login, slowness, conflicts and the pace.
     """
     status = error.status or 0
-    refused = status == 200 or 400 <= status < 600
+    refused = is_error_in_answer(error) or 400 <= status < 600
     return refused and status not in (407, 408, 409, 429) and error.code not in PROMPT_CODES
+
+
+def is_error_in_answer(error: RequestError) -> bool:
+    """Whether a server has said in an answer, with status 200, that there is none."""
+    return error.status == 200 and not error.code.startswith(_UNFINISHED)
 
 
 def is_about_key(error: RequestError) -> bool:

@@ -83,7 +83,7 @@ def test_a_server_that_fails_on_all_rows_is_asked_about_some_twenty(
     with pytest.raises(kinds):
         teacher(chat, confidence="votes", on_refusal=on_refusal).predict(TEXTS)
     rows = {number(body) for body in loopback.requests if "message" in last(body)}
-    assert len(rows) <= 36  # eight threads, each with one more at hand
+    assert len(rows) <= 45  # eight threads, each with one more at hand
 
 
 class Mute:

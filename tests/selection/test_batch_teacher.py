@@ -30,8 +30,8 @@ def batches(loopback, monkeypatch):
 
     def reply(body):
         label = "parcel" if "Parcel" in last(body) else "refund"
-        token = {"token": label, "logprob": math.log(0.9)}
-        return completion(label, logprobs={"content": [{**token, "top_logprobs": [token]}]})
+        top = [{"token": t, "logprob": math.log(p)} for t, p in ((label, 0.9), ("x", 0.1))]
+        return completion(label, logprobs={"content": [{**top[0], "top_logprobs": top}]})
 
     loopback.reply = reply
     return Batches(loopback)
