@@ -51,6 +51,8 @@ class Answering:
         As `validate`, for answers that are cut off, where their beginning may be enough.
     others_answered : bool
         Whether other prompts of the same question are answered: then nothing ends the call early.
+    enough : callable
+        Whether the answers so far are enough; the other prompts are left without one.
     """
 
     obtain: Any
@@ -58,6 +60,7 @@ class Answering:
     validate: Callable[[Any], Any] | None = None
     validate_cut_off: Callable[[Any], Any] | None = None
     others_answered: bool = False
+    enough: Callable[[], bool] = bool
     replies: list[Reply | None] = field(default_factory=list)
     failures: dict[int, InvalidReplyError] = field(default_factory=dict)
     # Refusals of which it is not clear yet whether they are about the prompt.
@@ -183,7 +186,7 @@ class Answering:
 
     def must_end(self) -> bool:
         """Whether nothing more is to be asked for."""
-        if self.fatal is not None:
+        if self.fatal is not None or self.enough():
             return True
         if self.n_answered or self.others_answered:
             return False
@@ -285,7 +288,7 @@ class Answering:
         if not self.failures:
             return
         failures = dict(sorted(self.failures.items()))
-        ended = self.must_end() and len(failures) < len(self.replies)
+        ended = not self.n_answered and self.must_end() and len(failures) < len(self.replies)
         raise unusable_replies("Prompt", failures, self.replies, ended=ended)
 
     def _explain(self, index: int, error: Exception) -> Exception:

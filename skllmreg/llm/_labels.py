@@ -287,7 +287,11 @@ class Judge:
             process.noted.add(self.name)
         elif complaint:
             self.complaints.append(complaint)
-        return self.reason() if len(self.complaints) >= ENOUGH_WITHOUT else ""
+        return self.reason() if self.is_sure() else ""
+
+    def is_sure(self) -> bool:
+        """Whether enough answers had none of use."""
+        return len(self.complaints) >= ENOUGH_WITHOUT and self.reason() != ""
 
     def reason(self) -> str:
         """Why not to ask for any; "" where there is some use, or too little is known."""

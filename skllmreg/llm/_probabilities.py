@@ -259,6 +259,7 @@ def _replies(
         # The first token is all that is wanted.
         validate_cut_off=functools.partial(validate, cut_off=True) if validate else str,
         others_answered=others_answered,
+        enough=question.judge.is_sure if question.judge is not None else bool,
     )
     try:
         return answering.run(asked, **progress), {}

@@ -20,8 +20,8 @@ from skllmreg.llm._adapt import as_chat
 from skllmreg.llm._chat import GUESSED_COMPLETION, ChatModel
 from skllmreg.llm._embed import EmbeddingModel
 from skllmreg.llm._engine import Answering
-from skllmreg.llm._probabilities import asked_for_labels, most_logprobs
 from skllmreg.llm._ledger import seconds_for
+from skllmreg.llm._probabilities import asked_for_labels, most_logprobs
 from skllmreg.llm._settings import (
     Messages,
     as_conversations,

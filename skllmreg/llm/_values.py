@@ -315,7 +315,7 @@ class Question:
 
     schema: dict[str, Any] | None = None
     top_logprobs: int = 0
-    judge: Callable[[Record], str] | None = field(default=None, repr=False, compare=False)
+    judge: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
