@@ -71,7 +71,7 @@ class GenerationDisplay:
     >>> model = GOLDAugmenter(generator=generator, n_rounds=3, random_state=0).fit(X[::10], y[::10])
     >>> display = GenerationDisplay.from_estimator(model, X[::10], X_real=X)
     >>> [ax.get_title(loc="left") for ax in display.ax_][1]
-    'How unfamiliar the rows were'
+    'Accepted and refused'
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def test_wrong_edits_are_errors(said, scores, match):
     ("estimates", "match"),
     [
         ({}, "at least one class"),
-        ([], "no list of"),
+        ([], "not a list of"),
         ([{}], "Estimate 0 is no"),
         ([[1, 2]], "Estimate 0 is no"),
         ([{1: 2}], "has the name 1"),

@@ -37,7 +37,7 @@ NO_JSON = (
     "    except ValueError as error:\n        payload, why",
     "    except OSError as error:\n        payload, why",
 )
-NO_VOTES = ("_labels.py", "if row is None and i not in self.failures]", "if False]")
+NO_VOTES = ("_probabilities.py", "if row is None and i not in self.failures]", "if False]")
 ROWS_GO_ON = (
     "../augmentation/_writers.py",
     "except LLMError as caught:",
@@ -48,11 +48,11 @@ OF_THE_PROMPT = (
     "self._fail(task, task.earlier, refused_prompt(error))",
     "raise error",
 )
-NO_LADDER = ("_obtain.py", "or not may_be_about_additions(error):", "or True:")
+NO_LADDER = ("_obtain.py", "if not self._may_take_less(request, error, n_failures):", "if True:")
 
 # (file of skllmreg/llm, what stands there, what takes its place)
 HANDLING = {
-    "429, once": [("_replies.py", "status in (408, 409, 429)", "status in (408, 409)")],
+    "429, once": [("_replies.py", "status in (200, 408, 409, 429)", "status in (200, 408, 409)")],
     "429, for good": [WORDS_OF_SERVER],
     "429 with Retry-After": [("_replies.py", "retry_after=pause", "retry_after=None")],
     "429 with Retry-After of hours": [

@@ -54,7 +54,6 @@ LABELS = {
     "integers": [-3, 0, 7],
     "whole floats": [1.0, 2.0],
     "line breaks": ["a\nb", "c\r\nd"],
-    "empty": ["", "x"],
     "spaces": [" x", "x", "x "],
     "braces": ["{0}", "{label}"],
     "JSON": ["[1]", '{"a": 1}'],

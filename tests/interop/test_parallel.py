@@ -82,8 +82,9 @@ def message(body):
 def by_logprobs(body):
     """The code of the message's class, and how sure that is."""
     letter = "A" if "Parcel" in message(body) else "B"
-    token = {"token": letter, "logprob": math.log(0.9), "bytes": None}
-    return completion(letter, logprobs={"content": [{**token, "top_logprobs": [token]}]})
+    token = {"token": letter, "logprob": math.log(0.9)}
+    rival = {"token": "AB"[letter == "A"], "logprob": math.log(0.1)}
+    return completion(letter, logprobs={"content": [{**token, "top_logprobs": [token, rival]}]})
 
 
 def test_a_teacher_is_paid_once_for_each_text_by_all_workers(two_workers, llm, loopback):

@@ -132,7 +132,7 @@ def test_a_host_that_cannot_be_reached_takes_nothing_of_the_budget(monkeypatch):
 )
 def test_tokens_stay_reserved_where_an_answer_may_have_been_billed(loopback, fault, billed):
     loopback.reply = lambda body: fault
-    chat = ChatModel("tiny", base_url=loopback.base_url, max_retries=0, request_budget=1)
+    chat = ChatModel("tiny", base_url=loopback.base_url, max_retries=0, request_budget=9)
     with pytest.raises(RequestError):
         chat.complete(["a"])
     ((reserved,),) = open_store("default").read("SELECT reserved_tokens FROM ledger")

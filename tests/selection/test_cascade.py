@@ -353,7 +353,7 @@ def test_a_summary_says_what_a_thousand_rows_take_before_and_after():
 def test_an_llm_as_the_teacher_costs_what_the_summary_says(loopback):
     def reply(body):
         letter = "a" if "zebra" in last(body) else "b"
-        top = [{"token": letter, "logprob": -0.1, "bytes": None}]
+        top = [{"token": letter, "logprob": -0.1}, {"token": "ab"[letter == "a"], "logprob": -2.4}]
         return completion(letter, logprobs={"content": [{**top[0], "top_logprobs": top}]})
 
     loopback.reply = reply
