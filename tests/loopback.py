@@ -30,6 +30,7 @@ class Behavior:
     raw: bytes | None = None  # in place of status and headers
     dripped: bytes = b" "
     reset: bool = False
+    more: bytes = b""  # sent after the reply, while the connection stays open
     events: list | None = None  # in place of a body: parts of a stream, and pauses in seconds
 
 
@@ -199,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if behavior.drip:
             return self.drip(behavior)
-        self.wfile.write(body[: behavior.cut])
+        self.wfile.write(body[: behavior.cut] + behavior.more)
         if behavior.cut is not None:
             self.close_connection = True
 

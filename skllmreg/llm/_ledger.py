@@ -263,6 +263,8 @@ def reserve(
 
 def check_budget(db, settings: Settings, n_requests: int, n_tokens: int, cost: float) -> None:
     """Raise a BudgetExceededError where so many requests would exceed a budget."""
+    if settings.request_budget is settings.token_budget is settings.cost_budget is None:
+        return
     requests, tokens, dollars = _spent(db, settings.run)
     another = "another request, which" if n_requests == 1 else f"{n_requests:,} more, which"
     for name, limit, used, more in (

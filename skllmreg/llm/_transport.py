@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import contextvars
 import http.cookiejar
+import itertools
 import json
 import logging
 import math
@@ -19,7 +20,8 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from skllmreg.exceptions import RequestError
@@ -43,6 +45,8 @@ LONGEST = 10
 _AFTER_DONE = 1.0
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]\s*$")
 _PIECE = 2**16  # bytes that are sent at once
+# Requests that a client has under way: it looks at all of its connections for each of them.
+_AT_ONCE = 8
 
 
 class ChatCompletions:
@@ -69,7 +73,7 @@ class ChatCompletions:
 
     def prepare(self) -> None:
         """Import and open what a request needs: it takes a while, and a start may be promised."""
-        _http().client(self.url)
+        _http().clients(self.url)
 
     def send(self, request: Request) -> Record:
         """Post one prompt.
@@ -161,24 +165,61 @@ def _http() -> "_Http":
         return process.opened["http"]
 
 
+class _NoCookies(http.cookiejar.CookieJar):
+    """Keeps none, and takes no time about it."""
+
+    def set_cookie(self, cookie: http.cookiejar.Cookie) -> None:
+        pass
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[http.cookiejar.Cookie]:
+        return iter(())
+
+
+@dataclass
+class _Client:
+    """An HTTP client with connections of its own, and how many requests it has under way."""
+
+    http: Any
+    n_busy: int = 0
+
+
 class _Http:
     """The event loop of a process in its thread, and the HTTP clients that live there."""
 
     def __init__(self) -> None:
         self._loop: Any = None
-        self._clients: dict[bool, Any] = {}
+        self._clients: dict[bool, list[_Client]] = {}
+        self._choosing = threading.Lock()
         self._left_behind: list[Any] = []
         # What is under way, by server, in the order in which it began.
         self._lines: dict[str, list[_Exchange]] = {}
 
     def run(self, exchange: "_Exchange", timeout: float) -> dict[str, Any] | RequestError:
         """Run an exchange to its end, from any thread."""
-        client, line = self.client(exchange.url), self._lines.setdefault(exchange.url, [])
-        running = exchange.run(client, line, timeout)
-        return asyncio.run_coroutine_threadsafe(running, self._loop).result()
+        clients, line = self.clients(exchange.url), self._lines.setdefault(exchange.url, [])
+        client = self._take(clients, exchange.url)
+        try:
+            running = exchange.run(client.http, line, timeout)
+            return asyncio.run_coroutine_threadsafe(running, self._loop).result()
+        finally:
+            with self._choosing:
+                client.n_busy -= 1
 
-    def client(self, url: str) -> Any:
-        """The client for a server."""
+    def _take(self, clients: list["_Client"], url: str) -> "_Client":
+        """A client that is not too busy, so that a few requests use few connections."""
+        while True:
+            with self._choosing:
+                for client in clients:
+                    if client.n_busy < _AT_ONCE:
+                        client.n_busy += 1
+                        return client
+                clients.append(_Client(self._open(not is_loopback(url))))
+
+    def clients(self, url: str) -> list["_Client"]:
+        """The clients for a server."""
         # A proxy of the environment is the user's network; the loopback needs none.
         trust_env = not is_loopback(url)
         if trust_env not in self._clients:
@@ -186,7 +227,7 @@ class _Http:
                 if self._loop is None:
                     self._start()
                 if trust_env not in self._clients:
-                    self._clients[trust_env] = self._open(trust_env)
+                    self._clients[trust_env] = [_Client(self._open(trust_env))]
         return self._clients[trust_env]
 
     def _start(self) -> None:
@@ -197,7 +238,8 @@ class _Http:
         self._thread.start()
         for encoding in ("idna", "utf-8-sig"):
             codecs.lookup(encoding)
-        client = self._clients[False] = self._open(trust_env=False)
+        client = self._open(trust_env=False)
+        self._clients[False] = [_Client(client)]
 
         async def ask_nobody() -> None:
             with contextlib.suppress(Exception):
@@ -209,14 +251,13 @@ class _Http:
     def _open(self, trust_env: bool) -> Any:
         import openai
 
-        no_cookies = http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
         client = failure = None
         try:
             client = openai.DefaultAsyncHttpxClient(
                 # A redirect would carry the prompts to a host that nobody named.
                 follow_redirects=False,
                 trust_env=trust_env,
-                cookies=http.cookiejar.CookieJar(no_cookies),
+                cookies=_NoCookies(),
             )
         except Exception as error:
             failure = type(error).__name__  # its words and frames may have the password of a proxy
@@ -233,8 +274,8 @@ class _Http:
     def close(self) -> None:
         if self._loop is None:
             return
-        for client in self._clients.values():
-            asyncio.run_coroutine_threadsafe(client.aclose(), self._loop).result(5.0)
+        for client in itertools.chain(*self._clients.values()):
+            asyncio.run_coroutine_threadsafe(client.http.aclose(), self._loop).result(5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5.0)
         self._loop.close()
@@ -299,7 +340,7 @@ class _Exchange:
             }
         self.sent = self.good = False
         self.status = 0
-        self.chunks: list[bytes] = []
+        self.body = bytearray()  # not a list, whose items may be many and small
         self.answer_headers: Any = {}
         # Moments of the event loop's clock, which is the monotonic one: the last sign of life, and
         # the beginning of the reply.
@@ -387,13 +428,13 @@ class _Exchange:
                 if self.good and self.sink is not None:
                     self.sink.write(chunk)
                     continue
-                self.chunks.append(chunk)
+                self.body += chunk
                 if _DONE.search(chunk):
                     # Some servers leave the connection open: the stream has ended all the same.
                     self.scope.reschedule(self.loop.time() + _AFTER_DONE)
 
     def _text(self) -> str:
-        return self.hide(b"".join(self.chunks).decode("utf-8-sig", errors="replace"))
+        return self.hide(self.body.decode("utf-8-sig", errors="replace"))
 
     def _read(self) -> dict[str, Any]:
         if self.good and self.sink is not None:

@@ -164,6 +164,8 @@ def stopped(words):
 
 
 PAGE = Behavior("<!DOCTYPE html><title>Log in</title>", headers={"Content-Type": "text/html"})
+VALUES = Behavior(f"[{'{},' * 2_100_000}0]")
+PACKED = Behavior(b"...", headers={"Content-Encoding": "br"})
 HALF = Behavior(completion("lost"), cut=30)
 BROKEN = Behavior('{"choices": [')
 FILTERED = "The prompt is refused"
@@ -186,6 +188,7 @@ FAULTS = {
         lambda bench, body: error(500) if bench.n == 2 else None,
     ),
     "500, for good": for_good(error(500, "down"), "status 500: down"),
+    "529, for good": for_good(error(529, "overloaded"), "status 529: overloaded"),
     "connection reset, once": once(Behavior(reset=True)),
     "connection reset, for good": for_good(Behavior(reset=True), "cannot be reached"),
     "no answer in time, once": once(Behavior(delay=1.5), timeout=0.3, max_retries=2),
@@ -216,6 +219,10 @@ FAULTS = {
     "body broken off, for good": for_good(HALF, "broke off in its reply"),
     "body no JSON, once": once(BROKEN),
     "body no JSON, for good": for_good(BROKEN, "malformed JSON"),
+    "body of too many values, once": once(VALUES),
+    "body of too many values, for good": for_good(VALUES, "holds too many values"),
+    "body packed in a way that was not asked for": for_good(PACKED, "packed its reply as"),
+    "a second reply to one request": Fault(RESULT, strikes.says_more),
     "a web page with status 200": for_good(PAGE, "a web page in place of JSON"),
     "400 for a parameter that the package adds": Fault(
         {
@@ -354,6 +361,18 @@ FAULTS = {
         Cell("nothing", "everything", CacheError, "Move the file away"),
         strikes.tear,
         mend=strikes.move_away,
+        later=True,
+    ),
+    "cache file with a view or a trigger": Fault(
+        Cell("nothing", "everything", CacheError, "parts that this package does not make"),
+        strikes.add_view,
+        mend=strikes.move_away,
+        later=True,
+    ),
+    "cache file on a drive without file locks": Fault(
+        Cell("all answers", "nothing", CacheError, "no file locks"),
+        strikes.take_locks,
+        mend=strikes.give_locks,
         later=True,
     ),
     "an entry of the cache damaged": Fault(

@@ -1,5 +1,7 @@
 """How things go wrong: each of these answers a request, or spoils the cache file meanwhile."""
 
+import errno
+import json
 import sqlite3
 from contextlib import closing
 
@@ -89,6 +91,14 @@ def tells_no_logprobs(bench, body):
     return changed(bench.good(body))
 
 
+def says_more(bench, body):
+    """A second reply, which nobody has asked for, follows the first at once."""
+    if bench.n == 2:
+        forged = json.dumps(completion("forged")).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        return Behavior(bench.good(body), more=head % len(forged) + forged)
+
+
 # What happens to the cache file while the second answer is under way.
 
 
@@ -153,6 +163,28 @@ def tear(bench, body):
     """Every page but the first is lost, as after a failing disk."""
     whole = bench.path.read_bytes()
     bench.path.write_bytes(whole[:4096] + bytes(len(whole) - 4096))
+
+
+def add_view(bench, body):
+    """As a file from elsewhere may have: what it does is anybody's guess."""
+    with closing(sqlite3.connect(bench.path)) as db, db:
+        db.execute("CREATE VIEW more AS SELECT * FROM entries")
+
+
+def take_locks(bench, body):
+    """As on some network drives."""
+    import fcntl
+
+    def lockf(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    bench.lockf, fcntl.lockf = fcntl.lockf, lockf
+
+
+def give_locks(bench):
+    import fcntl
+
+    fcntl.lockf = bench.lockf
 
 
 def move_away(bench):
