@@ -299,8 +299,8 @@ class LLMAttributionRegularizedRegressor(RegressorMixin, AttributionModel):
         if not self._is_fixed_by_few(weight) or not self._y_scale:
             return
         if self.network_ is None:  # of uncorrelated features of unit spread
-            spread = np.linalg.norm(self.coef_ * np.where(self.coef_ == 0, 0, self.scale_))
-            spread /= self._y_scale
+            steps = self.coef_ / self._y_scale  # in units of the target, which may be large
+            spread = np.linalg.norm(steps * np.where(steps == 0, 0, self.scale_))
         else:
             shuffled = np.random.default_rng(0).permuted(np.repeat(dense(Z), 10, axis=0), axis=0)
             spread = network_outputs(self.network_, shuffled, 0.0, 1.0).std()

@@ -215,8 +215,8 @@ class Labels:
         None where nothing can be said, because the answer states no label.
         """
         tokens = record.logprobs
-        if not tokens:
-            return "gave none"
+        if not tokens:  # a refused prompt has none of whatever the server gives with answers
+            return None if record.is_blank or record.is_refusal else "gave none"
         if all(other["token"] == t["token"] for t in tokens for other in t["top_logprobs"]):
             return "gave only those of the tokens that were chosen"
         if self.read_logprobs(record) is not None:

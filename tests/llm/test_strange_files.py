@@ -157,10 +157,14 @@ def test_a_file_system_without_locks_is_told_at_once(loopback, path, monkeypatch
 
 
 HOMELESS = """
-import os, sys
-os.setuid(54321)  # nobody's
-from skllmreg.exceptions import CacheError
+import os
+from skllmreg.exceptions import CacheError, RequestError
 from skllmreg.llm import ChatModel
+try:  # what is loaded late is loaded now: the other user may not see Python's own folder
+    ChatModel("tiny", base_url="http://127.0.0.1:1/v1", cache=None, max_retries=0).complete(["a"])
+except RequestError:
+    pass
+os.setuid(54321)  # nobody's
 for cache in ("default", "~/cache.sqlite3", "~nobody-of-that-name/cache.sqlite3"):
     try:
         ChatModel("tiny", base_url="http://127.0.0.1:1/v1", cache=cache).complete(["a"])
@@ -195,9 +199,13 @@ def test_without_a_home_the_error_says_what_to_set(loopback, monkeypatch, capsys
 
 READ_ONLY = """
 import os, sys
-os.setuid(54321)
-from skllmreg.exceptions import CacheError
+from skllmreg.exceptions import CacheError, RequestError
 from skllmreg.llm import ChatModel
+try:  # what is loaded late is loaded now: the other user may not see Python's own folder
+    ChatModel("tiny", base_url="http://127.0.0.1:1/v1", cache=None, max_retries=0).complete(["a"])
+except RequestError:
+    pass
+os.setuid(54321)  # nobody's
 for cache in sys.argv[2:]:
     try:
         ChatModel("tiny", base_url=sys.argv[1], cache=cache).complete(["a"])
