@@ -386,7 +386,8 @@ def _check_model(model: str, args: argparse.Namespace) -> None:
     if _report("system turn", lambda: _takes_system(lambda: ask(Question(), choice))) != "yes":
         print("             -> what stands in it begins the user's turn")
     logprobs = Question(top_logprobs=20)
-    if _report("logprobs", lambda: _tells_logprobs(ask(logprobs, choice), reader)) != "yes":
+    found = _report("logprobs", lambda: _tells_logprobs(ask(logprobs, choice), reader))
+    if not found.startswith(("yes", "given")):
         print("             -> label probabilities are shares of votes: n_samples requests a row,")
         print("                5 by default, in place of 1")
     if _report("seed", lambda: _keeps_seed(lambda: ask(Question(), DIGITS, seed=1))) != "yes":

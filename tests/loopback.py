@@ -89,6 +89,9 @@ def last(body):
     return body["messages"][-1]["content"]
 
 
+_used_ports = set()
+
+
 class Loopback:
     """The running server; `seen` has (path, headers in lower case, body) of all requests."""
 
@@ -107,6 +110,10 @@ class Loopback:
             loopback = owner
 
         self.server = _Server(("127.0.0.1", port), Handler)
+        # The system gives ports again: connections to the server before would be found dead.
+        if self.server.server_port in _used_ports and "http" in process.opened:
+            process.opened.pop("http").close()
+        _used_ports.add(self.server.server_port)
         self.base_url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 

@@ -279,7 +279,12 @@ class Driver:
     def _look(self, job: Job) -> tuple[Job, Outcomes]:
         if job.n_attempts > 1 and (found := self._find(job)):
             job = self._write(job, batch=found)
-        batch = self._server(job).get(f"/batches/{job.batch}", job.around, self.timeout)
+        try:
+            batch = self._server(job).get(f"/batches/{job.batch}", job.around, self.timeout)
+        except RequestError as error:
+            if error.status == 404 and 0 <= time.time() - job.attempted < VISIBLE:
+                return job, []  # what was created is not seen everywhere at once
+            raise
         status, counts = str(batch.get("status")), batch.get("request_counts")
         n_done = counts.get("completed") if isinstance(counts, dict) else 0
         job = self._write(job, status=status, n_done=n_done if isinstance(n_done, int) else 0)
@@ -291,8 +296,10 @@ class Driver:
 
     def _end_failed(self, job: Job, batch: dict[str, Any]) -> tuple[Job, Outcomes]:
         """The server has refused the job as a whole; nothing was answered or billed."""
-        errors = (batch.get("errors") or {}).get("data") or []
-        errors = [error for error in errors if isinstance(error, dict)]
+        errors = batch.get("errors")
+        errors = errors.get("data") if isinstance(errors, dict) else errors
+        errors = errors if isinstance(errors, list) else [errors] if errors else []
+        errors = [error if isinstance(error, dict) else {"message": error} for error in errors]
         said = "; ".join(
             short_line(str(error.get("message")), 300)
             + (f" (line {error['line']})" if error.get("line") else "")
@@ -302,6 +309,7 @@ class Driver:
             job, keys = self.give_up(job, TOKEN_LIMIT)
         else:
             job, keys = self.give_up(job, "failed")
+        said = said or "it gives no reason"
         failure = RequestError(f"{job.url} refuses the batch job {job.name}: {said}.", sent=True)
         line = next((error["line"] for error in errors if error.get("line")), 1)
         if isinstance(line, int) and 1 <= line <= len(keys):  # the error names its first prompt
@@ -312,7 +320,7 @@ class Driver:
         outcomes: Outcomes = []
         hide = read_key(job.url, job.api_key_env).hide
         names = [batch.get(name) for name in ("output_file_id", "error_file_id")]
-        gone = job.n_done > 0 and not any(names)
+        gone, n_read, damaged = job.n_done > 0 and not any(names), 0, False
         for name in filter(None, names):
             with tempfile.TemporaryFile() as file:
                 try:
@@ -326,7 +334,16 @@ class Driver:
                 file.seek(0)
                 pieces = iter(functools.partial(file.readline, LARGEST_LINE), b"")
                 while lines := list(itertools.islice(pieces, AT_ONCE)):
-                    outcomes += self._store(job, lines, hide)
+                    said, is_whole = _by_request(lines)
+                    n_read, damaged = n_read + len(said), damaged or not is_whole
+                    outcomes += self._store(job, said, hide)
+        # A file of which a part cannot be read, or that has fewer answers than the job, may be
+        # whole the next time.
+        if damaged or n_read < job.n_done:
+            ((left,),) = self.store.read(
+                "SELECT COUNT(*) FROM job_requests WHERE job = ?", (job.id,)
+            )
+            gone = gone or left > 0
         if gone and job.n_looks + 1 < LOOKS_FOR_FILE:
             return self._write(job, n_looks=job.n_looks + 1), outcomes
         # What was answered is billed; what is cancelled or too late was not begun.
@@ -336,21 +353,15 @@ class Driver:
         text = f"Batch job {job.name} has ended ({status}) without an answer."
         failure = RequestError(text, code=unsent or "", transient=True, sent=False)
         if gone:
-            text = f"The answers of batch job {job.name} are no longer at {job.url}"
+            text = f"Answers of batch job {job.name} are not to be had from {job.url}"
             text += f": {len(left):,} are lost. Run again to ask for them anew."
             failure = RequestError(text, sent=True)
         elif unsent is None:  # perhaps on the bill: asked for again by another run only
             failure = RequestError(text, status=200, sent=True)
         return job, outcomes + [(key, failure) for key in left]
 
-    def _store(self, job: Job, lines: list[bytes], hide: Any) -> Outcomes:
+    def _store(self, job: Job, said: dict[str, dict[str, Any]], hide: Any) -> Outcomes:
         """Keep answers, settle them, and take their requests off the job, all or none of it."""
-        said: dict[str, dict[str, Any]] = {}
-        for line in lines:
-            with contextlib.suppress(ValueError, RecursionError):
-                item = json.loads(line)
-                if isinstance(item, dict) and isinstance(item.get("custom_id"), str):
-                    said.setdefault(item["custom_id"], item)  # the first of two counts
         outcomes: Outcomes = []
         totals, n_unsent = [0, 0, 0, 0], 0
         cost = None if job.price is None else 0.0
@@ -382,6 +393,21 @@ class Driver:
             taken = [(key,) for key, _ in outcomes]
             db.executemany("DELETE FROM job_requests WHERE key = ?", taken)
         return outcomes
+
+
+def _by_request(lines: list[bytes]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """What the lines of a file say, by the request, and whether all of them can be read."""
+    said: dict[str, dict[str, Any]] = {}
+    is_whole = True
+    for line in filter(bytes.strip, lines):
+        item = None
+        with contextlib.suppress(ValueError, RecursionError):
+            item = json.loads(line)
+        if isinstance(item, dict) and isinstance(item.get("custom_id"), str):
+            said.setdefault(item["custom_id"], item)  # the first of two counts
+        else:
+            is_whole = False
+    return said, is_whole
 
 
 def _name_in(payload: dict[str, Any], job: Job) -> str:
@@ -429,14 +455,18 @@ def _settle(
 def _read(job: Job, item: dict[str, Any], hide: Any) -> Record | RequestError:
     """The answer in a line of a file, or the error in its place."""
     response, said = item.get("response"), item.get("error")
-    if isinstance(response, dict) and (response.get("status_code") or 200) == 200:
-        body = response.get("body")
+    if isinstance(response, dict):
         try:
-            return read_record(body if isinstance(body, dict) else {}, job.url, hide)
+            status = int(response.get("status_code") or 200)
+        except (TypeError, ValueError):
+            status = None
+        body = response.get("body")
+        if status != 200:
+            return refusal(job.url, status, body, {}, hide)
+        try:
+            return read_record(body if isinstance(body, dict) else {"choices": None}, job.url, hide)
         except RequestError as error:
             return error
-    if isinstance(response, dict):
-        return refusal(job.url, response.get("status_code"), response.get("body"), {}, hide)
     failure = refusal(job.url, None, said, {}, hide)
     failure.sent = failure.code not in (EXPIRED, CANCELLED)
     failure.transient = failure.code != CANCELLED

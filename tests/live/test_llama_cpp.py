@@ -1,6 +1,7 @@
 """What the edge does with llama.cpp's server and a real, small model."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,7 +178,8 @@ def test_doctor_says_what_the_server_can_do(server, capsys):
     out = capsys.readouterr().out
     assert "models       smollm2-135m" in out
     assert "json_schema  yes" in out
-    assert "logprobs     yes" in out
+    # So small a model does not always answer with one of the labels.
+    assert re.search("logprobs     (yes|given, but .* is no label)", out)
 
 
 def test_eight_threads_on_two_slots_answer_everything_once(server):

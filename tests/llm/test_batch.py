@@ -462,6 +462,49 @@ class TestEnds:
         batches.gone = set()
         assert None not in texts(model(batches, path).complete(PROMPTS))
 
+    @pytest.mark.parametrize("status", ["200", 200.0, None])
+    def test_a_status_of_any_type_is_read(self, batches, path, status):
+        def line(item):
+            return item | {"response": item["response"] | {"status_code": status}}
+
+        batches.line = line
+        assert None not in texts(model(batches, path).complete(PROMPTS))
+        assert all_is_well(batches, path)
+
+    @pytest.mark.parametrize("body", [None, "a text", []])
+    def test_an_answer_without_a_completion_is_asked_for_again_alone(self, batches, path, body):
+        first = iter([True])
+        batches.line = lambda item: (
+            item | {"response": {"status_code": 200, "body": body}} if next(first, False) else item
+        )
+        assert None not in texts(model(batches, path).complete(PROMPTS))
+        assert (batches.n_created, len(batches.loopback.requests)) == (1, 1)  # repaired live
+
+    @pytest.mark.parametrize("content", [b"", b"<html>busy</html>", b"[]", b"null", b'{"custom_id'])
+    def test_an_output_file_that_cannot_be_read_is_asked_for_again(self, batches, path, content):
+        batches.before["download"] += [Behavior(content)]
+        model(batches, path).complete(PROMPTS)
+        assert all_is_well(batches, path)
+
+    @pytest.mark.parametrize("errors", [None, ["down"], {"data": None}, {"data": ["down"]}, "down"])
+    def test_a_job_is_refused_in_any_form(self, batches, path, errors):
+        batches.end = once("failed")
+        finish = batches._finish
+
+        def finish_otherwise(batch, status):
+            finish(batch, status)
+            batch["errors"] = errors
+
+        batches._finish = finish_otherwise
+        said = "down" if "down" in str(errors) else "it gives no reason"
+        with pytest.raises(RequestError, match=f"refuses the batch job .*: {said}"):
+            model(batches, path).complete(PROMPTS)
+
+    def test_a_new_job_may_not_be_seen_at_once(self, batches, path):
+        batches.before["look"] += [error(404, "no such batch")] * 2
+        model(batches, path).complete(PROMPTS)
+        assert all_is_well(batches, path)
+
     def test_an_output_file_that_is_late_is_waited_for(self, batches, path):
         batches.before["download"] += [error(404, "not yet"), error(404, "not yet")]
         model(batches, path).complete(PROMPTS)
