@@ -1,6 +1,6 @@
 """Every estimator passes scikit-learn's checks, with no failure expected.
 
-The defaults are checked by `make test`, other parameters by `make test-slow`.
+The defaults are checked by `make test`, boosting and other parameters by `make test-slow`.
 """
 
 import pytest
@@ -31,13 +31,13 @@ DEFAULTS = [
     GOLDSeq2SeqAugmenter(),
     LLKDSelector(),
     LLMCascadeClassifier(),
-    LLMAttributionBoostingClassifier(),
-    LLMAttributionBoostingRegressor(),
     LLMAttributionRegularizedClassifier(),
     LLMAttributionRegularizedRegressor(),
     LLMFeatureSelector(),
     LLMShapeTransformer(),
 ]
+# Each fit grows trees on several folds.
+BOOSTING = [LLMAttributionBoostingClassifier(), LLMAttributionBoostingRegressor()]
 VARIANTS = [
     GOLDAugmenter(strategy="gold"),
     LLKDSelector(strategy="llkd", labels="hard"),
@@ -64,8 +64,8 @@ def test_the_defaults_pass_the_checks_of_scikit_learn(estimator, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks(VARIANTS)
-def test_other_parameters_pass_the_checks_of_scikit_learn(estimator, check):
+@parametrize_with_checks(BOOSTING + VARIANTS)
+def test_boosting_and_other_parameters_pass_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
@@ -76,4 +76,4 @@ def test_every_public_estimator_is_checked():
         for name, value in public.items()
         if isinstance(value, type) and issubclass(value, BaseEstimator)
     }
-    assert {type(model).__name__ for model in DEFAULTS} == estimators - NEEDS_LLM
+    assert {type(model).__name__ for model in DEFAULTS + BOOSTING} == estimators - NEEDS_LLM

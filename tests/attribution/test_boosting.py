@@ -75,6 +75,7 @@ def test_the_weight_of_the_trees_follows_what_they_find_on_held_out_rows(bend, l
     )
 
 
+@pytest.mark.slow
 def test_neither_part_learns_from_a_label_hole():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc")).assign(
@@ -181,6 +182,7 @@ def test_categories_are_split_by_the_trees_as_in_scikit_learn():
     np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_polars_gives_the_same_as_pandas():
     polars = pytest.importorskip("polars")
     X, y = mixed()
@@ -207,6 +209,7 @@ def test_columns_that_cannot_be_used_are_named(column, message):
         LLMAttributionBoostingClassifier(attributions=SCORES).fit(X.assign(c=column), y)
 
 
+@pytest.mark.slow
 def test_several_classes_are_blended_without_constraints():
     X, y = load_iris(return_X_y=True, as_frame=True)
     model = LLMAttributionBoostingClassifier(attributions=load_attributions("iris")).fit(X, y)
