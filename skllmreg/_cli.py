@@ -236,13 +236,18 @@ def batches(argv: Sequence[str] | None = None) -> int:
             jobs = [job for job in jobs if {job.batch, job.id} & set(args.job)]
         if args.action != "list" and jobs:
             store = open_store(args.file)
+        n_failed = 0
         for job in jobs:
-            _show_job(job if args.action == "list" else _drive(store, args.action, job))
-    except (CacheError, RequestError) as error:
+            try:
+                _show_job(job if args.action == "list" else _drive(store, args.action, job))
+            except RequestError as error:  # the other jobs may be at other servers
+                n_failed += 1
+                print(f"{job.name}: {error}", file=sys.stderr)
+    except CacheError as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{len(jobs):,} jobs in {store.path}")
-    return 0 if jobs or not args.job else 1
+    return 1 if n_failed or (args.job and not jobs) else 0
 
 
 def _drive(store: Store, action: str, job: Job) -> Job:

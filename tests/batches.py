@@ -160,6 +160,8 @@ class Batches:
         return shown(batch)
 
     def _cancel(self, name, content, query):
+        if name not in self.batches:
+            return error(404, "no such batch")
         self.batches[name]["status"] = "cancelling"
         return shown(self.batches[name])
 

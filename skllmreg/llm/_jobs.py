@@ -183,12 +183,20 @@ class Driver:
         return self._look(job) if job.state == "submitted" else (job, [])
 
     def cancel(self, job: Job) -> Job:
-        """Have the server stop; what it has answered by then is still collected."""
+        """Have the server stop; what it has answered by then is still collected.
+
+        A job that the server does not know is given up: nothing more is to be had of it.
+        """
         if job.state == "creating" and (found := self._find(job)):
             job = self._write(job, state="submitted", batch=found)
         if job.state in ("planned", "uploaded", "creating"):
             return self.give_up(job, CANCELLED)[0]
-        self._post(job, f"/batches/{job.batch}/cancel", {})
+        try:
+            self._post(job, f"/batches/{job.batch}/cancel", {})
+        except RequestError as error:
+            if error.status not in (404, 410):
+                raise
+            return self.give_up(job, "lost", billed=True)[0]
         return self._write(job, status="cancelling")
 
     def give_up(self, job: Job, status: str, *, billed: bool = False) -> tuple[Job, list[str]]:

@@ -698,6 +698,22 @@ class TestCommand:
         model(batches, path).complete(PROMPTS)
         assert batches.n_created == 1
 
+    def test_a_job_that_the_server_forgot_keeps_no_other_from_being_collected(
+        self, batches, path, capsys, monkeypatch
+    ):
+        monkeypatch.setattr("skllmreg.llm._jobs.VISIBLE", 0.0)
+        self.submitted(batches, path)
+        with pytest.raises(BatchPendingError):
+            model(batches, path, batch_wait=False).complete(["another prompt"])
+        del batches.batches["batch_0"]
+        batches.batches["batch_1"]["_looks"] = 0
+        assert main(["collect", "--file", str(path)]) == 1
+        assert rows(path, "SELECT COUNT(*) FROM entries") == [(1,)]
+        assert "batch_0: " in capsys.readouterr().err
+        assert main(["cancel", "batch_0", "--file", str(path)]) == 0
+        assert main(["collect", "--file", str(path)]) == 0
+        assert None not in texts(model(batches, path).complete(PROMPTS))
+
     def test_a_job_that_is_not_there_is_an_error(self, batches, path):
         self.submitted(batches, path)
         assert main(["cancel", "batch_9", "--file", str(path)]) == 1
