@@ -68,8 +68,8 @@ def test_malformed_log_probabilities_are_none_and_votes_are_counted(loopback, ch
 
 
 def test_an_answer_to_one_letter_may_be_cut_off_after_it(loopback):
-    token = {"token": "A", "logprob": 0.0}
-    token |= {"top_logprobs": [token, {"token": "B", "logprob": -40.0}]}
+    top = [{"token": "A", "logprob": 0.0}, {"token": "B", "logprob": -40.0}]
+    token = {**top[0], "top_logprobs": top}
     loopback.reply = lambda body: completion(
         "A", finish_reason="length", logprobs={"content": [token]}
     )

@@ -259,22 +259,23 @@ class Slots:
         return completion(f"reply to {last(body)}")
 
 
+@pytest.mark.slow
 def test_who_stands_in_the_servers_queue_waits_while_those_before_are_served(loopback):
     """Eight at once, one place: the last is answered after twice the timeout."""
-    loopback.reply = Slots(1, 0.25)
-    chat = ChatModel("tiny", base_url=loopback.base_url, timeout=1.0)
+    loopback.reply = Slots(1, 1.0)
+    chat = ChatModel("tiny", base_url=loopback.base_url, timeout=4.0)
     assert len(chat.complete([str(i) for i in range(8)])) == 8
     assert len(loopback.requests) == 8
 
 
 def test_a_request_that_was_lost_is_not_kept_waiting_by_those_after_it(loopback):
     loopback.reply = lambda body: Behavior(
-        completion("x"), delay=3.0 if len(loopback.requests) == 1 else 0.1
+        completion("x"), delay=60.0 if len(loopback.requests) == 1 else 0.1
     )
     chat = ChatModel("tiny", base_url=loopback.base_url, timeout=0.6, max_concurrency=2)
     began = time.monotonic()
     chat.complete([str(i) for i in range(20)])
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 30
 
 
 def test_a_repetition_is_given_more_time_and_the_log_names_timeout(loopback, chat, caplog):
@@ -318,11 +319,11 @@ def test_a_limit_is_halved_once_for_those_that_time_out_together_and_grows_again
 
 
 def test_a_call_that_has_ended_waits_for_what_is_under_way_no_longer_than_the_timeout(loopback):
-    endless = Behavior(events=[": alive\n\n", 0.1] * 100)
+    endless = Behavior(events=[": alive\n\n", 0.1] * 1_000)
     loopback.reply = lambda body: error(401, "bad key") if last(body) == "b" else endless
     loopback.latency = 0.2
     chat = ChatModel("tiny", base_url=loopback.base_url, timeout=1.0, max_concurrency=2)
     began = time.monotonic()
     with pytest.raises(RequestError, match="bad key"):
         chat.complete(["a", "b"])
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50
