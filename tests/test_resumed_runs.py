@@ -12,6 +12,7 @@ from tests.faults.jobs import JOBS
 from tests.loopback import as_in_a_new_process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS)
 def test_a_stopped_run_goes_on_and_says_what_it_paid_for(job, loopback, tmp_path):
     loopback.reply = healthy

@@ -117,6 +117,7 @@ def test_rows_without_labels_give_the_linear_part_its_scale():
     np.testing.assert_allclose(model.linear_.scale_, X.std(ddof=0))
 
 
+@pytest.mark.slow
 def test_constraints_follow_strong_scores_that_the_rows_bear_out():
     X, y = table(300)
     model = LLMAttributionBoostingClassifier(attributions=SCORES).fit(X, y)

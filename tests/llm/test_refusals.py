@@ -58,6 +58,7 @@ def some_slow(names):
     return [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in names]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::skllmreg.exceptions.ServerLimitWarning")
 @pytest.mark.parametrize("failure", some_slow(FAILURES))
 @pytest.mark.parametrize("confidence", ["auto", "votes"])

@@ -144,6 +144,7 @@ def test_an_error_in_place_of_a_stream_is_the_refusal_of_its_prompt(loopback, ch
         chat.complete(["a", "bad", "c"])
 
 
+@pytest.mark.slow
 def test_what_keeps_coming_is_waited_for_beyond_the_timeout(loopback, chat):
     """Words and comments are signs of life; they take three times the timeout together."""
     chat.timeout, chat.max_retries = 1.0, 0
@@ -268,6 +269,7 @@ def test_who_stands_in_the_servers_queue_waits_while_those_before_are_served(loo
     assert len(loopback.requests) == 8
 
 
+@pytest.mark.slow
 def test_a_request_that_was_lost_is_not_kept_waiting_by_those_after_it(loopback):
     loopback.reply = lambda body: Behavior(
         completion("x"), delay=60.0 if len(loopback.requests) == 1 else 0.1
@@ -278,6 +280,7 @@ def test_a_request_that_was_lost_is_not_kept_waiting_by_those_after_it(loopback)
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_repetition_is_given_more_time_and_the_log_names_timeout(loopback, chat, caplog):
     """An answer that takes 0.9 s, asked for with 0.3 s, 0.6 s and 1.2 s."""
     chat.timeout = 0.3
@@ -289,6 +292,7 @@ def test_a_repetition_is_given_more_time_and_the_log_names_timeout(loopback, cha
     assert "raise timeout" in said[0]
 
 
+@pytest.mark.slow
 def test_fewer_are_asked_at_once_after_a_timeout(loopback):
     """A server that answers two at once, and forgets whoever comes beyond."""
 

@@ -60,6 +60,7 @@ def by_hand(model, x, y, temperature=1.0):
     return -temperature * np.mean(np.log(np.exp(f - most).sum(axis=1)) + most[:, 0])
 
 
+@pytest.mark.slow
 def test_it_learns_pairs_from_random_weights(fitted):
     assert fitted.score(X[:4], Y[:4]) == 1
     assert fitted.loss_curve_[-1] < 0.1 * fitted.loss_curve_[0]
