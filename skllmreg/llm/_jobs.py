@@ -20,9 +20,10 @@ from skllmreg.exceptions import RequestError
 from skllmreg.llm import _ledger, _store
 from skllmreg.llm._replies import read_record, refusal
 from skllmreg.llm._secrets import read_key
-from skllmreg.llm._settings import without_system_turn
+from skllmreg.llm._settings import dollars, without_system_turn
 from skllmreg.llm._transport import ChatCompletions, body_of
 from skllmreg.llm._values import Obtained, Record, Request
+from skllmreg.utils._json import LARGEST_RESPONSE, load_json
 from skllmreg.utils._text import short_line
 
 # Seconds after which a job that was created is in the server's list of jobs.
@@ -107,9 +108,7 @@ class Job:
         return self.batch or self.id
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        if self.price is None:
-            return None
-        return (prompt_tokens * self.price[0] + completion_tokens * self.price[1]) / 1e6
+        return dollars(self.price, prompt_tokens, completion_tokens)
 
     def line(self, key: str, messages: Any) -> str:
         """The request for one prompt, as a line of the job's file."""
@@ -409,8 +408,8 @@ def _by_request(lines: list[bytes]) -> tuple[dict[str, dict[str, Any]], bool]:
     is_whole = True
     for line in filter(bytes.strip, lines):
         item = None
-        with contextlib.suppress(ValueError, RecursionError):
-            item = json.loads(line)
+        with contextlib.suppress(ValueError):
+            item = load_json(line.decode("utf-8-sig", "surrogatepass"), LARGEST_RESPONSE)
         if isinstance(item, dict) and isinstance(item.get("custom_id"), str):
             said.setdefault(item["custom_id"], item)  # the first of two counts
         else:

@@ -15,6 +15,8 @@ from skllmreg.llm._settings import Settings
 from skllmreg.llm._store import CLOCK_ERROR, Store
 from skllmreg.llm._values import MOST_TOKENS, Usage
 
+# A cell of another type, in a file from elsewhere, is read as text and found to be none of ours.
+_STATE = "SELECT CAST(state AS TEXT) FROM limits WHERE name = ?"
 # After a refusal the pace is this share of what the server was seen to take; it is back at that
 # after PROBE seconds (sooner where it is a first guess), grows from there, and is unlimited again
 # after RECOVERY seconds.
@@ -344,8 +346,7 @@ def slow_down(store: Store, settings: Settings, sent: float, retry_after: float 
 
 def blocked_until(store: Store, settings: Settings) -> float:
     """The end of the pause that the server has called for, if any."""
-    rows = store.read("SELECT CAST(state AS TEXT) FROM limits WHERE name = ?", (settings.account,))
-    return _read_pace(rows[0][0]).blocked_until if rows else 0.0
+    return _first_pace(store.read(_STATE, (settings.account,))).blocked_until
 
 
 def pauses(store: Store) -> dict[str, float]:
@@ -364,10 +365,11 @@ def lift_pauses(store: Store) -> None:
 
 
 def _load_pace(db, settings: Settings) -> Pace:
-    row = db.execute(
-        "SELECT CAST(state AS TEXT) FROM limits WHERE name = ?", (settings.account,)
-    ).fetchone()
-    return _read_pace(row[0]) if row else Pace()
+    return _first_pace(db.execute(_STATE, (settings.account,)).fetchall())
+
+
+def _first_pace(rows: list[tuple[str]]) -> Pace:
+    return _read_pace(rows[0][0]) if rows else Pace()
 
 
 def _read_pace(state: str) -> Pace:
@@ -427,9 +429,7 @@ def all_refused(store: Store) -> dict[str, list[str]]:
 
 
 def _refused(store: Store, settings: Settings) -> dict[str, dict]:
-    rows = store.read(
-        "SELECT CAST(state AS TEXT) FROM limits WHERE name = ?", (_refused_name(settings),)
-    )
+    rows = store.read(_STATE, (_refused_name(settings),))
     return _read_refused(rows[0][0]) if rows else {}
 
 
@@ -492,10 +492,8 @@ def seconds_for(
         return 0.0
     if settings.delivery == "batch":
         return None
-    rows = []
-    if store is not None:
-        rows = store.read("SELECT state FROM limits WHERE name = ?", (settings.account,))
-    rate = _read_pace(rows[0][0]).last_rate() if rows else 0.0
+    rows = [] if store is None else store.read(_STATE, (settings.account,))
+    rate = _first_pace(rows).last_rate()
     seconds = [n_requests / rate] if rate else []
     if settings.requests_per_minute:
         seconds.append(60.0 * n_requests / settings.requests_per_minute)

@@ -29,7 +29,14 @@ from skllmreg.llm._settings import (
     estimate_tokens,
     number_samples,
 )
-from skllmreg.llm._values import LabelProbabilities, Question, Quote, Reply, Task
+from skllmreg.llm._values import (
+    LabelProbabilities,
+    Question,
+    Quote,
+    Reply,
+    Task,
+    answer_tokens,
+)
 from skllmreg.utils._progress import verbosity
 
 # How often an answer is made up until it passes the checks of its reader.
@@ -146,7 +153,7 @@ class StandIn(ChatModel):
         if store is not None:
             usual = self.real._expected_completion(store, settings)[0]
         for task, text in zip(tasks, texts, strict=True):
-            n_tokens = usual if text is None else min(usual_limit(settings), n_tokens_of(text))
+            n_tokens = usual if text is None else min(usual_limit(settings), answer_tokens(text))
             prompt_tokens = estimate_tokens(task.messages, question.schema)
             key = task.key if store is not None and settings.caching else ""
             where = "pending" if task.key in pending else ""
@@ -492,11 +499,6 @@ def _instance(schema: dict[str, Any], rng: np.random.Generator, attempt: int) ->
     if kind == "null":
         return None
     return " ".join(f"word{n}" for n in rng.integers(1000, size=4))
-
-
-def n_tokens_of(text: str) -> int:
-    """Tokens of an answer, high on purpose, as `estimate_tokens` of a prompt."""
-    return len(text.encode()) // 3 + 1
 
 
 def usual_limit(settings: Any) -> int:

@@ -69,7 +69,7 @@ def read_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, A
 
 def parse_payload(text: str, url: str, hide: Callable[[str], str]) -> dict[str, Any]:
     """The JSON object that a server has sent with status 200, or a RequestError."""
-    if text.lstrip()[:1] == "<":
+    if is_web_page(text):
         raise RequestError(
             f"{url} answered with a web page in place of JSON: {page_text(hide(text))!r}. Does "
             "base_url point at the API, as in http://localhost:8000/v1, and is there no proxy or "

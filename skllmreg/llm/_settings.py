@@ -213,9 +213,16 @@ class Settings:
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars for so many tokens; None without prices."""
-        if self.price is None:
-            return None
-        return (prompt_tokens * self.price[0] + completion_tokens * self.price[1]) / 1e6
+        return dollars(self.price, prompt_tokens, completion_tokens)
+
+
+def dollars(
+    price: tuple[float, float] | None, prompt_tokens: int, completion_tokens: int
+) -> float | None:
+    """What tokens cost at a price for a million of each kind; None without one."""
+    if price is None:
+        return None
+    return (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
 
 
 def _is_finite(value: Any) -> bool:

@@ -163,7 +163,7 @@ class Record:
         """Tokens as counted by the server; estimated where it does not count."""
         completion = self.completion_tokens
         if completion is None:
-            completion = len((self.text or "").encode()) // 3 + 1
+            completion = answer_tokens(self.text or "")
         return (prompt_tokens if self.prompt_tokens is None else self.prompt_tokens), completion
 
     def to_json(self) -> dict[str, Any]:
@@ -400,6 +400,11 @@ class ModelValue:
             if value != defaults[name].default:
                 shown.append(f"{name}={without_secrets(name, value)!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def answer_tokens(text: str) -> int:
+    """Tokens of an answer, high on purpose, as `estimate_tokens` of a prompt."""
+    return len(text.encode()) // 3 + 1
 
 
 def read_stored(value: Any) -> Record | None:
